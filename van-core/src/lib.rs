@@ -1,1 +1,10 @@
-//! x
+//! The pure core of a VAN router.
+
+pub mod address;
+pub mod amqp;
+pub mod annotations;
+pub mod encapsulation;
+pub mod message;
+pub mod plane;
+mod random;
+mod slab;

@@ -1,0 +1,1193 @@
+//! The AMQP 1.0 connection engine: octets in, events out; calls in, octets out. No sockets, no clock.
+//!
+//! A user of the engine
+//! 1. hands what arrived to [`Connection::next`] until it returns `None`, and acts on each [`Event`];
+//! 2. calls what it wants done ([`Connection::attach`], [`Connection::transfer`], …);
+//! 3. writes [`Connection::output`] to the peer and says so with [`Connection::clear_output`];
+//! 4. calls [`Connection::handle_timeout`] when [`Connection::poll_timeout`] has come.
+//!
+//! Payload is never copied: it comes as slices of the input, as it arrives, and leaves right behind the frame header that
+//! [`Connection::transfer`] puts at the end of the output.
+//!
+//! ```text
+//!  connect():  SASL header ─► mechanisms ─► outcome ─► AMQP header ─► open sent ──► open received ─► Open
+//!  accept():   first header ─► init ─► authenticate ─► AMQP header ─► open received ─► answer_open() ─► Open
+//!                                                                                            close ─► Closed
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::delivery::{DeliveryId, DeliveryTag};
+use super::frame::{Body, FrameError, FrameReader, write_empty, write_frame, write_sasl};
+use super::limits::{
+    DEFAULT_IDLE_TIMEOUT, DEFAULT_MAX_FRAME_BYTES, INCOMING_WINDOW_FRAMES, MAX_LINKS, MAX_SESSIONS, MAX_UNSETTLED,
+    MIN_MAX_FRAME_BYTES,
+};
+use super::link::{Current, Link, Token};
+use super::outcome::{Condition, DeliveryState};
+use super::performative::{Attach, Begin, Close, Detach, Disposition, End, Flow, Open, Performative, Role, Transfer};
+use super::sasl::{Claim, Login, Mechanism, SaslFrame, outcome};
+use super::session::Session;
+use super::terminus::{Source, Target};
+use super::value::{Symbol, Value};
+use crate::slab::Key;
+
+const SASL_HEADER: [u8; 8] = *b"AMQP\x03\x01\x00\x00";
+const AMQP_HEADER: [u8; 8] = *b"AMQP\x00\x01\x00\x00";
+
+/// How often an engine looks at its idle timers before the peer has said what it needs.
+const FIRST_TICK: Duration = Duration::from_secs(1);
+
+/// What an engine says about itself, and its limits.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The name of this end; for routers the router id.
+    pub container_id: String,
+    /// The host the peer is asked to be; set by the connecting end.
+    pub hostname: Option<String>,
+    /// Largest frame accepted, in octets; at least [`MIN_MAX_FRAME_BYTES`].
+    pub max_frame_bytes: u32,
+    /// Silence after which the peer is lost; zero waits for ever.
+    pub idle_timeout: Duration,
+    /// Capabilities, offered and desired alike.
+    pub capabilities: Vec<Symbol>,
+    /// Facts about this end for the peer.
+    pub properties: Vec<(Symbol, Value)>,
+}
+
+impl Config {
+    /// The defaults, under a name.
+    pub fn new(container_id: impl Into<String>) -> Self {
+        Self {
+            container_id: container_id.into(),
+            hostname: None,
+            max_frame_bytes: DEFAULT_MAX_FRAME_BYTES,
+            idle_timeout: DEFAULT_IDLE_TIMEOUT,
+            capabilities: Vec::new(),
+            properties: Vec::new(),
+        }
+    }
+
+    fn open(&self) -> Open {
+        // Half, so that a peer that keeps to the announced value is never mistaken for a dead one (AMQP 1.0 §2.4.5).
+        let idle = u32::try_from(self.idle_timeout.as_millis() / 2).unwrap_or(u32::MAX);
+        Open {
+            container_id: self.container_id.clone(),
+            hostname: self.hostname.clone(),
+            max_frame_size: self.max_frame_bytes,
+            channel_max: MAX_SESSIONS - 1,
+            idle_time_out: (idle > 0).then_some(idle),
+            outgoing_locales: Vec::new(),
+            incoming_locales: Vec::new(),
+            offered_capabilities: self.capabilities.clone(),
+            desired_capabilities: self.capabilities.clone(),
+            properties: self.properties.clone(),
+        }
+    }
+}
+
+/// How an accepting end lets peers in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// SASL mechanisms offered.
+    pub mechanisms: Vec<Mechanism>,
+    /// Whether a peer may come without SASL at all.
+    pub sasl_optional: bool,
+}
+
+/// A link of a connection, until both ends have detached it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId {
+    channel: u16,
+    key: Key,
+}
+
+/// What an attach of ours asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewLink {
+    /// Its name, unique per role.
+    pub name: String,
+    /// What we will be on it.
+    pub role: Role,
+    /// Where messages come from.
+    pub source: Option<Source>,
+    /// Where messages go to.
+    pub target: Option<Target>,
+    /// As receiver: credit granted with the attach, and restored when half of it is used.
+    pub credit: u32,
+    /// Comes back with events about the link.
+    pub token: Token,
+}
+
+/// What a peer did.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A connecting peer says who it is; answer with [`Connection::authenticate`].
+    Authenticate(Claim),
+    /// The peer's open. An accepting end answers with [`Connection::answer_open`].
+    Opened(Box<Open>),
+    /// A link of the peer's, to be answered with [`Connection::accept_link`] or [`Connection::refuse_link`]; or, with
+    /// `is_answer`, the answer to one of ours.
+    Attached {
+        /// The link.
+        link: LinkId,
+        /// As given with the attach of ours; default otherwise.
+        token: Token,
+        /// What the peer says.
+        attach: Box<Attach>,
+        /// Whether this answers ours. Null termini in an answer announce that a detach with the reason follows.
+        is_answer: bool,
+    },
+    /// A link is gone. A delivery under way on it has ended without [`Event::Complete`].
+    Detached {
+        /// The link, no longer valid.
+        link: LinkId,
+        /// Its token.
+        token: Token,
+        /// Why, if the peer says.
+        condition: Option<Condition>,
+    },
+    /// The credit of a link we send on was told.
+    Credit {
+        /// The link.
+        link: LinkId,
+        /// Its token.
+        token: Token,
+        /// Whether the peer wants unused credit back: see [`Connection::drained`].
+        drain: bool,
+    },
+    /// The peer takes transfer frames again on a session where it did not.
+    Window {
+        /// The session, as [`LinkId::channel`] tells it.
+        channel: u16,
+    },
+    /// A delivery begins.
+    Delivery {
+        /// The link.
+        link: LinkId,
+        /// The link's token.
+        token: Token,
+        /// The delivery's handle.
+        delivery: DeliveryId,
+        /// The sender's name for it.
+        tag: DeliveryTag,
+        /// Whether the sender has settled it already.
+        settled: bool,
+    },
+    /// Octets of the delivery under way on a link.
+    Payload {
+        /// The link.
+        link: LinkId,
+        /// The delivery's token.
+        token: Token,
+        /// Octets of the message.
+        octets: &'a [u8],
+    },
+    /// A delivery is complete.
+    Complete {
+        /// The delivery.
+        delivery: DeliveryId,
+        /// The delivery's token.
+        token: Token,
+        /// Whether the sender has settled it.
+        settled: bool,
+    },
+    /// The sender gave a delivery up; it counts as settled.
+    Aborted {
+        /// The link.
+        link: LinkId,
+        /// The delivery's token.
+        token: Token,
+        /// Why, if the sender says.
+        state: Option<DeliveryState>,
+    },
+    /// The peer tells the state of a delivery that one end has not settled.
+    Disposition {
+        /// The delivery; no longer valid if settled.
+        delivery: DeliveryId,
+        /// Its token.
+        token: Token,
+        /// What the peer says of it.
+        state: Option<DeliveryState>,
+        /// Whether the peer has settled it.
+        settled: bool,
+    },
+    /// The peer closed the connection.
+    Closed(Option<Condition>),
+}
+
+/// Why a connection cannot go on.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The peer does not speak AMQP 1.0.
+    #[error("peer does not speak AMQP 1.0: it began with {:?}", String::from_utf8_lossy(.0))]
+    NotAmqp([u8; 8]),
+    /// The peer came without SASL where it must not.
+    #[error("peer came without SASL, which this listener requires")]
+    SaslRequired,
+    /// The peer offers no mechanism that we are ready to use.
+    #[error("peer offers SASL mechanisms {offered:?}, none of which we use")]
+    NoMechanism {
+        /// Its offer.
+        offered: Vec<Symbol>,
+    },
+    /// The peer did not let us in, or we did not let it in.
+    #[error("authentication refused (SASL outcome {0})")]
+    Refused(u8),
+    /// The peer asked for a mechanism that was not offered, or used it wrongly.
+    #[error("peer used SASL mechanism {0}, which was not offered or is malformed")]
+    BadMechanism(Symbol),
+    /// Octets that are no AMQP frame.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The peer broke a rule of the protocol.
+    #[error("peer broke the protocol: {0}")]
+    Violation(Condition),
+    /// Nothing came for the idle timeout.
+    #[error("nothing heard from the peer for {0:?}")]
+    Silent(Duration),
+}
+
+impl Error {
+    /// What the peer is told in our close; `None` where it would not understand one.
+    pub fn condition(&self) -> Option<Condition> {
+        match self {
+            Self::Frame(FrameError::Performative(error)) => {
+                Some(Condition::new("amqp:decode-error", error.to_string()))
+            }
+            Self::Frame(error) => Some(Condition::new("amqp:connection:framing-error", error.to_string())),
+            Self::Violation(condition) => Some(condition.clone()),
+            Self::Silent(_) => Some(Condition::new("amqp:resource-limit-exceeded", "local-idle-timeout expired")),
+            Self::SaslRequired => Some(Condition::bare("amqp:connection:policy-error")),
+            Self::NotAmqp(_) | Self::NoMechanism { .. } | Self::Refused(_) | Self::BadMechanism(_) => None,
+        }
+    }
+}
+
+fn violation(condition: &str, description: impl Into<String>) -> Error {
+    Error::Violation(Condition::new(condition, description))
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Connecting end: our SASL header is out.
+    SaslHeader(Vec<Login>),
+    Mechanisms(Vec<Login>),
+    Outcome,
+    /// Accepting end: nothing has come.
+    FirstHeader(Admission),
+    Init(Admission),
+    /// The user is asked.
+    Deciding,
+    AmqpHeader,
+    /// The peer's open is next.
+    Opening,
+    /// Accepting end: the user answers.
+    Answering,
+    Open,
+    Closed,
+}
+
+/// A transfer whose payload is passing.
+#[derive(Debug, Clone, Copy)]
+struct Receiving {
+    link: LinkId,
+    current: Current,
+    more: bool,
+}
+
+/// One end of an AMQP connection.
+#[derive(Debug)]
+pub struct Connection {
+    config: Config,
+    is_initiator: bool,
+    stage: Stage,
+    frames: FrameReader,
+    out: Vec<u8>,
+    events: VecDeque<Event<'static>>,
+    sessions: Vec<Option<Session>>,
+    by_remote_channel: HashMap<u16, u16>,
+    receiving: Option<Receiving>,
+    /// Where in the output a disposition stands at the very end that the next one may extend.
+    last_disposition: Option<(usize, usize, u16, Disposition)>,
+    peer_max_frame_bytes: u32,
+    peer_channel_max: u16,
+    peer_idle_timeout: Option<Duration>,
+    close_sent: bool,
+    next_tick: Instant,
+    silent_ticks: u32,
+    heard: bool,
+    sent: bool,
+}
+
+/// Looks this often within the shorter of the two idle times, so neither is passed by more than a quarter.
+const TICKS_PER_TIMEOUT: u32 = 4;
+
+/// But not more often than this, whatever a peer asks for.
+const MIN_TICK: Duration = Duration::from_millis(50);
+
+impl Connection {
+    /// The connecting end. `logins` are tried in their order; without any, SASL is left out.
+    pub fn connect(config: Config, logins: Vec<Login>, now: Instant) -> Self {
+        let mut connection = Self::new(config, true, Stage::AmqpHeader, now);
+        if logins.is_empty() {
+            connection.send_open();
+        } else {
+            connection.out.extend_from_slice(&SASL_HEADER);
+            connection.stage = Stage::SaslHeader(logins);
+        }
+        connection
+    }
+
+    /// The accepting end. It stays silent until the peer has spoken.
+    pub fn accept(config: Config, admission: Admission, now: Instant) -> Self {
+        Self::new(config, false, Stage::FirstHeader(admission), now)
+    }
+
+    fn new(config: Config, is_initiator: bool, stage: Stage, now: Instant) -> Self {
+        Self {
+            frames: FrameReader::new(config.max_frame_bytes.max(MIN_MAX_FRAME_BYTES)),
+            config,
+            is_initiator,
+            stage,
+            out: Vec::new(),
+            events: VecDeque::new(),
+            sessions: Vec::new(),
+            by_remote_channel: HashMap::new(),
+            receiving: None,
+            last_disposition: None,
+            peer_max_frame_bytes: MIN_MAX_FRAME_BYTES,
+            peer_channel_max: 0,
+            peer_idle_timeout: None,
+            close_sent: false,
+            next_tick: now + FIRST_TICK,
+            silent_ticks: 0,
+            heard: false,
+            sent: false,
+        }
+    }
+
+    // === what arrives ===
+
+    /// Reads on until something has happened, and takes what it read off the front of `input`.
+    ///
+    /// `None` asks for more input, of which nothing is left then; or for the answer to [`Event::Authenticate`] or
+    /// [`Event::Opened`].
+    ///
+    /// # Errors
+    /// After an error the connection is closed: the output holds what the peer should be told, then the socket goes.
+    pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, Error> {
+        self.heard |= !input.is_empty();
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Some(event));
+            }
+            match self.step(input) {
+                Ok(Progress::Event(event)) => return Ok(Some(event)),
+                Ok(Progress::Again) => {}
+                Ok(Progress::Starved) => return Ok(None),
+                Err(error) => {
+                    self.fail(error.condition());
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn step<'a>(&mut self, input: &mut &'a [u8]) -> Result<Progress<'a>, Error> {
+        if let Some(receiving) = self.receiving {
+            return Ok(self.receive_payload(receiving, input));
+        }
+        if self.frames.payload_left() > 0 {
+            // Behind a performative that has none, or of a delivery nobody wants.
+            return Ok(if self.frames.payload(input).is_empty() { Progress::Starved } else { Progress::Again });
+        }
+        match self.stage {
+            Stage::SaslHeader(_) | Stage::FirstHeader(_) | Stage::AmqpHeader => self.recv_header(input),
+            Stage::Deciding | Stage::Answering => Ok(Progress::Starved),
+            Stage::Closed => {
+                *input = &[];
+                Ok(Progress::Starved)
+            }
+            _ => match self.frames.next(input)? {
+                None => Ok(Progress::Starved),
+                Some(frame) => match frame.body {
+                    Body::Empty => Ok(Progress::Again),
+                    Body::Sasl(sasl) => self.recv_sasl(sasl),
+                    Body::Amqp(performative) => self.recv_performative(frame.channel, performative),
+                },
+            },
+        }
+    }
+
+    fn recv_header<'a>(&mut self, input: &mut &'a [u8]) -> Result<Progress<'a>, Error> {
+        let Some(header) = self.frames.protocol_header(input) else { return Ok(Progress::Starved) };
+        self.stage = match (std::mem::replace(&mut self.stage, Stage::Closed), header) {
+            (Stage::SaslHeader(logins), SASL_HEADER) => Stage::Mechanisms(logins),
+            (Stage::FirstHeader(admission), SASL_HEADER) => {
+                let names = admission.mechanisms.iter().map(|mechanism| mechanism.name().into()).collect();
+                self.out.extend_from_slice(&SASL_HEADER);
+                write_sasl(&mut self.out, &SaslFrame::Mechanisms(names));
+                Stage::Init(admission)
+            }
+            (Stage::FirstHeader(admission), AMQP_HEADER) => {
+                self.out.extend_from_slice(&AMQP_HEADER);
+                if !admission.sasl_optional {
+                    return Err(Error::SaslRequired);
+                }
+                Stage::Opening
+            }
+            (Stage::AmqpHeader, AMQP_HEADER) => {
+                if !self.is_initiator {
+                    self.out.extend_from_slice(&AMQP_HEADER);
+                }
+                Stage::Opening
+            }
+            (Stage::FirstHeader(_), header) => {
+                // AMQP 1.0 §2.2: a peer of another protocol is told which one is spoken here.
+                self.out.extend_from_slice(&SASL_HEADER);
+                return Err(Error::NotAmqp(header));
+            }
+            (_, header) => return Err(Error::NotAmqp(header)),
+        };
+        Ok(Progress::Again)
+    }
+
+    fn recv_sasl<'a>(&mut self, frame: SaslFrame) -> Result<Progress<'a>, Error> {
+        match (std::mem::replace(&mut self.stage, Stage::Closed), frame) {
+            (Stage::Mechanisms(logins), SaslFrame::Mechanisms(offered)) => {
+                let is_offered = |login: &&Login| offered.iter().any(|name| name == login.mechanism().name());
+                let Some(login) = logins.iter().find(is_offered) else { return Err(Error::NoMechanism { offered }) };
+                write_sasl(&mut self.out, &login.init());
+                self.stage = Stage::Outcome;
+            }
+            (Stage::Outcome, SaslFrame::Outcome(outcome::OK)) => {
+                self.stage = Stage::AmqpHeader;
+                self.send_open();
+            }
+            (Stage::Outcome, SaslFrame::Outcome(code)) => return Err(Error::Refused(code)),
+            (Stage::Init(admission), SaslFrame::Init { mechanism, response, .. }) => {
+                let offered = Mechanism::from_name(mechanism.as_str()).filter(|m| admission.mechanisms.contains(m));
+                let Some(claim) = offered.and_then(|m| Claim::read(m, response.as_ref())) else {
+                    write_sasl(&mut self.out, &SaslFrame::Outcome(outcome::AUTH));
+                    return Err(Error::BadMechanism(mechanism));
+                };
+                self.stage = Stage::Deciding;
+                return Ok(Progress::Event(Event::Authenticate(claim)));
+            }
+            _ => return Err(violation("amqp:not-allowed", "unexpected SASL frame")),
+        }
+        Ok(Progress::Again)
+    }
+
+    fn recv_performative<'a>(&mut self, channel: u16, performative: Performative) -> Result<Progress<'a>, Error> {
+        match (&self.stage, performative) {
+            (Stage::Opening, Performative::Open(open)) => return self.recv_open(open),
+            (Stage::Opening | Stage::Open, Performative::Close(close)) => self.recv_close(close),
+            (Stage::Open, Performative::Begin(begin)) => self.recv_begin(channel, &begin)?,
+            (Stage::Open, performative) => {
+                let Some(&local) = self.by_remote_channel.get(&channel) else {
+                    return Err(violation("amqp:not-allowed", format!("no session on channel {channel}")));
+                };
+                match performative {
+                    Performative::Attach(attach) => self.recv_attach(local, attach)?,
+                    Performative::Flow(flow) => self.recv_flow(local, &flow)?,
+                    Performative::Transfer(transfer) => return self.recv_transfer(local, transfer),
+                    Performative::Disposition(disposition) => self.recv_disposition(local, &disposition),
+                    Performative::Detach(detach) => self.recv_detach(local, detach)?,
+                    Performative::End(end) => self.recv_end(local, channel, &end),
+                    Performative::Open(_) | Performative::Begin(_) | Performative::Close(_) => {
+                        return Err(violation("amqp:not-allowed", "second open"));
+                    }
+                }
+            }
+            _ => return Err(violation("amqp:not-allowed", "frame before open")),
+        }
+        Ok(Progress::Again)
+    }
+
+    fn recv_open<'a>(&mut self, open: Box<Open>) -> Result<Progress<'a>, Error> {
+        if open.max_frame_size < MIN_MAX_FRAME_BYTES {
+            return Err(violation("amqp:invalid-field", "max-frame-size below 512"));
+        }
+        self.peer_max_frame_bytes = open.max_frame_size;
+        self.peer_channel_max = open.channel_max;
+        self.peer_idle_timeout = open.idle_time_out.filter(|&ms| ms > 0).map(|ms| Duration::from_millis(ms.into()));
+        self.stage = if self.is_initiator { Stage::Open } else { Stage::Answering };
+        Ok(Progress::Event(Event::Opened(open)))
+    }
+
+    fn recv_close(&mut self, close: Close) {
+        self.events.push_back(Event::Closed(close.error));
+        self.fail(None);
+    }
+
+    fn recv_begin(&mut self, channel: u16, begin: &Begin) -> Result<(), Error> {
+        if self.by_remote_channel.contains_key(&channel) || channel >= MAX_SESSIONS {
+            return Err(violation(
+                "amqp:not-allowed",
+                format!("begin on channel {channel}, which is in use or too high"),
+            ));
+        }
+        let local = match begin.remote_channel {
+            Some(ours) => {
+                let session = self.sessions.get_mut(usize::from(ours)).and_then(Option::as_mut);
+                session.filter(|session| session.remote_channel.is_none()).ok_or_else(|| {
+                    violation("amqp:invalid-field", format!("begin answers channel {ours}, which asked nothing"))
+                })?;
+                ours
+            }
+            None => {
+                self.free_channel().ok_or_else(|| violation("amqp:resource-limit-exceeded", "too many sessions"))?
+            }
+        };
+        self.by_remote_channel.insert(channel, local);
+        let session = self.sessions[usize::from(local)].get_or_insert_default();
+        session.recv_begin(begin, channel);
+        if !session.begin_sent {
+            self.send_begin(local);
+        }
+        Ok(())
+    }
+
+    fn recv_attach(&mut self, channel: u16, mut attach: Box<Attach>) -> Result<(), Error> {
+        let link_count: usize = self.sessions.iter().flatten().map(|session| session.links.len()).sum();
+        let session = session_mut(&mut self.sessions, channel);
+        if session.by_remote_handle.contains_key(&attach.handle) || attach.handle >= MAX_LINKS {
+            return Err(violation(
+                "amqp:session:handle-in-use",
+                format!("handle {} in use or too high", attach.handle),
+            ));
+        }
+        let role = attach.role.opposite();
+        let name = (std::mem::take(&mut attach.name), role);
+        let answered = session.unanswered.remove(&name);
+        attach.name = name.0;
+        let key = match answered {
+            Some(key) => key,
+            None if link_count >= MAX_LINKS as usize => {
+                return Err(violation("amqp:resource-limit-exceeded", "too many links"));
+            }
+            None => session.links.insert(Link::new(role, Token::default())),
+        };
+        session.by_remote_handle.insert(attach.handle, key);
+        let link = session.links.get_mut(key).expect("found or inserted above");
+        link.remote_handle = Some(attach.handle);
+        if role == Role::Receiver {
+            link.delivery_count = attach.initial_delivery_count.unwrap_or(0);
+        }
+        let (token, is_granting) = (link.token, role == Role::Receiver && link.attach_sent && link.credit > 0);
+        let link = LinkId { channel, key };
+        self.events.push_back(Event::Attached { link, token, attach, is_answer: answered.is_some() });
+        if is_granting {
+            self.send_link_flow(link);
+        }
+        Ok(())
+    }
+
+    fn recv_flow(&mut self, channel: u16, flow: &Flow) -> Result<(), Error> {
+        let session = session_mut(&mut self.sessions, channel);
+        if session.recv_flow(flow) {
+            self.events.push_back(Event::Window { channel });
+        }
+        let Some(handle) = flow.handle else {
+            if flow.echo {
+                self.send_session_flow(channel);
+            }
+            return Ok(());
+        };
+        let Some(&key) = session.by_remote_handle.get(&handle) else {
+            return Err(violation("amqp:session:unattached-handle", format!("flow for handle {handle}")));
+        };
+        let id = LinkId { channel, key };
+        let Some(link) = session.links.get_mut(key) else { return Ok(()) };
+        match (link.role, flow.link_credit) {
+            (Role::Sender, Some(credit)) => {
+                link.recv_credit(flow.delivery_count, credit, flow.drain);
+                self.events.push_back(Event::Credit { link: id, token: link.token, drain: flow.drain });
+            }
+            // A sender that answers a drain has moved its count on to what we had granted.
+            (Role::Receiver, _) if link.drain => {
+                if let Some(count) = flow.delivery_count {
+                    let used = count.wrapping_sub(link.delivery_count);
+                    link.credit = link.credit.saturating_sub(used);
+                    link.delivery_count = count;
+                    link.drain = link.credit > 0;
+                }
+            }
+            _ => {}
+        }
+        if flow.echo {
+            self.send_link_flow(id);
+        }
+        Ok(())
+    }
+
+    fn recv_transfer<'a>(&mut self, channel: u16, transfer: Transfer) -> Result<Progress<'a>, Error> {
+        if self.unsettled() >= MAX_UNSETTLED {
+            return Err(violation("amqp:resource-limit-exceeded", "too many unsettled deliveries"));
+        }
+        let session = session_mut(&mut self.sessions, channel);
+        if !session.count_incoming() {
+            return Err(violation("amqp:session:window-violation", "transfer beyond the incoming window"));
+        }
+        let handle = transfer.handle;
+        let found =
+            session.by_remote_handle.get(&handle).and_then(|&key| session.links.get_mut(key).map(|link| (key, link)));
+        let Some((key, link)) = found.filter(|(_, link)| link.role == Role::Receiver) else {
+            return Err(violation("amqp:session:unattached-handle", format!("transfer on handle {handle}")));
+        };
+        let id = LinkId { channel, key };
+        let current = match link.current {
+            Some(current) if transfer.delivery_id.is_none_or(|number| number == current.number) => {
+                Current { settled: current.settled || transfer.settled == Some(true), ..current }
+            }
+            Some(_) => {
+                return Err(violation("amqp:not-allowed", "delivery begun before the one under way was complete"));
+            }
+            None => {
+                let Some(number) = transfer.delivery_id else {
+                    return Err(violation("amqp:invalid-field", "first transfer without delivery-id"));
+                };
+                if !link.count_delivery() {
+                    return Err(violation("amqp:link:transfer-limit-exceeded", "delivery without credit"));
+                }
+                let settled = transfer.settled == Some(true);
+                if !settled {
+                    session.incoming.insert(number, Token::default());
+                }
+                let delivery = DeliveryId { channel, role: Role::Receiver, number };
+                let tag = transfer.delivery_tag.unwrap_or(DeliveryTag::from(number));
+                self.events.push_back(Event::Delivery { link: id, token: link.token, delivery, tag, settled });
+                Current { number, token: Token::default(), settled, is_first: false }
+            }
+        };
+        link.current = Some(current);
+        let is_low = link.replenish();
+        if is_low || session.needs_flow() {
+            self.send_link_flow(id);
+        }
+        if transfer.aborted {
+            let token = self.end_incoming(id, true);
+            self.events.push_back(Event::Aborted { link: id, token, state: transfer.state });
+        } else {
+            self.receiving = Some(Receiving { link: id, current, more: transfer.more });
+        }
+        Ok(Progress::Again)
+    }
+
+    fn receive_payload<'a>(&mut self, receiving: Receiving, input: &mut &'a [u8]) -> Progress<'a> {
+        let link = receiving.link;
+        if self.frames.payload_left() > 0 {
+            let octets = self.frames.payload(input);
+            if octets.is_empty() {
+                return Progress::Starved;
+            }
+            let token = self.current(link).map_or(receiving.current.token, |current| current.token);
+            return Progress::Event(Event::Payload { link, token, octets });
+        }
+        self.receiving = None;
+        if receiving.more {
+            return Progress::Again;
+        }
+        let settled = self.current(link).is_some_and(|current| current.settled);
+        let token = self.end_incoming(link, settled);
+        let delivery = DeliveryId { channel: link.channel, role: Role::Receiver, number: receiving.current.number };
+        Progress::Event(Event::Complete { delivery, token, settled })
+    }
+
+    /// Forgets the delivery under way on a link, and all of it if it is settled. Its token.
+    fn end_incoming(&mut self, id: LinkId, settled: bool) -> Token {
+        let session = session_mut(&mut self.sessions, id.channel);
+        let current = session.links.get_mut(id.key).and_then(|link| link.current.take());
+        let Some(current) = current else { return Token::default() };
+        if settled {
+            session.incoming.remove(&current.number);
+        }
+        current.token
+    }
+
+    fn recv_disposition(&mut self, channel: u16, disposition: &Disposition) {
+        let role = disposition.role.opposite();
+        let session = session_mut(&mut self.sessions, channel);
+        let last = disposition.last.unwrap_or(disposition.first);
+        for (number, token) in session.unsettled(role, disposition.first, last) {
+            if disposition.settled {
+                session.deliveries_mut(role).remove(&number);
+            }
+            let (state, settled) = (disposition.state.clone(), disposition.settled);
+            let delivery = DeliveryId { channel, role, number };
+            self.events.push_back(Event::Disposition { delivery, token, state, settled });
+        }
+    }
+
+    fn recv_detach(&mut self, channel: u16, detach: Detach) -> Result<(), Error> {
+        let session = session_mut(&mut self.sessions, channel);
+        let Some(key) = session.by_remote_handle.remove(&detach.handle) else {
+            return Err(violation("amqp:session:unattached-handle", format!("detach of handle {}", detach.handle)));
+        };
+        let id = LinkId { channel, key };
+        if self.receiving.is_some_and(|receiving| receiving.link == id) {
+            self.receiving = None;
+        }
+        let Some(link) = session.links.remove(key) else { return Ok(()) };
+        if !link.attach_sent {
+            // Attached and detached before anybody answered; nothing to say.
+        } else if !link.detach_sent {
+            self.send(channel, &Detach { handle: key.index(), closed: true, error: None });
+        }
+        self.events.push_back(Event::Detached { link: id, token: link.token, condition: detach.error });
+        Ok(())
+    }
+
+    fn recv_end(&mut self, local: u16, remote: u16, end: &End) {
+        self.by_remote_channel.remove(&remote);
+        let Some(session) = self.sessions[usize::from(local)].take() else { return };
+        if self.receiving.is_some_and(|receiving| receiving.link.channel == local) {
+            self.receiving = None;
+        }
+        for (key, link) in session.links.iter() {
+            let link_id = LinkId { channel: local, key };
+            self.events.push_back(Event::Detached { link: link_id, token: link.token, condition: end.error.clone() });
+        }
+        if !session.end_sent {
+            write_frame(&mut self.out, local, &End { error: None }, 0);
+        }
+    }
+
+    // === what the user wants ===
+
+    /// Answers [`Event::Authenticate`].
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the peer was refused, for symmetry with errors of the peer's making.
+    pub fn authenticate(&mut self, is_welcome: bool) -> Result<(), Error> {
+        debug_assert!(matches!(self.stage, Stage::Deciding), "nobody asked");
+        let code = if is_welcome { outcome::OK } else { outcome::AUTH };
+        write_sasl(&mut self.out, &SaslFrame::Outcome(code));
+        self.stage = if is_welcome { Stage::AmqpHeader } else { Stage::Closed };
+        if is_welcome { Ok(()) } else { Err(Error::Refused(code)) }
+    }
+
+    /// Answers the peer's open with ours, with further properties. Before this, nothing else may be sent.
+    pub fn answer_open(&mut self, properties: impl IntoIterator<Item = (Symbol, Value)>) {
+        debug_assert!(matches!(self.stage, Stage::Answering), "nobody asked");
+        self.config.properties.extend(properties);
+        self.stage = Stage::Open;
+        let open = self.config.open();
+        self.send(0, &open);
+    }
+
+    /// Begins a session; its channel is used at once, without waiting for the peer. `None` if there are too many.
+    pub fn begin(&mut self) -> Option<u16> {
+        let channel = self.free_channel().filter(|&channel| channel <= self.peer_channel_max)?;
+        self.sessions[usize::from(channel)] = Some(Session::default());
+        self.send_begin(channel);
+        Some(channel)
+    }
+
+    /// Attaches a link on a session. `None` if the session is gone or has too many links.
+    pub fn attach(&mut self, channel: u16, new: NewLink) -> Option<LinkId> {
+        let session = self.sessions.get_mut(usize::from(channel))?.as_mut()?;
+        let key = session.links.insert(Link::new(new.role, new.token));
+        if key.index() > session.remote_handle_max || key.index() >= MAX_LINKS {
+            session.links.remove(key);
+            return None;
+        }
+        session.unanswered.insert((new.name.clone(), new.role), key);
+        let link = LinkId { channel, key };
+        self.send_attach(link, new.name, new.source, new.target);
+        self.set_credit_fields(link, new.credit);
+        if new.credit > 0 {
+            self.send_link_flow(link);
+        }
+        Some(link)
+    }
+
+    /// Answers a link of the peer's: yes, with these termini, and as receiver with credit that is restored by itself.
+    pub fn accept_link(&mut self, link: LinkId, attach: &Attach, token: Token, credit: u32) {
+        let Some(own) = self.link_mut(link) else { return };
+        own.token = token;
+        self.send_attach(link, attach.name.clone(), attach.source.clone(), attach.target.clone());
+        self.set_credit_fields(link, credit);
+        if credit > 0 {
+            self.send_link_flow(link);
+        }
+    }
+
+    /// Answers a link of the peer's: no. (An attach without termini, then a detach with the reason, AMQP 1.0 §2.6.3.)
+    pub fn refuse_link(&mut self, link: LinkId, attach: &Attach, condition: Condition) {
+        self.send_attach(link, attach.name.clone(), None, None);
+        self.detach(link, Some(condition));
+    }
+
+    /// Detaches a link; [`Event::Detached`] follows when the peer has answered.
+    pub fn detach(&mut self, link: LinkId, error: Option<Condition>) {
+        let Some(own) = self.link_mut(link).filter(|own| !own.detach_sent) else { return };
+        own.detach_sent = true;
+        self.send(link.channel, &Detach { handle: link.key.index(), closed: true, error });
+    }
+
+    /// Ends a session and with it its links.
+    pub fn end(&mut self, channel: u16, error: Option<Condition>) {
+        let session = self.sessions.get_mut(usize::from(channel)).and_then(Option::as_mut);
+        let Some(session) = session.filter(|session| !session.end_sent) else { return };
+        session.end_sent = true;
+        self.send(channel, &End { error });
+    }
+
+    /// Closes the connection; the peer's close answers with [`Event::Closed`].
+    pub fn close(&mut self, error: Option<Condition>) {
+        if matches!(self.stage, Stage::Open | Stage::Answering) && !self.close_sent {
+            self.close_sent = true;
+            self.send(0, &Close { error });
+        }
+    }
+
+    /// As receiver: grants credit anew, and keeps restoring it; 0 stops further deliveries.
+    pub fn set_credit(&mut self, link: LinkId, credit: u32) {
+        self.set_credit_fields(link, credit);
+        self.send_link_flow(link);
+    }
+
+    /// As receiver: asks the sender to use its credit up or give it back. No more is granted by itself.
+    pub fn drain(&mut self, link: LinkId) {
+        if let Some(own) = self.link_mut(link) {
+            own.drain = true;
+            own.replenish = 0;
+            self.send_link_flow(link);
+        }
+    }
+
+    /// As sender: gives unused credit back, in answer to a drain.
+    pub fn drained(&mut self, link: LinkId) {
+        if let Some(own) = self.link_mut(link) {
+            own.delivery_count = own.delivery_count.wrapping_add(own.credit);
+            own.credit = 0;
+            self.send_link_flow(link);
+        }
+    }
+
+    /// Begins a delivery on a link we send on; false without credit or while another one is under way.
+    ///
+    /// Nothing is sent before its first [`Connection::transfer`].
+    pub fn start_delivery(&mut self, link: LinkId, token: Token, settled: bool) -> bool {
+        let Some(own) = self.link_mut(link).filter(|own| own.can_start()) else { return false };
+        own.current = Some(Current { number: 0, token, settled, is_first: true });
+        own.count_delivery()
+    }
+
+    /// How many octets of payload the next frame of a link's delivery may carry.
+    pub fn max_payload(&self, link: LinkId) -> usize {
+        // Of the header only the handle varies: 1, 2 or 5 octets. A first frame has an id and a tag in place of nulls.
+        const CONTINUATION: usize = 8 + 3 + 3 + 4 + 1;
+        const FIRST: usize = CONTINUATION + 4 + 5;
+        let handle = match link.key.index() {
+            0 => 1,
+            1..256 => 2,
+            _ => 5,
+        };
+        let is_first = self.current(link).is_some_and(|current| current.is_first);
+        self.peer_max_frame_bytes as usize - handle - if is_first { FIRST } else { CONTINUATION }
+    }
+
+    /// Whether the peer takes another transfer frame on the link's session.
+    pub fn has_window(&self, link: LinkId) -> bool {
+        let session = self.sessions.get(usize::from(link.channel)).and_then(Option::as_ref);
+        session.is_some_and(|session| session.remote_incoming_window > 0)
+    }
+
+    /// Puts the header of the next frame of a link's delivery at the end of the output. The delivery, unless none is
+    /// under way.
+    ///
+    /// The caller sends exactly `payload` octets right behind the output, [`Connection::max_payload`] at most, and asks
+    /// [`Connection::has_window`] first. With `more` false the delivery is complete.
+    pub fn transfer(&mut self, link: LinkId, payload: usize, more: bool) -> Option<DeliveryId> {
+        self.write_transfer(link, payload, |transfer| transfer.more = more)
+    }
+
+    /// Gives up the delivery under way on a link we send on.
+    pub fn abort(&mut self, link: LinkId, state: Option<DeliveryState>) {
+        let Some(own) = self.link_mut(link) else { return };
+        if own.current.is_some_and(|current| current.is_first) {
+            // Nothing of it was sent, so the peer need not know.
+            own.uncount_delivery();
+            return;
+        }
+        let aborted = self.write_transfer(link, 0, |transfer| {
+            transfer.aborted = true;
+            transfer.state = state;
+        });
+        if let Some(DeliveryId { channel, number, .. }) = aborted {
+            session_mut(&mut self.sessions, channel).outgoing.remove(&number);
+        }
+    }
+
+    /// Tells the peer the state of a delivery, and with `settled` forgets it.
+    pub fn dispose(&mut self, delivery: DeliveryId, state: Option<DeliveryState>, settled: bool) {
+        let DeliveryId { channel, role, number } = delivery;
+        let Some(session) = self.sessions.get_mut(usize::from(channel)).and_then(Option::as_mut) else { return };
+        let is_known = match settled {
+            true => session.deliveries_mut(role).remove(&number).is_some(),
+            false => session.deliveries(role).contains_key(&number),
+        };
+        if is_known {
+            self.send_disposition(
+                channel,
+                Disposition { role, first: number, last: None, settled, state, batchable: false },
+            );
+        }
+    }
+
+    /// Sets what comes back with events about the delivery under way on a link we receive on.
+    pub fn set_delivery_token(&mut self, delivery: DeliveryId, link: LinkId, token: Token) {
+        let session = self.sessions.get_mut(usize::from(delivery.channel)).and_then(Option::as_mut);
+        let Some(session) = session else { return };
+        if let Some(unsettled) = session.deliveries_mut(delivery.role).get_mut(&delivery.number) {
+            *unsettled = token;
+        }
+        let current = session.links.get_mut(link.key).and_then(|own| own.current.as_mut());
+        if let Some(current) = current.filter(|current| current.number == delivery.number) {
+            current.token = token;
+        }
+    }
+
+    // === what leaves ===
+
+    /// Octets for the peer, in order.
+    pub fn output(&self) -> &[u8] {
+        &self.out
+    }
+
+    /// Says that the output was handed on.
+    pub fn clear_output(&mut self) {
+        self.sent |= !self.out.is_empty();
+        self.out.clear();
+        self.last_disposition = None;
+    }
+
+    /// When [`Connection::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        (!self.is_closed()).then_some(self.next_tick)
+    }
+
+    /// Lets time pass: sends a sign of life if the peer needs one.
+    ///
+    /// # Errors
+    /// [`Error::Silent`] if the peer gave none for the idle timeout.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        if now < self.next_tick || self.is_closed() {
+            return Ok(());
+        }
+        let ours = Some(self.config.idle_timeout).filter(|timeout| !timeout.is_zero());
+        let shorter = ours.into_iter().chain(self.peer_idle_timeout).min();
+        let period = shorter.map_or(DEFAULT_IDLE_TIMEOUT, |timeout| timeout / TICKS_PER_TIMEOUT).max(MIN_TICK);
+        self.silent_ticks = if std::mem::take(&mut self.heard) { 0 } else { self.silent_ticks + 1 };
+        self.next_tick = now + period;
+        if let Some(limit) = ours.filter(|limit| period * self.silent_ticks >= *limit) {
+            let error = Error::Silent(limit);
+            self.fail(error.condition());
+            return Err(error);
+        }
+        if !std::mem::take(&mut self.sent) && self.peer_idle_timeout.is_some() && matches!(self.stage, Stage::Open) {
+            write_empty(&mut self.out);
+        }
+        Ok(())
+    }
+
+    // === what is so ===
+
+    /// Whether both opens were exchanged and neither end has closed.
+    pub fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Open) && !self.close_sent
+    }
+
+    /// Whether nothing more will happen.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.stage, Stage::Closed)
+    }
+
+    /// Deliveries that may still start on a link.
+    pub fn credit(&self, link: LinkId) -> u32 {
+        self.link(link).map_or(0, |own| own.credit)
+    }
+
+    /// The largest frame the peer takes, in octets.
+    pub fn peer_max_frame_bytes(&self) -> u32 {
+        self.peer_max_frame_bytes
+    }
+
+    /// Deliveries not settled by both ends, those sent and those received.
+    pub fn unsettled(&self) -> usize {
+        self.sessions.iter().flatten().map(|session| session.outgoing.len() + session.incoming.len()).sum()
+    }
+
+    // === below ===
+
+    fn link(&self, id: LinkId) -> Option<&Link> {
+        self.sessions.get(usize::from(id.channel))?.as_ref()?.links.get(id.key)
+    }
+
+    fn link_mut(&mut self, id: LinkId) -> Option<&mut Link> {
+        self.sessions.get_mut(usize::from(id.channel))?.as_mut()?.links.get_mut(id.key)
+    }
+
+    fn current(&self, id: LinkId) -> Option<Current> {
+        self.link(id)?.current
+    }
+
+    fn free_channel(&mut self) -> Option<u16> {
+        let free = self.sessions.iter().position(Option::is_none).unwrap_or(self.sessions.len());
+        if free == usize::from(MAX_SESSIONS) {
+            return None;
+        }
+        if free == self.sessions.len() {
+            self.sessions.push(None);
+        }
+        Some(free as u16)
+    }
+
+    fn set_credit_fields(&mut self, link: LinkId, credit: u32) {
+        if let Some(own) = self.link_mut(link).filter(|own| own.role == Role::Receiver) {
+            own.grant(credit);
+        }
+    }
+
+    fn fail(&mut self, condition: Option<Condition>) {
+        let is_speaking = matches!(self.stage, Stage::Opening | Stage::Answering | Stage::Open);
+        if matches!(self.stage, Stage::Answering) {
+            let open = self.config.open();
+            self.send(0, &open); // a close must follow an open
+        }
+        if is_speaking && !self.close_sent {
+            self.close_sent = true;
+            self.send(0, &Close { error: condition });
+        }
+        self.stage = Stage::Closed;
+    }
+
+    fn send_open(&mut self) {
+        self.out.extend_from_slice(&AMQP_HEADER);
+        let open = self.config.open();
+        self.send(0, &open);
+    }
+
+    fn send_begin(&mut self, channel: u16) {
+        let session = session_mut(&mut self.sessions, channel);
+        session.begin_sent = true;
+        let begin = Begin {
+            remote_channel: session.remote_channel,
+            next_outgoing_id: session.next_outgoing_id,
+            incoming_window: INCOMING_WINDOW_FRAMES,
+            outgoing_window: i32::MAX.cast_unsigned(),
+            handle_max: MAX_LINKS - 1,
+            offered_capabilities: Vec::new(),
+            desired_capabilities: Vec::new(),
+        };
+        self.send(channel, &begin);
+    }
+
+    fn send_attach(&mut self, id: LinkId, name: String, source: Option<Source>, target: Option<Target>) {
+        let Some(own) = self.link_mut(id) else { return };
+        own.attach_sent = true;
+        let role = own.role;
+        let attach = Attach {
+            name,
+            handle: id.key.index(),
+            role,
+            snd_settle_mode: 2,
+            rcv_settle_mode: 0,
+            source,
+            target,
+            initial_delivery_count: (role == Role::Sender).then_some(0),
+            max_message_size: 0,
+            offered_capabilities: Vec::new(),
+            desired_capabilities: Vec::new(),
+            properties: None,
+        };
+        self.send(id.channel, &attach);
+    }
+
+    fn send_session_flow(&mut self, channel: u16) {
+        let flow = session_mut(&mut self.sessions, channel).flow();
+        self.send(channel, &flow);
+    }
+
+    fn send_link_flow(&mut self, id: LinkId) {
+        let session = self.sessions.get_mut(usize::from(id.channel)).and_then(Option::as_mut);
+        if let Some(flow) = session.and_then(|session| session.link_flow(id.key)) {
+            self.send(id.channel, &flow);
+        }
+    }
+
+    /// Sends a disposition, as part of the one just before it if it only carries its range on.
+    fn send_disposition(&mut self, channel: u16, mut disposition: Disposition) {
+        if let Some((start, end, before_channel, before)) = self.last_disposition.take()
+            && end == self.out.len()
+            && before_channel == channel
+            && before.last.unwrap_or(before.first).wrapping_add(1) == disposition.first
+            && (before.role, before.settled, &before.state)
+                == (disposition.role, disposition.settled, &disposition.state)
+        {
+            self.out.truncate(start);
+            disposition.last = Some(disposition.first);
+            disposition.first = before.first;
+        }
+        let start = self.out.len();
+        self.send(channel, &disposition);
+        self.last_disposition = Some((start, self.out.len(), channel, disposition));
+    }
+
+    fn write_transfer(&mut self, id: LinkId, payload: usize, fill: impl FnOnce(&mut Transfer)) -> Option<DeliveryId> {
+        let LinkId { channel, key } = id;
+        let session = self.sessions.get_mut(usize::from(channel))?.as_mut()?;
+        let own = session.links.get_mut(key)?;
+        let current = own.current.as_mut()?;
+        let mut transfer = Transfer::new(key.index());
+        if std::mem::take(&mut current.is_first) {
+            // Numbers are given as first frames leave: receivers insist on an unbroken sequence.
+            current.number = session.next_delivery_number;
+            session.next_delivery_number = current.number.wrapping_add(1);
+            if !current.settled {
+                session.outgoing.insert(current.number, current.token);
+            }
+            transfer.delivery_id = Some(current.number);
+            transfer.delivery_tag = Some(current.number.into());
+            transfer.message_format = Some(0);
+            transfer.settled = current.settled.then_some(true);
+        }
+        let number = current.number;
+        fill(&mut transfer);
+        if !transfer.more {
+            own.current = None;
+        }
+        session.count_outgoing();
+        write_frame(&mut self.out, channel, &transfer, payload);
+        Some(DeliveryId { channel, role: Role::Sender, number })
+    }
+
+    fn send(&mut self, channel: u16, performative: &impl super::codec::Encode) {
+        write_frame(&mut self.out, channel, performative, 0);
+    }
+}
+
+impl LinkId {
+    /// The session the link is on.
+    pub fn channel(self) -> u16 {
+        self.channel
+    }
+}
+
+enum Progress<'a> {
+    Event(Event<'a>),
+    Again,
+    Starved,
+}
+
+/// The session of a channel that the peer's channels lead to, or that the caller just looked at.
+fn session_mut(sessions: &mut [Option<Session>], channel: u16) -> &mut Session {
+    sessions[usize::from(channel)].as_mut().expect("a channel in use has a session")
+}

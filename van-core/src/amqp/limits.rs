@@ -1,0 +1,43 @@
+//! What a peer may claim at most. Every limit is reached by counting what arrived, never by believing a number in it.
+
+use std::time::Duration;
+
+/// The frame size every peer must accept before `open` has said more, in octets (AMQP 1.0 §2.4.1).
+pub const MIN_MAX_FRAME_BYTES: u32 = 512;
+
+/// The largest frame we accept, in octets, unless the configuration says otherwise.
+///
+/// 65,536 is four full TLS records; a peer that sends smaller frames (skupper-router: 16,384) is free to.
+pub const DEFAULT_MAX_FRAME_BYTES: u32 = 65_536;
+
+/// How many octets a performative other than `transfer` may take. Attaches and opens are the large ones.
+pub const MAX_PERFORMATIVE_BYTES: usize = 65_536;
+
+/// Octets of a `transfer` performative: handle, ids, a tag of up to 32 octets and a delivery state.
+pub const MAX_TRANSFER_BYTES: usize = 512;
+
+/// Sessions on one connection; announced as `channel-max`. skupper-router opens 15.
+pub const MAX_SESSIONS: u16 = 1024;
+
+/// Links on one connection; one less is announced as `handle-max`. Every direction of a TCP stream takes one.
+pub const MAX_LINKS: u32 = 262_144;
+
+/// Deliveries on one connection that are not settled, ours and the peer's.
+pub const MAX_UNSETTLED: usize = 524_288;
+
+/// Transfer frames a peer may send before we give back window: 128 MiB of the 16 KiB frames that skupper-router sends.
+pub const INCOMING_WINDOW_FRAMES: u32 = 8192;
+
+/// How deep lists, maps, arrays and described values may nest.
+pub const MAX_VALUE_DEPTH: usize = 32;
+
+/// Elements of an array whose elements take no octets of their own (`null`, `true`, empty lists).
+pub const MAX_EMPTY_ELEMENTS: usize = 4096;
+
+/// Octets of a delivery tag (AMQP 1.0 §2.8.7).
+pub const MAX_DELIVERY_TAG_BYTES: usize = 32;
+
+/// A connection without any octet for this long is lost.
+///
+/// Half of it is announced as `idle-time-out`, as AMQP 1.0 §2.4.5 recommends. Source: skupper-router `idleTimeoutSeconds`.
+pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(16);

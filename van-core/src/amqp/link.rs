@@ -1,0 +1,113 @@
+//! One end of a link: credit, and the delivery under way (AMQP 1.0 §2.6).
+//!
+//! ```text
+//!            attach out          attach in
+//!   (new) ──────────────► half ──────────────► attached ──► detach both ways ──► gone
+//!            attach in           attach out
+//! ```
+
+use super::performative::Role;
+
+/// What the engine's user keeps with a link or a delivery; it comes back with every event about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Token(pub u64);
+
+/// One end of a link.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// What we are on it.
+    pub(super) role: Role,
+    pub(super) token: Token,
+    pub(super) attach_sent: bool,
+    /// The peer's handle, once its attach has come.
+    pub(super) remote_handle: Option<u32>,
+    pub(super) detach_sent: bool,
+    /// Deliveries so far, by the sender's count.
+    pub(super) delivery_count: u32,
+    /// Deliveries that may still start.
+    pub(super) credit: u32,
+    /// As receiver: credit is restored to this many when half of it is used; 0 leaves it to the user.
+    pub(super) replenish: u32,
+    /// As receiver: credit taken back that the sender may have used before it knew.
+    pub(super) revoked: u32,
+    pub(super) drain: bool,
+    /// The delivery under way, out or in.
+    pub(super) current: Option<Current>,
+}
+
+/// A delivery of which not all frames have passed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Current {
+    pub(super) number: u32,
+    pub(super) token: Token,
+    pub(super) settled: bool,
+    /// As sender: whether the first frame is still to come, and with it the number.
+    pub(super) is_first: bool,
+}
+
+impl Link {
+    pub(super) fn new(role: Role, token: Token) -> Self {
+        Self {
+            role,
+            token,
+            attach_sent: false,
+            remote_handle: None,
+            detach_sent: false,
+            delivery_count: 0,
+            credit: 0,
+            replenish: 0,
+            revoked: 0,
+            drain: false,
+            current: None,
+        }
+    }
+
+    /// As sender: whether a delivery may start.
+    pub(super) fn can_start(&self) -> bool {
+        self.role == Role::Sender && self.credit > 0 && self.current.is_none() && !self.detach_sent
+    }
+
+    /// Counts a delivery that starts; false if there was no credit for it. As receiver this happens at its first frame:
+    /// a sender in the middle of a delivery then never sees its credit fall below what it needs to finish
+    /// (docs/wire.md §3.3).
+    pub(super) fn count_delivery(&mut self) -> bool {
+        self.delivery_count = self.delivery_count.wrapping_add(1);
+        let pool = if self.credit > 0 { &mut self.credit } else { &mut self.revoked };
+        let has_credit = *pool > 0;
+        *pool = pool.saturating_sub(1);
+        has_credit
+    }
+
+    /// As sender: takes back the count of a delivery that never left.
+    pub(super) fn uncount_delivery(&mut self) {
+        self.current = None;
+        self.delivery_count = self.delivery_count.wrapping_sub(1);
+        self.credit += 1;
+    }
+
+    /// As receiver: grants this many deliveries, and keeps restoring them.
+    pub(super) fn grant(&mut self, credit: u32) {
+        self.revoked = self.revoked.saturating_add(self.credit.saturating_sub(credit));
+        self.credit = credit;
+        self.replenish = credit;
+        self.drain = false;
+    }
+
+    /// Restores the credit if half of it is used; whether the peer must be told.
+    pub(super) fn replenish(&mut self) -> bool {
+        let is_low = self.replenish > 0 && self.credit <= self.replenish / 2;
+        if is_low {
+            self.credit = self.replenish;
+        }
+        is_low
+    }
+
+    /// As sender, takes the receiver's word for the credit.
+    pub(super) fn recv_credit(&mut self, receiver_count: Option<u32>, credit: u32, drain: bool) {
+        let limit = receiver_count.unwrap_or(0).wrapping_add(credit);
+        // A limit behind our own count is no credit, not four billion.
+        let left = limit.wrapping_sub(self.delivery_count).cast_signed();
+        self.credit = left.max(0).cast_unsigned();
+        self.drain = drain;
+    }
+}

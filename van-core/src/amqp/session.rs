@@ -1,0 +1,154 @@
+//! One session: transfer windows, the links on it and the deliveries that are not settled (AMQP 1.0 §2.5).
+
+use std::collections::HashMap;
+
+use hashbrown::HashMap as FastMap;
+
+use super::limits::INCOMING_WINDOW_FRAMES;
+use super::link::{Link, Token};
+use super::performative::{Begin, Flow, Role};
+use crate::slab::{Key, Slab};
+
+/// Keyed by numbers that are dense by protocol, so a fast hash will do; the seed differs per map.
+type ByNumber<V> = FastMap<u32, V, foldhash::fast::RandomState>;
+
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) begin_sent: bool,
+    /// The peer's channel, once its begin has come.
+    pub(super) remote_channel: Option<u16>,
+    pub(super) end_sent: bool,
+    pub(super) remote_handle_max: u32,
+    pub(super) next_incoming_id: u32,
+    /// Frames the peer may still send.
+    pub(super) incoming_window: u32,
+    pub(super) next_outgoing_id: u32,
+    /// Frames we may still send.
+    pub(super) remote_incoming_window: u32,
+    pub(super) next_delivery_number: u32,
+    /// Links under our handles: the slab's indices.
+    pub(super) links: Slab<Link>,
+    pub(super) by_remote_handle: ByNumber<Key>,
+    /// Links we attached and whose answer has not come, by name and our role.
+    pub(super) unanswered: HashMap<(String, Role), Key>,
+    /// Deliveries of ours that are not settled.
+    pub(super) outgoing: ByNumber<Token>,
+    /// Deliveries of the peer's that are not settled.
+    pub(super) incoming: ByNumber<Token>,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self {
+            begin_sent: false,
+            remote_channel: None,
+            end_sent: false,
+            remote_handle_max: u32::MAX,
+            next_incoming_id: 0,
+            incoming_window: INCOMING_WINDOW_FRAMES,
+            next_outgoing_id: 0,
+            remote_incoming_window: 0,
+            next_delivery_number: 0,
+            links: Slab::default(),
+            by_remote_handle: ByNumber::default(),
+            unanswered: HashMap::new(),
+            outgoing: ByNumber::default(),
+            incoming: ByNumber::default(),
+        }
+    }
+}
+
+impl Session {
+    /// Takes the peer's windows from its begin.
+    pub(super) fn recv_begin(&mut self, begin: &Begin, remote_channel: u16) {
+        self.remote_channel = Some(remote_channel);
+        self.remote_handle_max = begin.handle_max;
+        self.next_incoming_id = begin.next_outgoing_id;
+        self.remote_incoming_window = begin.incoming_window;
+    }
+
+    /// Takes the peer's windows from a flow. Whether sending was blocked and no longer is.
+    pub(super) fn recv_flow(&mut self, flow: &Flow) -> bool {
+        let was_blocked = self.remote_incoming_window == 0;
+        // Before the peer has seen our begin it counts from our first id, which is 0.
+        let window = flow.incoming_window.min(i32::MAX.cast_unsigned());
+        let limit = flow.next_incoming_id.unwrap_or(0).wrapping_add(window);
+        let left = limit.wrapping_sub(self.next_outgoing_id).cast_signed();
+        self.remote_incoming_window = left.max(0).cast_unsigned();
+        was_blocked && self.remote_incoming_window > 0
+    }
+
+    /// Counts a transfer frame in; false if the peer had no window for it.
+    pub(super) fn count_incoming(&mut self) -> bool {
+        self.next_incoming_id = self.next_incoming_id.wrapping_add(1);
+        match self.incoming_window.checked_sub(1) {
+            Some(left) => {
+                self.incoming_window = left;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Counts a transfer frame out.
+    pub(super) fn count_outgoing(&mut self) {
+        self.next_outgoing_id = self.next_outgoing_id.wrapping_add(1);
+        self.remote_incoming_window = self.remote_incoming_window.saturating_sub(1);
+    }
+
+    /// Whether the peer should hear of window given back. It is given back on receipt: all streams of a connection share
+    /// it, so none may hold it (docs/wire.md §2).
+    pub(super) fn needs_flow(&self) -> bool {
+        self.incoming_window < INCOMING_WINDOW_FRAMES / 2
+    }
+
+    /// A flow with the session's windows, the incoming one restored.
+    pub(super) fn flow(&mut self) -> Flow {
+        self.incoming_window = INCOMING_WINDOW_FRAMES;
+        Flow {
+            next_incoming_id: self.remote_channel.is_some().then_some(self.next_incoming_id),
+            incoming_window: self.incoming_window,
+            next_outgoing_id: self.next_outgoing_id,
+            outgoing_window: i32::MAX.cast_unsigned(),
+            ..Flow::default()
+        }
+    }
+
+    /// As [`Session::flow`], with the credit of a link of ours.
+    pub(super) fn link_flow(&mut self, key: Key) -> Option<Flow> {
+        let mut flow = self.flow();
+        let link = self.links.get(key)?;
+        flow.handle = Some(key.index());
+        flow.delivery_count = Some(link.delivery_count);
+        flow.link_credit = Some(link.credit);
+        flow.drain = link.drain;
+        Some(flow)
+    }
+
+    /// The deliveries of a range that are not settled, in ascending order: the range counts only as far as it meets some.
+    pub(super) fn unsettled(&self, role: Role, first: u32, last: u32) -> Vec<(u32, Token)> {
+        let map = self.deliveries(role);
+        let span = last.wrapping_sub(first);
+        let mut found: Vec<_> = if (span as usize) < map.len() {
+            (0..=span).filter_map(|n| map.get_key_value(&first.wrapping_add(n))).map(|(n, t)| (*n, *t)).collect()
+        } else {
+            map.iter().filter(|(n, _)| n.wrapping_sub(first) <= span).map(|(n, t)| (*n, *t)).collect()
+        };
+        found.sort_unstable_by_key(|(number, _)| number.wrapping_sub(first));
+        found
+    }
+
+    pub(super) fn deliveries(&self, role: Role) -> &ByNumber<Token> {
+        match role {
+            Role::Sender => &self.outgoing,
+            Role::Receiver => &self.incoming,
+        }
+    }
+
+    pub(super) fn deliveries_mut(&mut self, role: Role) -> &mut ByNumber<Token> {
+        match role {
+            Role::Sender => &mut self.outgoing,
+            Role::Receiver => &mut self.incoming,
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! How a TCP connection becomes two streaming messages (docs/wire.md §8): their sections, and what is ours in them.
+//!
+//! The *client stream* goes from the listener's router to the connector's, addressed to a routing key. The *server stream*
+//! answers it, addressed to the client stream's `reply-to`. Behind the sections of each follow the octets of one direction
+//! of the TCP connection, raw, until the delivery ends.
+
+use crate::amqp::{Composer, Decode, Encode, Value};
+use crate::message::Head;
+
+/// Marks a message as such a stream.
+pub const CONTENT_TYPE: &str = "application/octet-stream";
+
+/// The version of the encapsulation; nobody checks it.
+const MAPPING_VERSION: u32 = 1;
+
+/// An `amqp-value` body that holds null: the last octets before the stream's own.
+const EMPTY_BODY: [u8; 4] = [0x00, 0x53, 0x77, 0x40];
+
+/// The application property that only our own ends read: a map of a version and a list of features.
+const OWN_PROPERTY: &str = "van";
+
+/// The version of [`OWN_PROPERTY`].
+const OWN_VERSION: u32 = 1;
+
+/// What two ends of ours may do that others do not; used when both named it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Features {
+    /// Reports of octets written come every 128 KiB instead of every 509 KiB.
+    pub acks: bool,
+    /// A reset is carried to the other end as an aborted delivery instead of a clean end.
+    pub errors: bool,
+}
+
+/// What a client stream says.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientStream<'a> {
+    /// The routing key.
+    pub key: &'a str,
+    /// Where the server stream goes.
+    pub reply_to: &'a str,
+}
+
+/// Why a stream's sections cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unusable {
+    /// Another kind of message, or the encapsulation of Skupper 1.
+    #[error("content type is not {CONTENT_TYPE}")]
+    ContentType,
+    /// The body is not the null value that stands before the octets.
+    #[error("body is not an empty value")]
+    Body,
+}
+
+impl Features {
+    /// All that this version has.
+    pub const OURS: Self = Self { acks: true, errors: true };
+
+    /// Those that both ends named.
+    #[must_use]
+    pub fn common(self, other: Self) -> Self {
+        Self { acks: self.acks && other.acks, errors: self.errors && other.errors }
+    }
+
+    /// Those named in a stream's application properties; none if the property is absent or not understood.
+    pub fn of(head: &Head<'_>) -> Self {
+        let map = head.application_properties.and_then(|mut reader| Value::decode(&mut reader).ok());
+        let names = map.as_ref().and_then(|map| map.entry(OWN_PROPERTY)?.entry("f")?.as_list());
+        let has = |name: &str| names.is_some_and(|names| names.iter().any(|item| item.as_text() == Some(name)));
+        Self { acks: has("acks"), errors: has("errors") }
+    }
+
+    fn value(self) -> Value {
+        let named = [("acks", self.acks), ("errors", self.errors)];
+        let names = named.iter().filter(|(_, is_named)| *is_named).map(|(name, _)| Value::symbol(name)).collect();
+        Value::Map(vec![(Value::symbol("v"), Value::Uint(OWN_VERSION)), (Value::symbol("f"), Value::List(names))])
+    }
+}
+
+/// Appends the sections of a client stream that come behind the router annotations.
+pub fn write_client_stream(stream: ClientStream<'_>, features: Features, out: &mut Vec<u8>) {
+    write_properties(stream.key, Some(stream.reply_to), out);
+    write_application_properties(Some(features), out);
+    out.extend_from_slice(&EMPTY_BODY);
+}
+
+/// Appends the sections of a server stream that come behind the router annotations. `features` are told only to an end
+/// that has told its own.
+pub fn write_server_stream(reply_to: &str, features: Option<Features>, out: &mut Vec<u8>) {
+    write_properties(reply_to, None, out);
+    write_application_properties(features, out);
+    out.extend_from_slice(&EMPTY_BODY);
+}
+
+fn write_properties(to: &str, reply_to: Option<&str>, out: &mut Vec<u8>) {
+    // message-id, user-id, to, subject, reply-to, correlation-id, content-type
+    Composer::described(out, 0x73).null().null().field(to).null().optional(reply_to).null().field(CONTENT_TYPE).end();
+}
+
+fn write_application_properties(features: Option<Features>, out: &mut Vec<u8>) {
+    let mut pairs = vec![(Value::String("V".into()), Value::Uint(MAPPING_VERSION))];
+    pairs.extend(features.map(|features| (Value::String(OWN_PROPERTY.into()), features.value())));
+    Value::Described(Value::Ulong(0x74).into(), Value::Map(pairs).into()).encode(out);
+}
+
+/// Checks the sections of a stream that ends here. Where its octets start.
+///
+/// # Errors
+/// See [`Unusable`]: the stream belongs to somebody else, or its sender does not keep to the encapsulation.
+pub fn stream_start(head: &Head<'_>) -> Result<usize, Unusable> {
+    if head.properties.content_type != Some(CONTENT_TYPE) {
+        return Err(Unusable::ContentType);
+    }
+    head.behind_null.ok_or(Unusable::Body)
+}

@@ -1,0 +1,461 @@
+//! The data plane of one shard: connections to other routers, the streams of its clients and workloads, and the directions
+//! of traffic between them. No sockets, no clock: it asks an [`Io`] to read and write, and is called when things happen.
+//!
+//! Every entry point does all there is to do and then sends what became ready; nothing waits inside.
+//!
+//! * `connection` the links of a connection to another router · `attachment` one direction of traffic · `stream` a socket's
+//!   two directions
+//! * `inbound` what arrives, and where it goes · `outbound` what leaves, and when · `ending` reports, outcomes and ends
+//! * `crossing` between shards · `routes` the picture of the network · `scheduler`, `window`, `parked` who may send how much
+
+mod attachment;
+mod connection;
+mod crossing;
+mod ending;
+mod inbound;
+mod io;
+mod outbound;
+mod parked;
+mod routes;
+mod scheduler;
+mod stream;
+mod window;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use self::attachment::{Attachment, Flow, Inlet, Outlet};
+pub use self::attachment::{Ending, Lane};
+pub use self::connection::Purpose;
+use self::connection::{CONTROL_DELIVERY, Class, Connection};
+pub use self::crossing::{Crossing, Destination};
+pub use self::io::{Io, Read, Report, Write};
+pub use self::routes::{
+    ConnectionId, ConnectionRef, ConnectorId, Consumers, ListenerId, Load, NextHop, Routes, ShardId, Treatment,
+};
+pub use self::stream::MAX_SHARDS;
+use self::stream::{Side, Stream};
+use self::window::SendWindow;
+use crate::amqp::{self, Condition, DeliveryState, Event, LinkId};
+use crate::random::Random;
+pub use crate::slab::Key;
+use crate::slab::Slab;
+
+/// Octets read from a workload's socket at once: 64 KiB is where the cost per octet is lowest.
+const READ_OCTETS: usize = 65_536;
+
+/// The data plane of one shard.
+#[derive(Debug)]
+pub struct Plane {
+    shard: ShardId,
+    routes: Arc<Routes>,
+    connections: Slab<Connection>,
+    by_id: HashMap<ConnectionId, Key>,
+    attachments: Slab<Attachment>,
+    streams: Slab<Stream>,
+    /// Second halves of directions whose first half is in another shard.
+    second_halves: HashMap<(ShardId, Key), Key>,
+    /// Connections with something to send.
+    dirty: Vec<Key>,
+    /// Directions between two sockets that used up their turn.
+    again: Vec<Key>,
+    buffer: Vec<u8>,
+    random: Random,
+    /// Counts choices between equals.
+    turn: usize,
+    counters: Counters,
+}
+
+/// What a shard has done since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Streams whose socket is at this shard, now.
+    pub streams: u64,
+    /// Streams since the start, as listener.
+    pub accepted: u64,
+    /// Streams since the start, as connector.
+    pub connected: u64,
+    /// Streams that found no consumer, or whose workload refused.
+    pub refused: u64,
+    /// Octets read from clients and workloads.
+    pub octets_in: u64,
+    /// Octets written to clients and workloads.
+    pub octets_out: u64,
+    /// Octets passed on from one router to another.
+    pub octets_transit: u64,
+    /// Octets handed to another shard.
+    pub octets_crossed: u64,
+}
+
+impl Plane {
+    /// A shard without connections. `seed` makes the names it gives.
+    pub fn new(shard: ShardId, routes: Arc<Routes>, seed: u64) -> Self {
+        Self {
+            shard,
+            routes,
+            connections: Slab::default(),
+            by_id: HashMap::new(),
+            attachments: Slab::default(),
+            streams: Slab::default(),
+            second_halves: HashMap::new(),
+            dirty: Vec::new(),
+            again: Vec::new(),
+            buffer: vec![0; READ_OCTETS],
+            random: Random::new(seed),
+            turn: 0,
+            counters: Counters::default(),
+        }
+    }
+
+    // === connections ===
+
+    /// Takes over a connection whose opens were exchanged. The end that dialled attaches the links of a control connection.
+    pub fn add_connection(
+        &mut self,
+        io: &mut impl Io,
+        id: ConnectionId,
+        purpose: Purpose,
+        is_initiator: bool,
+        engine: amqp::Connection,
+    ) -> Key {
+        let mut connection = Connection::new(id, purpose, engine);
+        if is_initiator && purpose == Purpose::Control {
+            connection.attach_all(&mut self.random);
+        }
+        let key = self.connections.insert(connection);
+        self.by_id.insert(id, key);
+        self.touch(key);
+        self.flush(io);
+        key
+    }
+
+    /// Octets came on a connection, as pieces that are alive together.
+    pub fn received(&mut self, io: &mut impl Io, key: Key, pieces: &[&[u8]]) {
+        let mut batch = Batch::default();
+        for piece in pieces {
+            let mut input = *piece;
+            loop {
+                let Some(connection) = self.connections.get_mut(key) else { return };
+                match connection.engine.next(&mut input) {
+                    Ok(Some(Event::Payload { token, octets, .. })) => {
+                        if batch.token != Some(token) {
+                            self.recv_batch(io, key, &mut batch);
+                            batch.token = Some(token);
+                        }
+                        batch.pieces.push(octets);
+                    }
+                    Ok(Some(event)) => {
+                        self.recv_batch(io, key, &mut batch);
+                        self.recv_event(io, key, event);
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        self.recv_batch(io, key, &mut batch);
+                        let reason = error
+                            .condition()
+                            .unwrap_or_else(|| Condition::new("amqp:internal-error", error.to_string()));
+                        return self.lose_connection(io, key, Some(reason));
+                    }
+                }
+            }
+        }
+        self.recv_batch(io, key, &mut batch);
+        self.touch(key);
+        self.flush(io);
+    }
+
+    fn recv_event(&mut self, io: &mut impl Io, key: Key, event: Event<'_>) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        match event {
+            Event::Attached { link, attach, is_answer, .. } => {
+                if !is_answer {
+                    connection.answer(link, &attach);
+                }
+                self.check_control(io, key);
+            }
+            Event::Detached { link, condition, .. } => self.recv_detached(io, key, link, condition),
+            Event::Credit { link, token, drain } => {
+                if drain {
+                    connection.engine.drained(link);
+                }
+                match Class::of(token) {
+                    Some(Class::Stream) => {
+                        connection.feed(link);
+                        self.serve(io, key, Lane::Stream);
+                    }
+                    Some(Class::Priority(priority)) => self.serve(io, key, Lane::Priority(priority)),
+                    Some(Class::Control) | None => self.check_control(io, key),
+                }
+            }
+            Event::Window { .. } => {
+                for attachment in std::mem::take(&mut connection.blocked) {
+                    connection.scheduler.enter(attachment);
+                }
+            }
+            Event::Delivery { link, token, delivery, settled, .. } => {
+                self.recv_delivery(key, link, token, delivery, settled)
+            }
+            Event::Complete { token, delivery, .. } if token == CONTROL_DELIVERY => {
+                let message = Bytes::from(std::mem::take(&mut connection.control_inbox));
+                connection.engine.dispose(delivery, Some(DeliveryState::Accepted), true);
+                io.report(Report::Control { connection: connection.id, message });
+            }
+            Event::Aborted { token, .. } if token == CONTROL_DELIVERY => connection.control_inbox.clear(),
+            Event::Complete { token, settled, .. } => {
+                let attachment = Key::from_bits(token.0);
+                self.inlet_ended(io, attachment, Ending::Complete, settled);
+            }
+            Event::Aborted { token, .. } => self.inlet_ended(io, Key::from_bits(token.0), Ending::Aborted, true),
+            Event::Disposition { delivery, token, state, settled } => {
+                let attachment = Key::from_bits(token.0);
+                if delivery.is_outgoing() {
+                    self.recv_state(io, attachment, state, settled);
+                } else if settled {
+                    self.inlet_settled(attachment);
+                }
+            }
+            Event::Closed(condition) => {
+                let reason = condition.unwrap_or_else(|| Condition::bare("closed by the peer"));
+                self.lose_connection(io, key, Some(reason));
+            }
+            Event::Authenticate(_) | Event::Opened(_) | Event::Payload { .. } => {}
+        }
+    }
+
+    /// The control links may just have come up.
+    fn check_control(&mut self, io: &mut impl Io, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && connection.take_control_up()
+        {
+            io.report(Report::ControlUp(connection.id));
+        }
+    }
+
+    fn recv_detached(&mut self, io: &mut impl Io, key: Key, link: LinkId, condition: Option<Condition>) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.forget(link) {
+            let reason = condition.unwrap_or_else(|| Condition::bare("control link detached by the peer"));
+            return self.lose_connection(io, key, Some(reason));
+        }
+        for (attachment, is_inlet) in self.attachments_on(key, link) {
+            if is_inlet {
+                self.inlet_ended(io, attachment, Ending::Aborted, true);
+            } else {
+                self.outlet_lost(io, attachment);
+            }
+        }
+    }
+
+    /// Room has come back on a connection.
+    pub fn writable(&mut self, io: &mut impl Io, key: Key) {
+        self.touch(key);
+        self.flush(io);
+    }
+
+    /// The connection's socket is gone, or the peer closed it without a word.
+    pub fn disconnected(&mut self, io: &mut impl Io, key: Key, reason: Condition) {
+        self.lose_connection(io, key, Some(reason));
+        self.flush(io);
+    }
+
+    /// Closes a connection in order, telling the peer why.
+    pub fn close_connection(&mut self, io: &mut impl Io, id: ConnectionId, condition: Option<Condition>) {
+        let Some(&key) = self.by_id.get(&id) else { return };
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.engine.close(condition);
+        }
+        self.lose_connection(io, key, None);
+        self.flush(io);
+    }
+
+    /// Ends everything that runs over a connection.
+    fn lose_connection(&mut self, io: &mut impl Io, key: Key, reason: Option<Condition>) {
+        let Some(mut connection) = self.connections.remove(key) else { return };
+        self.by_id.remove(&connection.id);
+        if !connection.engine.output().is_empty() {
+            io.send(key, &[connection.engine.output()]);
+            connection.engine.clear_output();
+        }
+        io.close_connection(key);
+        io.report(Report::ConnectionLost { connection: connection.id, reason });
+        for attachment in self.attachments.keys() {
+            let Some((is_inlet, is_outlet)) = self.attachments.get(attachment).map(|it| it.uses(key)) else { continue };
+            if is_outlet {
+                self.outlet_lost(io, attachment);
+            }
+            if is_inlet {
+                self.inlet_ended(io, attachment, Ending::Aborted, true);
+            }
+        }
+    }
+
+    // === what the control plane wants ===
+
+    /// Takes a new picture of the network. Deliveries under way keep to their way.
+    pub fn set_routes(&mut self, routes: Arc<Routes>) {
+        self.routes = routes;
+    }
+
+    /// Sends a message of the router protocol on a connection's control link.
+    pub fn send_control(&mut self, io: &mut impl Io, id: ConnectionId, message: Bytes) {
+        let Some(&key) = self.by_id.get(&id) else { return };
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.queue_control(message);
+        }
+        self.touch(key);
+        self.flush(io);
+    }
+
+    // === sockets ===
+
+    /// A client of a routing key has connected. Its stream is looked for a consumer at once.
+    pub fn accept(&mut self, io: &mut impl Io, key: Arc<str>) -> Key {
+        self.counters.accepted += 1;
+        self.counters.streams += 1;
+        let salt = self.random.next_u64() as u32 & 0xFFFF;
+        let stream = self.streams.insert(Stream::new(Side::Client { key, salt }));
+        let flow = Flow::Sending(SendWindow::new());
+        let mut up = Attachment::new(Inlet::Socket(stream), Outlet::Undecided, flow);
+        up.is_inlet_settled = true;
+        let up = self.attachments.insert(up);
+        self.stream_mut(stream).up = Some(up);
+        self.offer_client_stream(io, stream, up);
+        self.flush(io);
+        stream
+    }
+
+    /// A workload that [`Io::connect`] asked for has answered.
+    pub fn connected(&mut self, io: &mut impl Io, stream: Key) {
+        self.counters.connected += 1;
+        self.workload_connected(io, stream);
+        self.flush(io);
+    }
+
+    /// A workload that [`Io::connect`] asked for cannot be reached: another consumer is tried.
+    pub fn connect_failed(&mut self, io: &mut impl Io, stream: Key) {
+        self.workload_refused(io, stream);
+        self.flush(io);
+    }
+
+    /// A stream's socket can be read, after [`Read::Blocked`].
+    pub fn readable(&mut self, io: &mut impl Io, stream: Key) {
+        if let Some(up) = self.streams.get(stream).and_then(|stream| stream.up) {
+            self.advance(io, up);
+        }
+        self.flush(io);
+    }
+
+    /// A stream's socket can be written, after [`Write::Blocked`].
+    pub fn drained(&mut self, io: &mut impl Io, stream: Key) {
+        if let Some(down) = self.streams.get(stream).and_then(|stream| stream.down) {
+            self.advance(io, down);
+        }
+        self.flush(io);
+    }
+
+    /// Breaks a stream off: the other end sees an error.
+    pub fn drop_stream(&mut self, io: &mut impl Io, stream: Key) {
+        self.break_stream(io, stream);
+        self.flush(io);
+    }
+
+    /// Whether [`Plane::resume`] has something to do.
+    pub fn is_interrupted(&self) -> bool {
+        !self.again.is_empty()
+    }
+
+    /// Goes on with what was interrupted to let others have their turn.
+    pub fn resume(&mut self, io: &mut impl Io) {
+        for key in std::mem::take(&mut self.again) {
+            self.advance(io, key);
+        }
+        self.flush(io);
+    }
+
+    // === other shards ===
+
+    /// Another shard of this router says something.
+    pub fn crossed(&mut self, io: &mut impl Io, from: ShardId, message: Crossing) {
+        self.recv_crossing(io, from, message);
+        self.flush(io);
+    }
+
+    // === time ===
+
+    /// When [`Plane::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.connections.iter().filter_map(|(_, connection)| connection.engine.poll_timeout()).min()
+    }
+
+    /// Lets time pass: signs of life, and the end of silent peers.
+    pub fn handle_timeout(&mut self, io: &mut impl Io, now: Instant) {
+        for key in self.connections.keys() {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            if let Err(error) = connection.engine.handle_timeout(now) {
+                self.lose_connection(io, key, error.condition());
+            } else {
+                self.touch(key);
+            }
+        }
+        self.flush(io);
+    }
+
+    // === what is so ===
+
+    /// What the shard has done.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Streams whose socket is at this shard.
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Directions of traffic, connections and halves, for tests that nothing is left behind.
+    pub fn is_idle(&self) -> bool {
+        self.attachments.is_empty() && self.streams.is_empty() && self.second_halves.is_empty()
+    }
+
+    // === below ===
+
+    fn touch(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !std::mem::replace(&mut connection.is_dirty, true)
+        {
+            self.dirty.push(key);
+        }
+    }
+
+    fn stream_mut(&mut self, stream: Key) -> &mut Stream {
+        self.streams.get_mut(stream).expect("inserted by the caller")
+    }
+
+    /// The attachments that use a link, and whether as inlet.
+    fn attachments_on(&self, key: Key, link: LinkId) -> Vec<(Key, bool)> {
+        let on = |attachment: &Attachment| match (attachment.inlet, attachment.outlet) {
+            (Inlet::Delivery { connection, link: of, .. }, _)
+                if (connection, of) == (key, link) && attachment.ended.is_none() =>
+            {
+                Some(true)
+            }
+            (_, Outlet::Link { connection, link: of, .. })
+                if (connection, of) == (key, link) && !attachment.is_outlet_done =>
+            {
+                Some(false)
+            }
+            _ => None,
+        };
+        self.attachments.iter().filter_map(|(attachment, it)| Some((attachment, on(it)?))).collect()
+    }
+}
+
+/// Consecutive payload of one delivery.
+#[derive(Debug, Default)]
+struct Batch<'a> {
+    token: Option<amqp::Token>,
+    pieces: Vec<&'a [u8]>,
+}

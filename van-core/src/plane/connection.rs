@@ -1,0 +1,307 @@
+//! A connection to another router: its control links, its ten priority links, and the pool of links for streams
+//! (docs/wire.md §3).
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::attachment::Lane;
+use super::routes::ConnectionId;
+use super::scheduler::Scheduler;
+use crate::amqp::{self, Attach, Condition, LinkId, NewLink, Role, Source, Symbol, Target, Token};
+use crate::random::Random;
+use crate::slab::Key;
+
+/// The capability of control links.
+const CONTROL: &str = "qd.router";
+/// The capability of priority links, and of stream links on a control connection.
+const DATA: &str = "qd.router-data";
+
+/// Message priorities, each with a pair of links.
+pub(crate) const PRIORITIES: u8 = 10;
+
+/// Credit on every link between routers. Source: skupper-router, `linkCapacity`.
+const LINK_CREDIT: u32 = 250;
+
+/// Octets of one message of the router protocol. An address list of 100,000 names of 60 octets fits.
+pub(super) const MAX_CONTROL_BYTES: usize = 8 * 1024 * 1024;
+
+/// What a connection between routers is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The router protocol and whole messages; streams only if there is no other connection.
+    Control,
+    /// Streams.
+    Data,
+}
+
+/// What a link of such a connection carries. Packed into the engine's token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    Control,
+    Priority(u8),
+    Stream,
+}
+
+/// The token of deliveries on control links, which are no attachments.
+pub(super) const CONTROL_DELIVERY: Token = Token(u64::MAX);
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    pub(super) purpose: Purpose,
+    pub(super) engine: amqp::Connection,
+    control_sender: Option<LinkId>,
+    control_receiver: Option<LinkId>,
+    is_control_reported: bool,
+    /// By priority; the peer's numbering follows the order of attaching, so does this.
+    priority_senders: Vec<LinkId>,
+    priority_receivers: u8,
+    stream_channel: Option<u16>,
+    /// Links for streams that are attached, have credit and carry nothing.
+    idle: Vec<LinkId>,
+    /// Links for streams that wait for credit.
+    starving: Vec<LinkId>,
+    /// Deliveries in line for a link for streams, and whether they are settled.
+    stream_line: VecDeque<(Key, bool)>,
+    /// Deliveries in line for a priority link.
+    priority_lines: Vec<VecDeque<(Key, bool)>>,
+    pub(super) scheduler: Scheduler<Key>,
+    /// Attachments that found the session's window closed.
+    pub(super) blocked: Vec<Key>,
+    control_queue: VecDeque<Bytes>,
+    /// What is left of the control message that is leaving.
+    control_leaving: Bytes,
+    /// The control message that is arriving.
+    pub(super) control_inbox: Vec<u8>,
+    pub(super) is_dirty: bool,
+}
+
+impl Class {
+    fn token(self) -> Token {
+        match self {
+            Self::Control => Token(1),
+            Self::Stream => Token(2),
+            Self::Priority(priority) => Token(16 + u64::from(priority)),
+        }
+    }
+
+    pub(super) fn of(token: Token) -> Option<Self> {
+        match token.0 {
+            1 => Some(Self::Control),
+            2 => Some(Self::Stream),
+            16..26 => Some(Self::Priority((token.0 - 16) as u8)),
+            _ => None,
+        }
+    }
+}
+
+impl Connection {
+    pub(super) fn new(id: ConnectionId, purpose: Purpose, engine: amqp::Connection) -> Self {
+        Self {
+            id,
+            purpose,
+            engine,
+            control_sender: None,
+            control_receiver: None,
+            is_control_reported: false,
+            priority_senders: Vec::new(),
+            priority_receivers: 0,
+            stream_channel: None,
+            idle: Vec::new(),
+            starving: Vec::new(),
+            stream_line: VecDeque::new(),
+            priority_lines: (0..PRIORITIES).map(|_| VecDeque::new()).collect(),
+            scheduler: Scheduler::default(),
+            blocked: Vec::new(),
+            control_queue: VecDeque::new(),
+            control_leaving: Bytes::new(),
+            control_inbox: Vec::new(),
+            is_dirty: false,
+        }
+    }
+
+    // === links ===
+
+    /// As the end that dialled: attaches the control pair, then the priority pairs, each pair on a session of its own. The
+    /// order is what tells the peer the priorities.
+    pub(super) fn attach_all(&mut self, random: &mut Random) {
+        let classes = std::iter::once(Class::Control).chain((0..PRIORITIES).map(Class::Priority));
+        for class in classes {
+            let Some(channel) = self.engine.begin() else { return };
+            let receiver = self.attach(channel, class, Role::Receiver, random);
+            let sender = self.attach(channel, class, Role::Sender, random);
+            match class {
+                Class::Control => (self.control_receiver, self.control_sender) = (receiver, sender),
+                _ => self.priority_senders.extend(sender),
+            }
+        }
+    }
+
+    fn attach(&mut self, channel: u16, class: Class, role: Role, random: &mut Random) -> Option<LinkId> {
+        let capabilities: Vec<Symbol> = self.capability(class).into_iter().map(Symbol::from).collect();
+        let expiry_policy = Some(Symbol::from("link-detach"));
+        let new = NewLink {
+            name: format!("qdlink.{}", random.discriminator()),
+            role,
+            source: Some(Source {
+                expiry_policy: expiry_policy.clone(),
+                capabilities: capabilities.clone(),
+                ..Source::default()
+            }),
+            target: Some(Target { expiry_policy, capabilities, ..Target::default() }),
+            credit: if role == Role::Receiver { LINK_CREDIT } else { 0 },
+            token: class.token(),
+        };
+        self.engine.attach(channel, new)
+    }
+
+    fn capability(&self, class: Class) -> Option<&'static str> {
+        match (class, self.purpose) {
+            (Class::Control, _) => Some(CONTROL),
+            (Class::Priority(_), _) | (Class::Stream, Purpose::Control) => Some(DATA),
+            (Class::Stream, Purpose::Data) => None,
+        }
+    }
+
+    /// Answers a link that the peer attached.
+    pub(super) fn answer(&mut self, link: LinkId, attach: &Attach) {
+        match self.classify(attach) {
+            Ok(class) => {
+                let is_receiver = attach.role == Role::Sender;
+                match class {
+                    Class::Control if is_receiver => self.control_receiver = Some(link),
+                    Class::Control => self.control_sender = Some(link),
+                    Class::Priority(_) if is_receiver => self.priority_receivers += 1,
+                    Class::Priority(_) => self.priority_senders.push(link),
+                    Class::Stream => {}
+                }
+                self.engine.accept_link(link, attach, class.token(), if is_receiver { LINK_CREDIT } else { 0 });
+            }
+            Err(condition) => self.engine.refuse_link(link, attach, condition),
+        }
+    }
+
+    /// What a link of the peer's is, by the capability of the end that matters: the target if we receive, else the source.
+    fn classify(&self, attach: &Attach) -> Result<Class, Condition> {
+        let is_receiver = attach.role == Role::Sender;
+        let (capabilities, address) = match (&attach.source, &attach.target) {
+            (_, Some(target)) if is_receiver => (&target.capabilities, &target.address),
+            (Some(source), _) if !is_receiver => (&source.capabilities, &source.address),
+            _ => return Err(Condition::new("amqp:invalid-field", "no source or target on this link")),
+        };
+        let has = |name: &str| capabilities.iter().any(|capability| capability == name);
+        let numbered = if is_receiver { self.priority_receivers } else { self.priority_senders.len() as u8 };
+        match self.purpose {
+            Purpose::Control if has(CONTROL) => Ok(Class::Control),
+            Purpose::Control if has(DATA) && numbered < PRIORITIES => Ok(Class::Priority(numbered)),
+            Purpose::Control if has(DATA) && is_receiver => Ok(Class::Stream),
+            Purpose::Data if address.is_none() && is_receiver && !has(CONTROL) && !has(DATA) => Ok(Class::Stream),
+            _ => Err(Condition::new("qd:forbidden", "this connection carries router links only")),
+        }
+    }
+
+    /// Whether the control links have just become usable, told once.
+    pub(super) fn take_control_up(&mut self) -> bool {
+        let has_credit = self.control_sender.is_some_and(|link| self.engine.credit(link) > 0);
+        let is_up = has_credit && self.control_receiver.is_some();
+        is_up && !std::mem::replace(&mut self.is_control_reported, true)
+    }
+
+    /// Forgets a detached link. Whether it was a control link, without which the connection is of no use.
+    pub(super) fn forget(&mut self, link: LinkId) -> bool {
+        self.idle.retain(|other| *other != link);
+        self.starving.retain(|other| *other != link);
+        self.priority_senders.retain(|other| *other != link);
+        [self.control_sender, self.control_receiver].contains(&Some(link))
+    }
+
+    // === messages of the router protocol ===
+
+    pub(super) fn queue_control(&mut self, message: Bytes) {
+        self.control_queue.push_back(message);
+    }
+
+    /// The next frame's payload of the router protocol, if there is one and it may go: its octets, link, and whether more
+    /// of the message follows.
+    pub(super) fn next_control(&mut self) -> Option<(Bytes, LinkId, bool)> {
+        let link = self.control_sender.filter(|link| self.engine.has_window(*link))?;
+        if self.control_leaving.is_empty() {
+            if self.control_queue.is_empty() || !self.engine.start_delivery(link, CONTROL_DELIVERY, true) {
+                return None;
+            }
+            self.control_leaving = self.control_queue.pop_front()?;
+        }
+        let length = self.engine.max_payload(link).min(self.control_leaving.len());
+        let payload = self.control_leaving.split_to(length);
+        Some((payload, link, !self.control_leaving.is_empty()))
+    }
+
+    // === links for deliveries ===
+
+    /// Puts a delivery in line for a lane's next free link; [`Connection::serve`] tells when it has one.
+    pub(super) fn queue(&mut self, lane: Lane, attachment: Key, is_settled: bool, random: &mut Random) {
+        self.line(lane).push_back((attachment, is_settled));
+        if lane == Lane::Stream && self.idle.len() + self.starving.len() < self.stream_line.len() {
+            self.attach_stream_link(random);
+        }
+    }
+
+    /// Gives the first in line for a lane a link, with its delivery begun, if one is free.
+    pub(super) fn serve(&mut self, lane: Lane) -> Option<(Key, LinkId)> {
+        let &(attachment, is_settled) = self.line(lane).front()?;
+        let link = match lane {
+            Lane::Stream => self.idle.pop()?,
+            Lane::Priority(priority) => self.priority_link(priority)?,
+        };
+        if !self.engine.start_delivery(link, Token(attachment.to_bits()), is_settled) {
+            self.release(link, lane);
+            return None;
+        }
+        self.line(lane).pop_front();
+        Some((attachment, link))
+    }
+
+    fn line(&mut self, lane: Lane) -> &mut VecDeque<(Key, bool)> {
+        match lane {
+            Lane::Stream => &mut self.stream_line,
+            Lane::Priority(priority) => &mut self.priority_lines[usize::from(priority)],
+        }
+    }
+
+    /// The link of a priority; of a peer that attached fewer, the next lower one.
+    fn priority_link(&self, priority: u8) -> Option<LinkId> {
+        let index = usize::from(priority).min(self.priority_senders.len().checked_sub(1)?);
+        Some(self.priority_senders[index])
+    }
+
+    fn attach_stream_link(&mut self, random: &mut Random) {
+        let channel = match self.stream_channel {
+            Some(channel) => channel,
+            None => {
+                let Some(channel) = self.engine.begin() else { return };
+                *self.stream_channel.insert(channel)
+            }
+        };
+        let link = self.attach(channel, Class::Stream, Role::Sender, random);
+        self.starving.extend(link);
+    }
+
+    /// Takes back a link whose delivery has left completely.
+    pub(super) fn release(&mut self, link: LinkId, lane: Lane) {
+        if lane == Lane::Stream {
+            let pool = if self.engine.credit(link) > 0 { &mut self.idle } else { &mut self.starving };
+            pool.push(link);
+        }
+    }
+
+    /// Notes that a link for streams was given credit.
+    pub(super) fn feed(&mut self, link: LinkId) {
+        if let Some(place) = self.starving.iter().position(|other| *other == link)
+            && self.engine.credit(link) > 0
+        {
+            self.starving.swap_remove(place);
+            self.idle.push(link);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What the data plane asks of the world: sockets, sealed connections and other shards. Synchronous and without waiting:
+//! whoever cannot do a thing now says so, and calls the plane when it can.
+
+use std::io::IoSlice;
+
+use bytes::Bytes;
+
+use super::crossing::Crossing;
+use super::routes::{ConnectionId, ConnectorId, ShardId};
+use crate::amqp::Condition;
+use crate::slab::Key;
+
+/// The world around a [`Plane`](super::Plane).
+///
+/// Keys are the plane's own: of connections as [`Plane::add_connection`](super::Plane::add_connection) returned them, of
+/// streams as [`Plane::accept`](super::Plane::accept) did or as [`Io::connect`] was given them.
+pub trait Io {
+    /// Octets that may be sent on a connection now; 0 until [`Plane::writable`](super::Plane::writable) is called.
+    fn room(&self, connection: Key) -> usize;
+
+    /// Sends octets, all of them, in order. Room may be overdrawn by what the protocol must say.
+    fn send(&mut self, connection: Key, parts: &[&[u8]]);
+
+    /// Ends a connection once what was sent has left.
+    fn close_connection(&mut self, connection: Key);
+
+    /// Reads from a stream's socket.
+    fn read(&mut self, stream: Key, buffer: &mut [u8]) -> Read;
+
+    /// Writes to a stream's socket.
+    fn write(&mut self, stream: Key, parts: &[IoSlice<'_>]) -> Write;
+
+    /// Ends the writing half of a stream's socket.
+    fn shut_down(&mut self, stream: Key);
+
+    /// Closes a stream's socket; with `reset` so that the other end sees an error and no clean end.
+    fn close(&mut self, stream: Key, reset: bool);
+
+    /// Connects a stream to a connector's workload. [`Plane::connected`](super::Plane::connected) or
+    /// [`Plane::connect_failed`](super::Plane::connect_failed) follows, unless it is closed before.
+    fn connect(&mut self, stream: Key, connector: ConnectorId);
+
+    /// Sends a message to another shard of this router, in order.
+    fn post(&mut self, shard: ShardId, message: Crossing);
+
+    /// Tells the control plane.
+    fn report(&mut self, report: Report);
+}
+
+/// What came of a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// So many octets, at least one.
+    Octets(usize),
+    /// None now; [`Plane::readable`](super::Plane::readable) will be called.
+    Blocked,
+    /// The workload has ended its direction.
+    End,
+    /// The connection is broken.
+    Failed,
+}
+
+/// What came of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Write {
+    /// So many octets were taken, at least one.
+    Octets(usize),
+    /// None now; [`Plane::drained`](super::Plane::drained) will be called.
+    Blocked,
+    /// The connection is broken.
+    Failed,
+}
+
+/// What the control plane hears from a shard.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Report {
+    /// Both control links of a control connection are up: messages between routers can pass.
+    ControlUp(ConnectionId),
+    /// A message of the router protocol, whole.
+    Control {
+        /// The connection it came on.
+        connection: ConnectionId,
+        /// All its sections.
+        message: Bytes,
+    },
+    /// A connection is gone.
+    ConnectionLost {
+        /// Which one.
+        connection: ConnectionId,
+        /// Why, in words for people; `None` if this router closed it.
+        reason: Option<Condition>,
+    },
+}

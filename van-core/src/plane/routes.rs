@@ -1,0 +1,216 @@
+//! What the data plane knows of the network: an immutable picture, made by the control plane, and the choice by it.
+//!
+//! The only thing in it that moves is how much each destination carries: counters beside the picture, which live on from
+//! one picture to the next, touched when a delivery starts and ends and never per octet.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use van_routing::{LinkId, RouterId, Table};
+
+/// A shard of this router, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(pub u16);
+
+/// A connection to another router, by a number that this router never gives twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// A connector of this router: a workload that consumes a routing key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectorId(pub u32);
+
+/// A listener of this router: where clients of a routing key come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerId(pub u32);
+
+/// How messages for an address are spread over its consumers (docs/wire.md §5.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Treatment {
+    /// To all of them, once each.
+    Multicast,
+    /// To one, by path cost alone.
+    Closest,
+    /// To one, by path cost and open deliveries.
+    #[default]
+    Balanced,
+    /// To none.
+    Unavailable,
+}
+
+/// The network as one router's data plane sees it.
+#[derive(Debug)]
+pub struct Routes {
+    /// The router's own id.
+    pub id: RouterId,
+    /// The router's name in traces: `0/<id>`.
+    pub node: Arc<str>,
+    /// Paths to all routers.
+    pub table: Arc<Table>,
+    /// The connections to each neighbour, by the link that stands for it in the table.
+    pub next_hops: BTreeMap<LinkId, NextHop>,
+    /// Consumers by address, without class letter.
+    pub addresses: HashMap<Arc<str>, Arc<Consumers>>,
+}
+
+/// Where a connection lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionRef {
+    /// Which one.
+    pub id: ConnectionId,
+    /// The shard that owns it.
+    pub shard: ShardId,
+}
+
+/// The connections to one neighbour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextHop {
+    /// Carries messages, and streams if there is no other.
+    pub control: ConnectionRef,
+    /// Carry streams.
+    pub data: Vec<ConnectionRef>,
+}
+
+/// Who consumes an address.
+#[derive(Debug, Default)]
+pub struct Consumers {
+    /// How messages are spread over them.
+    pub treatment: Treatment,
+    /// Connectors of this router.
+    pub connectors: Vec<(ConnectorId, Load)>,
+    /// Other routers with consumers.
+    pub owners: Vec<(RouterId, Load)>,
+    rotor: AtomicUsize,
+}
+
+/// How many deliveries a destination carries, as far as this router sent them there.
+#[derive(Debug, Clone, Default)]
+pub struct Load(Arc<AtomicU32>);
+
+/// One delivery in a [`Load`], until dropped.
+#[derive(Debug)]
+pub(crate) struct Carried(Load);
+
+/// A destination chosen for a delivery.
+#[derive(Debug)]
+pub(crate) enum Choice {
+    Connector(ConnectorId, Carried),
+    NextHop(LinkId, Carried),
+}
+
+/// Destinations that have turned a delivery down.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Excluded {
+    pub(crate) connectors: Vec<ConnectorId>,
+    pub(crate) next_hops: Vec<LinkId>,
+}
+
+impl Load {
+    /// How many deliveries it carries now.
+    pub fn carried(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn carry(&self) -> Carried {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Carried(self.clone())
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Consumers {
+    /// Consumers of an address.
+    pub fn new(treatment: Treatment, connectors: Vec<(ConnectorId, Load)>, owners: Vec<(RouterId, Load)>) -> Self {
+        Self { treatment, connectors, owners, rotor: AtomicUsize::new(0) }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.connectors.is_empty() && self.owners.is_empty()
+    }
+}
+
+impl Routes {
+    /// The picture of a router that knows nobody yet.
+    pub fn alone(table: Arc<Table>) -> Self {
+        let id = table.id().clone();
+        let node = format!("0/{id}").into();
+        Self { id, node, table, next_hops: BTreeMap::new(), addresses: HashMap::new() }
+    }
+
+    /// Chooses where a delivery for an address goes. `origin` is the router where it entered, if not this one.
+    ///
+    /// The lowest of cost and (if balanced) open deliveries wins, a fresh one of equals each time. An owner counts only if
+    /// its shortest path from the origin leads through here: what keeps deliveries from going in circles.
+    pub(crate) fn choose(&self, address: &str, origin: Option<&str>, excluded: &Excluded) -> Option<Choice> {
+        let consumers = self.addresses.get(address)?;
+        let origin = self.origin(origin);
+        let is_balanced = match consumers.treatment {
+            Treatment::Balanced => true,
+            Treatment::Closest => false,
+            Treatment::Multicast | Treatment::Unavailable => return None,
+        };
+        let local = consumers.connectors.iter().filter(|(connector, _)| !excluded.connectors.contains(connector));
+        let local = local.map(|(connector, load)| (0, load, Ok(*connector)));
+        let remote = consumers.owners.iter().filter_map(|(owner, load)| {
+            let (link, cost) = self.way_to(owner, &origin)?;
+            (!excluded.next_hops.contains(&link)).then_some((cost, load, Err(link)))
+        });
+        let value = |(cost, load, _): &(u64, &Load, _)| cost + if is_balanced { load.carried().into() } else { 0 };
+        let candidates: Vec<_> = local.chain(remote).collect();
+        let start = consumers.rotor.fetch_add(1, Ordering::Relaxed) % candidates.len().max(1);
+        let turned = candidates[start..].iter().chain(&candidates[..start]);
+        let (_, load, destination) = turned.min_by_key(|candidate| value(candidate))?;
+        Some(match *destination {
+            Ok(connector) => Choice::Connector(connector, load.carry()),
+            Err(link) => Choice::NextHop(link, load.carry()),
+        })
+    }
+
+    /// The link towards a router and the path's cost, if a delivery from `origin` may take it.
+    fn way_to(&self, router: &RouterId, origin: &RouterId) -> Option<(LinkId, u64)> {
+        let link = self.table.unicast(router, origin)?;
+        Some((link, self.table.route(router)?.cost))
+    }
+
+    /// The router of a name; one that cannot be a router counts as this one, like any that is unknown.
+    fn origin(&self, name: Option<&str>) -> RouterId {
+        name.and_then(|name| RouterId::new(name).ok()).unwrap_or_else(|| self.id.clone())
+    }
+
+    /// The link towards a router named by its id.
+    pub(crate) fn way_to_id(&self, id: &str, origin: Option<&str>) -> Option<LinkId> {
+        self.table.unicast(&RouterId::new(id).ok()?, &self.origin(origin))
+    }
+
+    /// The connection for a stream to a neighbour: one of the same shard if there is one, in turn. `is_gone` tells of those
+    /// that were lost since the picture was made.
+    pub(crate) fn stream_connection(
+        &self,
+        link: LinkId,
+        shard: ShardId,
+        turn: usize,
+        is_gone: impl Fn(&ConnectionRef) -> bool,
+    ) -> Option<ConnectionRef> {
+        let hop = self.next_hops.get(&link)?;
+        let usable = || hop.data.iter().filter(|at| !is_gone(at));
+        let pick = |from: Vec<&ConnectionRef>| from.get(turn.checked_rem(from.len())?).map(|at| **at);
+        pick(usable().filter(|at| at.shard == shard).collect())
+            .or_else(|| pick(usable().collect()))
+            .or(Some(hop.control))
+    }
+
+    /// Whether anybody in the network consumes an address.
+    pub fn is_reachable(&self, address: &str) -> bool {
+        let is_known = |owner: &RouterId| self.table.route(owner).is_some();
+        self.addresses.get(address).is_some_and(|consumers| {
+            !consumers.connectors.is_empty() || consumers.owners.iter().any(|(owner, _)| is_known(owner))
+        })
+    }
+}

@@ -1,0 +1,200 @@
+//! What each message does to an engine.
+//!
+//! Source: wire.md §4.3 to §4.6.
+
+use std::time::Instant;
+
+use tracing::debug;
+
+use super::{Destination, Engine, Output};
+use crate::{
+    Hello, LinkId, LinkState, LinkStateUpdate, Message, MobileAddress, MobileAddressRequest, MobileAddressUpdate,
+    RouterAdvertisement, RouterId,
+    mobile::{AddressChange, TooMany},
+    remote::{Life, Remote},
+};
+
+/// Why a message was ignored. In each case its sender misbehaves, or knows more than we.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// A link state with more than [`LinkState::MAX_PEERS`] peers.
+    #[error("{router} lists {count} peers, more than {}", LinkState::MAX_PEERS)]
+    TooManyPeers {
+        /// The sender.
+        router: RouterId,
+        /// The number of its peers.
+        count: usize,
+    },
+    /// An address update that leads to more than [`MobileAddress::MAX_PER_ROUTER`] addresses.
+    #[error("{router} advertises {count} addresses, more than {}", MobileAddress::MAX_PER_ROUTER)]
+    TooManyAddresses {
+        /// The sender.
+        router: RouterId,
+        /// The number of its addresses.
+        count: usize,
+    },
+    /// A message that brings more than [`Engine::MAX_ROUTERS`] routers.
+    #[error("{router} would make it more than {} routers", Engine::MAX_ROUTERS)]
+    TooManyRouters {
+        /// The sender.
+        router: RouterId,
+    },
+    /// A message about the addresses of a router of which nothing else was heard yet.
+    ///
+    /// This happens just after a start, and heals when the router advertises itself.
+    #[error("{router} is not known yet")]
+    UnknownRouter {
+        /// The sender.
+        router: RouterId,
+    },
+}
+
+impl Engine {
+    /// A message has arrived that is meant for us, perhaps among others.
+    ///
+    /// # Errors
+    /// The message is ignored then. That is worth a line in the log, with the peer's name, and no more.
+    pub fn handle_message(&mut self, now: Instant, from: LinkId, message: Message) -> Result<(), MessageError> {
+        let sender = message.sender().clone();
+        if sender == self.id {
+            self.meet_namesake(now, &message);
+            return Ok(());
+        }
+        let result = match message {
+            Message::Hello(hello) => self.handle_hello(now, from, &hello),
+            Message::RouterAdvertisement(advertisement) => self.handle_advertisement(now, &advertisement),
+            Message::LinkStateRequest(request) => self.handle_link_state_request(now, request.id),
+            Message::LinkStateUpdate(update) => self.handle_link_state_update(now, update),
+            Message::MobileAddressRequest(request) => self.handle_address_request(request),
+            Message::MobileAddressUpdate(update) => self.handle_address_update(now, update),
+        };
+        self.wake_by(self.remotes.get(&sender).and_then(|remote| remote.poll_timeout(&self.timing)));
+        self.react(now);
+        result
+    }
+
+    /// Messages of our own come back on some ways. Those of another life may have been sent before we were
+    /// restarted; later ones mean that our id is taken.
+    fn meet_namesake(&mut self, now: Instant, message: &Message) {
+        let instance = match message {
+            Message::Hello(hello) => hello.instance,
+            Message::RouterAdvertisement(advertisement) => advertisement.instance,
+            Message::LinkStateUpdate(update) => update.instance,
+            _ => return,
+        };
+        if instance != self.instance && self.conflict.is_report_due(now) {
+            self.outputs.push_back(Output::DuplicateId { router: self.id.clone() });
+        }
+    }
+
+    fn handle_hello(&mut self, now: Instant, from: LinkId, hello: &Hello) -> Result<(), MessageError> {
+        let lists_us = hello.seen.contains(&self.id);
+        // One that does not hear us yet is not worth getting to know: it may be on a link that works one way.
+        let is_known = lists_us || self.remotes.contains_key(&hello.id);
+        if is_known && !self.meet(now, &hello.id, hello.instance)? {
+            return Ok(());
+        }
+        if self.neighbors.handle_hello(now, from, hello, lists_us, self.timing.hello_interval) {
+            self.path_work.ask(now);
+        }
+        Ok(())
+    }
+
+    fn handle_advertisement(&mut self, now: Instant, heard: &RouterAdvertisement) -> Result<(), MessageError> {
+        if self.meet(now, &heard.id, heard.instance)? {
+            let remote = self.learn(now, &heard.id)?;
+            remote.link_state.announce(now, heard.ls_seq);
+            remote.addresses.announce(now, heard.mobile_seq);
+        }
+        Ok(())
+    }
+
+    fn handle_link_state_request(&mut self, now: Instant, from: RouterId) -> Result<(), MessageError> {
+        self.learn(now, &from)?;
+        self.send_link_state(Destination::Router(from));
+        Ok(())
+    }
+
+    fn handle_link_state_update(&mut self, now: Instant, update: LinkStateUpdate) -> Result<(), MessageError> {
+        let LinkStateUpdate { id, instance, link_state } = update;
+        let count = link_state.peers.len();
+        if count > LinkState::MAX_PEERS {
+            return Err(MessageError::TooManyPeers { router: id, count });
+        }
+        if !self.meet(now, &id, instance)? || link_state.seq <= self.learn(now, &id)?.link_state.seq() {
+            return Ok(());
+        }
+        let is_new = |peer: &&RouterId| **peer != self.id && !self.remotes.contains_key(*peer);
+        let new: Vec<_> = link_state.peers.keys().filter(is_new).cloned().collect();
+        if self.remotes.len() + new.len() > Self::MAX_ROUTERS {
+            return Err(MessageError::TooManyRouters { router: id });
+        }
+        self.remotes.extend(new.into_iter().map(|peer| (peer, Remote::new(now))));
+        if self.learn(now, &id)?.link_state.update(now, link_state) {
+            self.path_work.ask(now);
+        }
+        Ok(())
+    }
+
+    fn handle_address_request(&mut self, request: MobileAddressRequest) -> Result<(), MessageError> {
+        let MobileAddressRequest { id: router, have_seq } = request;
+        if !self.remotes.contains_key(&router) {
+            return Err(MessageError::UnknownRouter { router });
+        }
+        let (id, mobile_seq) = (self.id.clone(), self.addresses.seq());
+        if have_seq < mobile_seq {
+            let update = MobileAddressUpdate { id, mobile_seq, addresses: self.addresses.absolute() };
+            self.transmit(Destination::Router(router), Message::MobileAddressUpdate(update));
+        }
+        Ok(())
+    }
+
+    fn handle_address_update(&mut self, now: Instant, update: MobileAddressUpdate) -> Result<(), MessageError> {
+        let MobileAddressUpdate { id: router, mobile_seq, addresses } = update;
+        let Some(remote) = self.remotes.get_mut(&router) else {
+            return Err(MessageError::UnknownRouter { router });
+        };
+        let changes = match remote.addresses.update(now, mobile_seq, addresses) {
+            Ok(changes) => changes,
+            Err(TooMany { count }) => return Err(MessageError::TooManyAddresses { router, count }),
+        };
+        self.outputs.extend(changes.into_iter().map(|change| {
+            let router = router.clone();
+            match change {
+                AddressChange::Added(address) => Output::AddressAdded { router, address },
+                AddressChange::Removed(key) => Output::AddressRemoved { router, key },
+            }
+        }));
+        Ok(())
+    }
+
+    /// Judges which life of its sender a message belongs to; `false` if it is to be ignored.
+    fn meet(&mut self, now: Instant, id: &RouterId, instance: u64) -> Result<bool, MessageError> {
+        let remote = self.learn(now, id)?;
+        let life = remote.meet(now, instance);
+        match life {
+            Life::Same => {}
+            Life::Next => {
+                let removed = remote.restart(now).into_iter();
+                self.outputs.extend(removed.map(|key| Output::AddressRemoved { router: id.clone(), key }));
+                self.neighbors.restarted(id, instance);
+                self.path_work.ask(now);
+                debug!(router = %id, instance, "router restarted");
+            }
+            Life::Former => {
+                if remote.conflict.is_report_due(now) {
+                    self.outputs.push_back(Output::DuplicateId { router: id.clone() });
+                }
+            }
+        }
+        Ok(life != Life::Former)
+    }
+
+    /// The record of a router, which is made if there is none yet.
+    fn learn(&mut self, now: Instant, id: &RouterId) -> Result<&mut Remote, MessageError> {
+        if !self.remotes.contains_key(id) && self.remotes.len() >= Self::MAX_ROUTERS {
+            return Err(MessageError::TooManyRouters { router: id.clone() });
+        }
+        Ok(self.remotes.entry(id.clone()).or_insert_with(|| Remote::new(now)))
+    }
+}

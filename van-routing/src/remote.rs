@@ -1,0 +1,149 @@
+//! All that is known about one other router.
+//!
+//! ```text
+//!   unknown ──► known ◄──────────────► reachable
+//!      ▲          │      paths change
+//!      └──────────┘
+//!  unlisted, and nothing heard of its links
+//! ```
+//!
+//! Source: wire.md §4.3 and §4.4.
+
+use std::time::{Duration, Instant};
+
+use crate::{AddressKey, Timing, flood::Flood, link_state::LinkStateCopy, mobile::AddressesCopy};
+
+/// Another router.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    instance: Option<u64>,
+    is_reachable: bool,
+    unreachable_since: Instant,
+    unlisted_since: Option<Instant>,
+    pub(crate) conflict: Conflict,
+    pub(crate) link_state: LinkStateCopy,
+    pub(crate) addresses: AddressesCopy,
+    pub(crate) advertisements: Flood,
+    pub(crate) link_states: Flood,
+}
+
+/// What the instance in a message says about its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// It is as it was.
+    Same,
+    /// It was restarted since; what we know about it is void.
+    Next,
+    /// The message is of a former life, or of another router with the same id.
+    Former,
+}
+
+impl Remote {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            instance: None,
+            is_reachable: false,
+            unreachable_since: now,
+            unlisted_since: Some(now),
+            conflict: Conflict::new(now),
+            link_state: LinkStateCopy::new(now),
+            addresses: AddressesCopy::new(),
+            advertisements: Flood::default(),
+            link_states: Flood::default(),
+        }
+    }
+
+    /// Judges an instance, and takes note of it unless it belongs to a former life.
+    ///
+    /// Instances usually grow with time, so a lower one is believed only if the router is out of reach or silent
+    /// for long, as it is when it restarts with its clock set back. Thus of two routers with the same id the
+    /// younger one wins for as long as it lives, where skupper-router would swing between the two.
+    pub(crate) fn meet(&mut self, now: Instant, instance: u64) -> Life {
+        let life = match self.instance {
+            Some(known) if known == instance => return Life::Same,
+            Some(known) if instance < known && self.is_reachable && self.link_state.peers().is_some() => {
+                return Life::Former;
+            }
+            Some(_) => Life::Next,
+            None => Life::Same,
+        };
+        self.instance = Some(instance);
+        self.conflict = Conflict::new(now);
+        life
+    }
+
+    /// Forgets all that was said in a former life; returns the addresses known until now.
+    pub(crate) fn restart(&mut self, now: Instant) -> Vec<AddressKey> {
+        self.link_state = LinkStateCopy::new(now);
+        self.advertisements = Flood::default();
+        self.link_states = Flood::default();
+        std::mem::replace(&mut self.addresses, AddressesCopy::new()).clear(now)
+    }
+
+    /// Takes note of what a new table says about the router.
+    pub(crate) fn settle(&mut self, now: Instant, is_reachable: bool, is_listed: bool) {
+        if self.is_reachable && !is_reachable {
+            self.unreachable_since = now;
+        }
+        self.is_reachable = is_reachable;
+        let is_mute = self.link_state.peers().is_none_or(|peers| peers.is_empty());
+        self.unlisted_since = (is_mute && !is_listed).then(|| self.unlisted_since.unwrap_or(now));
+    }
+
+    pub(crate) fn is_reachable(&self) -> bool {
+        self.is_reachable
+    }
+
+    /// The current life of the router, if it told.
+    pub(crate) fn instance(&self) -> Option<u64> {
+        self.instance
+    }
+
+    /// When its addresses are to be forgotten.
+    pub(crate) fn lost_at(&self, timing: &Timing) -> Option<Instant> {
+        let is_lost = !self.is_reachable && !self.addresses.is_empty();
+        is_lost.then(|| self.unreachable_since + timing.unreachable_holdoff)
+    }
+
+    /// When the router is to be forgotten.
+    pub(crate) fn forgotten_at(&self, timing: &Timing) -> Option<Instant> {
+        self.unlisted_since.map(|since| since + timing.unlisted_holdoff)
+    }
+
+    /// When something is to be done about the router.
+    pub(crate) fn poll_timeout(&self, timing: &Timing) -> Option<Instant> {
+        let requests = [self.link_state.request.due(), self.addresses.request.due()];
+        let requests = requests.into_iter().flatten().filter(|_| self.is_reachable);
+        let ages =
+            [self.link_state.expires_at(timing.link_state_max_age), self.lost_at(timing), self.forgotten_at(timing)];
+        ages.into_iter().flatten().chain(requests).min()
+    }
+}
+
+/// Messages in the name of a router that are not of its current life.
+///
+/// For a moment after a restart such messages may still be on their way; later they come from another router
+/// with the same id.
+#[derive(Debug)]
+pub(crate) struct Conflict {
+    alive_since: Instant,
+    reported_at: Option<Instant>,
+}
+
+impl Conflict {
+    /// How long messages of a former life may be on their way. Chosen arbitrarily, well above the delay of any path.
+    const AFTERMATH: Duration = Duration::from_secs(3);
+
+    const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+    pub(crate) fn new(alive_since: Instant) -> Self {
+        Self { alive_since, reported_at: None }
+    }
+
+    /// Whether a message that came now is to be reported. It then counts as reported.
+    pub(crate) fn is_report_due(&mut self, now: Instant) -> bool {
+        let due = self.reported_at.map_or(self.alive_since + Self::AFTERMATH, |at| at + Self::REPORT_INTERVAL);
+        self.reported_at = if due <= now { Some(now) } else { self.reported_at };
+        due <= now
+    }
+}
