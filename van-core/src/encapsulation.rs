@@ -111,5 +111,5 @@ pub fn stream_start(head: &Head<'_>) -> Result<usize, Unusable> {
     if head.properties.content_type != Some(CONTENT_TYPE) {
         return Err(Unusable::ContentType);
     }
-    head.behind_null.ok_or(Unusable::Body)
+    head.value_at.filter(|_| head.is_value_null).map(|null| null + 1).ok_or(Unusable::Body)
 }

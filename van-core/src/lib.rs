@@ -4,7 +4,11 @@ pub mod address;
 pub mod amqp;
 pub mod annotations;
 pub mod encapsulation;
+pub mod management;
 pub mod message;
 pub mod plane;
 mod random;
+pub mod router;
 mod slab;
+
+pub use random::Random;

@@ -36,8 +36,10 @@ pub struct Head<'a> {
     pub properties: Properties<'a>,
     /// The application properties: a map, undecoded.
     pub application_properties: Option<Reader<'a>>,
-    /// Where the octets behind an empty value start; unset if the body is another.
-    pub behind_null: Option<usize>,
+    /// Where the value of a body that is a single value starts.
+    pub value_at: Option<usize>,
+    /// Whether that value is null.
+    pub is_value_null: bool,
 }
 
 /// The properties section, as far as routers use it.
@@ -73,7 +75,8 @@ impl<'a> Head<'a> {
             priority: DEFAULT_PRIORITY,
             properties: Properties::default(),
             application_properties: None,
-            behind_null: None,
+            value_at: None,
+            is_value_null: false,
         };
         let mut last = 0;
         loop {
@@ -91,8 +94,8 @@ impl<'a> Head<'a> {
                 PROPERTIES => head.properties = Properties::scan(&mut reader)?,
                 APPLICATION_PROPERTIES => head.application_properties = Some(Reader::new(reader.skip()?)),
                 VALUE => {
-                    let is_null = reader.byte()? == NULL;
-                    head.behind_null = is_null.then(|| octets.len() - reader.len());
+                    head.value_at = Some(octets.len() - reader.len());
+                    head.is_value_null = reader.byte()? == NULL;
                     return Ok(head);
                 }
                 DATA | SEQUENCE | FOOTER => return Ok(head),

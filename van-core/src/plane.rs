@@ -34,7 +34,7 @@ use self::connection::{CONTROL_DELIVERY, Class, Connection};
 pub use self::crossing::{Crossing, Destination};
 pub use self::io::{Io, Read, Report, Write};
 pub use self::routes::{
-    ConnectionId, ConnectionRef, ConnectorId, Consumers, ListenerId, Load, NextHop, Routes, ShardId, Treatment,
+    ConnectionId, ConnectionRef, ConnectorId, Consumers, ListenerId, Load, NextHop, Routes, ShardId,
 };
 pub use self::stream::MAX_SHARDS;
 use self::stream::{Side, Stream};

@@ -45,6 +45,7 @@ pub struct Engine {
     table: Arc<Table>,
     path_work: Paced,
     address_work: Paced,
+    greeting: Paced,
     flux_until: Instant,
     advertised_at: Instant,
     conflict: Conflict,
@@ -74,6 +75,7 @@ impl Engine {
             table: Arc::new(Table::new(id.clone(), Topology::new([]), BTreeMap::new())),
             path_work: Paced::new(timing.path_holdoff),
             address_work: Paced::new(timing.address_holdoff),
+            greeting: Paced::new(timing.hello_interval),
             flux_until: now,
             advertised_at: now,
             conflict: Conflict::new(now),
@@ -113,6 +115,7 @@ impl Engine {
         let mut has_news = self.path_work.is_due(now) && self.compute_paths(now);
         self.send_requests(now);
         has_news |= self.address_work.is_due(now) && self.send_addresses();
+        has_news |= self.greeting.is_due(now);
         if has_news || self.advertise_at().is_some_and(|at| at <= now) {
             self.send_advertisement(now);
         }
@@ -155,15 +158,15 @@ impl Engine {
         let Some(remote) = self.remotes.get_mut(message.sender()) else {
             return BTreeSet::new();
         };
-        let current = remote.instance();
-        let (flood, instance, version) = match message {
-            Message::RouterAdvertisement(ra) => (&mut remote.advertisements, ra.instance, (ra.ls_seq, ra.mobile_seq)),
-            Message::LinkStateUpdate(update) => (&mut remote.link_states, update.instance, (update.link_state.seq, 0)),
+        let (flood, version) = match message {
+            Message::RouterAdvertisement(RouterAdvertisement { instance, ls_seq, mobile_seq, .. }) => {
+                let is_current = remote.instance() == Some(*instance);
+                let flood = if is_current { &mut remote.advertisements } else { &mut remote.former_advertisements };
+                (flood, (*instance, *ls_seq, *mobile_seq))
+            }
+            Message::LinkStateUpdate(update) => (&mut remote.link_states, (update.instance, update.link_state.seq, 0)),
             _ => return BTreeSet::new(),
         };
-        if current != Some(instance) {
-            return BTreeSet::new();
-        }
         flood.pass(now, self.timing.flood_memory, version, trace.len(), self.table.flood(trace))
     }
 
@@ -172,7 +175,9 @@ impl Engine {
         self.wake_at
     }
 
-    pub fn dbg(&self, id: &RouterId) -> String { format!("{:?} {:#?}", self.table.valid_origins(id).collect::<Vec<_>>(), self.remotes.get(id)) }
+    pub fn dbg(&self, id: &RouterId) -> String {
+        format!("{:?} {:#?}", self.table.valid_origins(id).collect::<Vec<_>>(), self.remotes.get(id))
+    }
     /// The current routes.
     pub fn table(&self) -> &Arc<Table> {
         &self.table
@@ -231,11 +236,9 @@ impl Engine {
         let topology = Topology::new(known.chain([(&self.id, &self.link_state.peers)]));
         let links = self.adjacencies.iter().map(|(id, adjacency)| (id.clone(), adjacency.link)).collect();
         self.table = Arc::new(Table::new(self.id.clone(), topology, links));
-        for (id, remote) in &mut self.remotes {
-            remote.settle(now, self.table.route(id).is_some(), self.table.topology().is_listed(id));
-        }
         self.flux_until = now + self.timing.flux;
         self.outputs.push_back(Output::TableChanged);
+        self.settle_remotes(now);
 
         // The link state goes out before the advertisement that carries its number. The other way round, every
         // router would see that it is behind, and ask us.
@@ -243,6 +246,35 @@ impl Engine {
             self.send_link_state(Destination::Flood);
         }
         is_changed
+    }
+
+    fn settle_remotes(&mut self, now: Instant) {
+        let mut newcomers = Vec::new();
+        for (id, remote) in &mut self.remotes {
+            if remote.settle(now, self.table.route(id).is_some(), self.table.topology().is_listed(id)) {
+                newcomers.push(id.clone());
+            }
+        }
+        for id in newcomers {
+            self.answer(&id);
+            self.greeting.ask(now);
+        }
+    }
+
+    /// Answers what a router has asked, as soon as there is a way to it.
+    fn answer(&mut self, router: &RouterId) {
+        let Some(remote) = self.remotes.get_mut(router).filter(|remote| remote.is_reachable()) else {
+            return;
+        };
+        let questions = std::mem::take(&mut remote.questions);
+        if questions.link_state {
+            self.send_link_state(Destination::Router(router.clone()));
+        }
+        let (id, mobile_seq) = (self.id.clone(), self.addresses.seq());
+        if questions.addresses_since.is_some_and(|seq| seq < mobile_seq) {
+            let update = MobileAddressUpdate { id, mobile_seq, addresses: self.addresses.absolute() };
+            self.transmit(Destination::Router(router.clone()), Message::MobileAddressUpdate(update));
+        }
     }
 
     fn report_neighbors(&mut self, new: &BTreeMap<RouterId, Adjacency>) {
@@ -311,7 +343,8 @@ impl Engine {
     /// When there is something to do that is not about a remote router.
     fn next_work(&self) -> Option<Instant> {
         let hello = self.neighbors.poll_timeout(self.timing.neighbor_max_age());
-        [hello, self.path_work.due(), self.address_work.due(), self.advertise_at()].into_iter().flatten().min()
+        let work = [self.path_work.due(), self.address_work.due(), self.greeting.due()];
+        work.into_iter().chain([hello, self.advertise_at()]).flatten().min()
     }
 
     /// Does what has become due, if anything has.

@@ -21,7 +21,7 @@ pub(crate) struct Flood {
 }
 
 /// What makes two messages of one router copies of each other: the numbers in them. They never decrease.
-pub(crate) type Version = (u64, u64);
+pub(crate) type Version = (u64, u64, u64);
 
 impl Flood {
     /// Of `links`, those over which a copy with a trace this long is to go now. It then counts as sent.
@@ -69,24 +69,24 @@ mod tests {
     #[test]
     fn copies_go_once_over_each_link() {
         let mut relay = Relay::default();
-        assert_eq!(relay.pass(0, (1, 1), 3, &[1, 2]), [1, 2]);
-        assert_eq!(relay.pass(5, (1, 1), 3, &[1, 2, 3]), [3]);
+        assert_eq!(relay.pass(0, (7, 1, 1), 3, &[1, 2]), [1, 2]);
+        assert_eq!(relay.pass(5, (7, 1, 1), 3, &[1, 2, 3]), [3]);
     }
 
     #[test]
     fn a_shorter_trace_goes_again() {
         let mut relay = Relay::default();
-        assert_eq!(relay.pass(0, (1, 1), 4, &[1, 2]), [1, 2]);
-        assert_eq!(relay.pass(5, (1, 1), 3, &[1, 3]), [1, 3]);
-        assert_eq!(relay.pass(6, (1, 1), 3, &[1, 2, 3]), [2]);
+        assert_eq!(relay.pass(0, (7, 1, 1), 4, &[1, 2]), [1, 2]);
+        assert_eq!(relay.pass(5, (7, 1, 1), 3, &[1, 3]), [1, 3]);
+        assert_eq!(relay.pass(6, (7, 1, 1), 3, &[1, 2, 3]), [2]);
     }
 
     #[test]
     fn news_and_repetitions_go_everywhere_and_old_versions_nowhere() {
         let mut relay = Relay::default();
-        assert_eq!(relay.pass(0, (1, 1), 1, &[1]), [1]);
-        assert_eq!(relay.pass(1, (1, 2), 1, &[1]), [1]);
-        assert_eq!(relay.pass(2, (1, 1), 1, &[1]), [0; 0]);
-        assert_eq!(relay.pass(2001, (1, 2), 1, &[1]), [1]);
+        assert_eq!(relay.pass(0, (7, 1, 1), 1, &[1]), [1]);
+        assert_eq!(relay.pass(1, (7, 1, 2), 1, &[1]), [1]);
+        assert_eq!(relay.pass(2, (7, 1, 1), 1, &[1]), [0; 0]);
+        assert_eq!(relay.pass(2001, (7, 1, 2), 1, &[1]), [1]);
     }
 }

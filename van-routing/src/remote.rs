@@ -20,11 +20,24 @@ pub(crate) struct Remote {
     is_reachable: bool,
     unreachable_since: Instant,
     unlisted_since: Option<Instant>,
+    doubted_at: Option<Instant>,
     pub(crate) conflict: Conflict,
+    pub(crate) questions: Questions,
     pub(crate) link_state: LinkStateCopy,
     pub(crate) addresses: AddressesCopy,
     pub(crate) advertisements: Flood,
     pub(crate) link_states: Flood,
+    /// Those of a former life are passed on too: others must come to doubt, and a namesake must hear of itself.
+    pub(crate) former_advertisements: Flood,
+}
+
+/// What a router has asked us. We answer when there is a way to it.
+#[derive(Debug, Default)]
+pub(crate) struct Questions {
+    /// What our link state is.
+    pub(crate) link_state: bool,
+    /// What our addresses are, if they are newer than this number.
+    pub(crate) addresses_since: Option<u64>,
 }
 
 /// What the instance in a message says about its sender.
@@ -39,37 +52,46 @@ pub(crate) enum Life {
 }
 
 impl Remote {
+    /// How long a router may take to answer that it is still alive. A skupper-router may take its tick of 1 s.
+    const PATIENCE: Duration = Duration::from_secs(2);
+
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             instance: None,
             is_reachable: false,
             unreachable_since: now,
             unlisted_since: Some(now),
+            doubted_at: None,
             conflict: Conflict::new(now),
+            questions: Questions::default(),
             link_state: LinkStateCopy::new(now),
-            addresses: AddressesCopy::new(),
+            addresses: AddressesCopy::new(now),
             advertisements: Flood::default(),
             link_states: Flood::default(),
+            former_advertisements: Flood::default(),
         }
     }
 
     /// Judges an instance, and takes note of it unless it belongs to a former life.
     ///
-    /// Instances usually grow with time, so a lower one is believed only if the router is out of reach or silent
-    /// for long, as it is when it restarts with its clock set back. Thus of two routers with the same id the
-    /// younger one wins for as long as it lives, where skupper-router would swing between the two.
+    /// Instances grow with time, so a lower one is believed only when the life with the higher one is over: it is
+    /// out of reach, or does not answer when asked. Thus a router may restart with its clock set back; and of two
+    /// routers with the same id the younger one wins for as long as it lives, where skupper-router would swing
+    /// between the two.
     pub(crate) fn meet(&mut self, now: Instant, instance: u64) -> Life {
-        let life = match self.instance {
-            Some(known) if known == instance => return Life::Same,
-            Some(known) if instance < known && self.is_reachable && self.link_state.peers().is_some() => {
-                return Life::Former;
-            }
-            Some(_) => Life::Next,
-            None => Life::Same,
-        };
-        self.instance = Some(instance);
+        let known = self.instance.unwrap_or(instance);
+        let is_former = instance < known && self.is_reachable && self.link_state.peers().is_some();
+        if is_former && self.doubted_at.is_none_or(|at| at + Self::PATIENCE > now) {
+            self.doubted_at.get_or_insert(now);
+            self.link_state.request.set_open(now, true);
+            return Life::Former;
+        }
+        self.doubted_at = None;
+        if self.instance.replace(instance) == Some(instance) {
+            return Life::Same;
+        }
         self.conflict = Conflict::new(now);
-        life
+        if instance == known { Life::Same } else { Life::Next }
     }
 
     /// Forgets all that was said in a former life; returns the addresses known until now.
@@ -77,17 +99,18 @@ impl Remote {
         self.link_state = LinkStateCopy::new(now);
         self.advertisements = Flood::default();
         self.link_states = Flood::default();
-        std::mem::replace(&mut self.addresses, AddressesCopy::new()).clear(now)
+        std::mem::replace(&mut self.addresses, AddressesCopy::new(now)).clear(now)
     }
 
-    /// Takes note of what a new table says about the router.
-    pub(crate) fn settle(&mut self, now: Instant, is_reachable: bool, is_listed: bool) {
-        if self.is_reachable && !is_reachable {
+    /// Takes note of what a new table says about the router; `true` if it has come within reach.
+    pub(crate) fn settle(&mut self, now: Instant, is_reachable: bool, is_listed: bool) -> bool {
+        let was_reachable = std::mem::replace(&mut self.is_reachable, is_reachable);
+        if was_reachable && !is_reachable {
             self.unreachable_since = now;
         }
-        self.is_reachable = is_reachable;
         let is_mute = self.link_state.peers().is_none_or(|peers| peers.is_empty());
         self.unlisted_since = (is_mute && !is_listed).then(|| self.unlisted_since.unwrap_or(now));
+        is_reachable && !was_reachable
     }
 
     pub(crate) fn is_reachable(&self) -> bool {

@@ -67,7 +67,8 @@ impl Request {
         let is_due = self.next.is_some_and(|next| next <= now);
         if is_due {
             self.tries_left -= 1;
-            self.next = (self.tries_left > 0).then_some(now + retry);
+            let tries = u32::from(Self::TRIES - self.tries_left);
+            self.next = (self.tries_left > 0).then(|| now + retry * 2_u32.pow(tries - 1));
         }
         is_due
     }

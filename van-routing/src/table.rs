@@ -77,6 +77,10 @@ impl Table {
         self.radius
     }
 
+    pub fn max_trace(&self) -> usize {
+        self.topology.len().max(1)
+    }
+
     /// Whether messages of `origin` to `destination` come through here, or start here.
     pub fn is_valid_origin(&self, destination: &RouterId, origin: &RouterId) -> bool {
         if *origin == self.id {

@@ -93,7 +93,7 @@ impl Default for Timing {
             link_state_max_age: Duration::from_secs(60),
             unreachable_holdoff: Duration::from_secs(1),
             unlisted_holdoff: Duration::from_secs(3),
-            request_retry: Duration::from_secs(2),
+            request_retry: Duration::from_millis(200),
             path_holdoff: Duration::from_millis(20),
             address_holdoff: Duration::from_millis(50),
             flood_memory: Duration::from_secs(2),

@@ -12,11 +12,33 @@ mod rng;
 use plan::{Plan, Shape};
 
 #[test]
-fn a_hundred_routers_converge_after_each_fault_in_a_mesh() {
-    Plan { seed: 1, routers: 100, shape: Shape::Mesh, faults: 70, loss_percent: 0 }.run();
+fn a_hundred_routers_mesh() {
+    Plan { seed: 1, routers: 100, shape: Shape::Mesh, faults: 50, loss_percent: 0 }.run();
+}
+#[test]
+fn a_hundred_routers_asym() {
+    Plan { seed: 1, routers: 100, shape: Shape::Asymmetric, faults: 50, loss_percent: 0 }.run();
+}
+#[test]
+fn a_hundred_routers_grid() {
+    Plan { seed: 1, routers: 100, shape: Shape::Grid, faults: 50, loss_percent: 0 }.run();
+}
+#[test]
+fn a_hundred_routers_hubs() {
+    Plan { seed: 1, routers: 100, shape: Shape::Hubs, faults: 50, loss_percent: 0 }.run();
 }
 
 #[test]
-fn three() {
-    Plan { seed: 1, routers: 3, shape: Shape::Mesh, faults: 70, loss_percent: 0 }.run();
+fn small() {
+    for seed in 0..30 {
+        for routers in [3, 4, 9, 16] {
+            for shape in [Shape::Mesh, Shape::Asymmetric, Shape::Grid, Shape::Hubs] {
+                Plan { seed, routers, shape, faults: 30, loss_percent: 0 }.run();
+            }
+        }
+    }
+}
+#[test]
+fn dbg() {
+    Plan { seed: 1, routers: 3, shape: Shape::Mesh, faults: 30, loss_percent: 0 }.run();
 }

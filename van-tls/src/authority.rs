@@ -41,7 +41,7 @@ impl Authority {
     pub fn create(request: &AuthorityRequest) -> Result<Self, IssueError> {
         let key = generate(request.key)?;
         let mut params = params(&request.common_name, request.now, request.valid_for)?;
-        // It signs leaves only, so that whoever steals one cannot become a CA.
+        // It signs leaves, and no further CAs.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages =
             vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -86,8 +86,8 @@ impl Authority {
     /// Makes a key and a certificate for it; `ca.crt` is this CA's own certificate.
     ///
     /// # Errors
-    /// [`IssueError::Host`] for a host that no certificate can name, [`IssueError::Authority`] if the CA
-    /// itself is not alive at `now`.
+    /// [`IssueError::Host`] for a host that no certificate can name, [`IssueError::Authority`] if the CA itself is not
+    /// alive at `now`.
     pub fn issue(&self, request: &LeafRequest) -> Result<Credentials, IssueError> {
         self.credentials.identity.check(request.now)?;
         let left = self.certificate().remaining(request.now);
@@ -116,8 +116,8 @@ impl Authority {
 
     /// Lets rcgen lay the certificate out, puts the issuer's name in, and signs.
     ///
-    /// rcgen keeps names in a map, so two OUs, or the DCs of an Active Directory, would become one and the
-    /// chain would break. Here the issuer is the CA's subject, octet for octet.
+    /// rcgen keeps names in a map, so two OUs, or the DCs of an Active Directory, would become one and the chain would
+    /// break. Here the issuer is the CA's subject, octet for octet.
     fn sign(&self, params: &CertificateParams, key: &KeyPair) -> Result<Vec<u8>, IssueError> {
         let mut issuer = CertificateParams::default();
         issuer.key_identifier_method = self.key_id.clone();

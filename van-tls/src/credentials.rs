@@ -251,3 +251,16 @@ fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, CredentialsError> {
         error => CredentialsError::UnknownKey(error.into()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use zeroize::ZeroizeOnDrop;
+
+    use crate::tests::west;
+
+    #[test]
+    fn key_is_wiped_when_it_is_dropped() {
+        fn wiped<T: ZeroizeOnDrop>(_: &T) {}
+        wiped(&*west().identity.key_pem);
+    }
+}

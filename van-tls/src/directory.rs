@@ -1,10 +1,10 @@
 //! Credentials as files: the folder of three that Skupper uses, and the three paths of an `sslProfile`.
 //!
-//! A folder cannot replace three files at once. [`write`] comes as near as plain files allow: every new file is
+//! A folder cannot replace three files at once. [`write()`] comes as near as plain files allow: every new file is
 //! written and synced under another name first, then all three are renamed, `tls.crt` last. So each file is whole
 //! at any moment and after a crash. Between the renames a reader may see the new key beside the old certificate;
 //! it notices, because keys match certificates or do not, and reads again. A crash just there leaves such a
-//! pair behind; the next [`write`] mends it. A program that watches the folder should wait for `tls.crt`.
+//! pair behind; the next [`write()`] mends it. A program that watches the folder should wait for `tls.crt`.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};

@@ -20,6 +20,10 @@ const HEADER: usize = 5;
 /// From this claim on rustls refuses a record by its header alone (the limit of TLS 1.2: 2^14 + 2048).
 const OVERSIZED: usize = 16_384 + 2_048;
 
+/// How many octets of records one handshake message may take. rustls bounds the message (64 KiB), but keeps its records
+/// until it is whole, and each record may bring as little as one octet of it.
+const MAX_HELD: usize = 128 * 1024;
+
 /// One end of a TLS handshake.
 ///
 /// ```text
@@ -30,8 +34,7 @@ const OVERSIZED: usize = 16_384 + 2_048;
 ///                                                   └─► error: write output, close
 /// ```
 ///
-/// It keeps one record and one handshake message at most (18 + 64 KiB) besides what one call brought. It has no
-/// clock: bound its time from outside.
+/// It keeps 146 KiB at most besides what one call brought. It has no clock: bound its time from outside.
 pub struct Handshake {
     side: Option<Side>,
     /// Octets that rustls may still need.
@@ -130,6 +133,9 @@ impl Handshake {
 
     /// Shows rustls one more record, if it is there.
     fn show_record(&mut self) -> Result<bool, HandshakeError> {
+        if self.shown > MAX_HELD {
+            return Err(HandshakeError::Protocol("a handshake message in too many records".into()));
+        }
         let rest = &self.received[self.shown..];
         let Some(&[_, _, _, high, low]) = rest.first_chunk::<HEADER>() else { return Ok(false) };
         let record = match usize::from(u16::from_be_bytes([high, low])) {
@@ -274,7 +280,7 @@ pub enum HandshakeError {
     },
     /// The acceptor's certificate is good, but for other hosts.
     #[error(
-        "the peer was dialled as {expected}, but its certificate names {}; dial one of these or issue it for {expected}",
+        "the peer was dialled as {expected}, but its certificate names {}; dial it so, or issue one for {expected}",
         if presented.is_empty() { "no host".to_owned() } else { presented.join(", ") }
     )]
     WrongHost {
@@ -283,8 +289,8 @@ pub enum HandshakeError {
         /// The hosts that the certificate names.
         presented: Vec<String>,
     },
-    /// The connector showed no certificate; give it one.
-    #[error("the peer presented no certificate, but this end demands one")]
+    /// The connector has no certificate; its operator's move.
+    #[error("the peer presented no certificate; it needs one from our CA")]
     NoCertificate,
     /// The peer's certificate cannot be accepted for another reason: its purpose, its algorithm, its encoding.
     #[error("the certificate of the peer is not acceptable")]
@@ -296,7 +302,7 @@ pub enum HandshakeError {
     #[error("the peer offers nothing we accept; links need TLS 1.3")]
     Incompatible(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The peer closed the connection without a word.
-    #[error("the peer closed the connection during the handshake")]
+    #[error("the peer closed the connection during the handshake; its log may say why")]
     Closed,
     /// One end does not keep to the protocol.
     #[error("the handshake went wrong")]
@@ -335,7 +341,7 @@ fn certificate_error(error: CertificateError) -> HandshakeError {
             HandshakeError::NotYetValid { from: system_time(not_before) }
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
-            // An IP address is there twice, as T41 of `docs/wire.md` has it.
+            // An IP address is there twice, once as DNS name.
             let presented = BTreeSet::from_iter(presented.into_iter().map(bare_name));
             HandshakeError::WrongHost {
                 expected: expected.to_str().into_owned(),

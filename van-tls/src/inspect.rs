@@ -21,7 +21,7 @@ pub struct Certificate {
     pub subject: String,
     /// The last common name of the subject. A claim to show, never one to authorise by.
     pub common_name: Option<String>,
-    /// The DNS names it is for. Skupper repeats IP addresses here as text (`docs/wire.md` T41).
+    /// The DNS names it is for. Skupper repeats IP addresses here as text.
     pub dns_names: Vec<String>,
     /// The IP addresses it is for.
     pub ip_addresses: Vec<IpAddr>,

@@ -4,14 +4,14 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{ExtendedKeyUsagePurpose, KeyUsagePurpose, SignatureAlgorithm};
 
-/// The life of all certificates Skupper makes: five years of 365 days (`docs/surface.md` §3.7).
+/// The life of all certificates Skupper makes: five years of 365 days.
 pub const SKUPPER_LIFE: Duration = Duration::from_secs(5 * 365 * 24 * 60 * 60);
 
 /// A kind of key to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyKind {
-    /// RSA of 2048 bits, written as PKCS #1. CAs that a Skupper controller is to use must have it. Takes
-    /// 24–151 ms to make.
+    /// RSA of 2048 bits, written as PKCS #1: the only kind of CA key that Skupper's controller reads. Takes 24–151 ms
+    /// to make.
     Rsa2048,
     /// ECDSA over P-256, written as PKCS #8. Takes 0.1 ms to make.
     EcdsaP256,
@@ -48,8 +48,8 @@ pub struct LeafRequest {
     pub common_name: String,
     /// The hosts it is for: DNS names, a leading `*.` allowed, and IP addresses.
     ///
-    /// An IP address is written as `iPAddress`, which we and browsers read, and as `dNSName`, which is all
-    /// that skupper-router reads (`docs/wire.md` §1.2, T41).
+    /// An IP address is written as `iPAddress`, where we look for it, and as `dNSName`, the only place where
+    /// skupper-router does.
     pub hosts: Vec<String>,
     /// What it is for.
     pub usage: Usage,

@@ -101,7 +101,7 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let octets = || prop::collection::vec(any::<u8>(), 1..40_000);
+        let octets = || prop::collection::vec(any::<u8>(), 1..20_000);
         prop::collection::vec(
             prop_oneof![
                 octets().prop_map(Step::Copy),
@@ -114,6 +114,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
         #[test]
         fn octets_leave_in_the_order_they_came(steps in steps()) {
             let (mut parked, mut model) = (Parked::default(), Vec::new());

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use van_routing::{LinkId, RouterId, Table};
+use van_routing::{LinkId, RouterId, Table, Treatment};
 
 /// A shard of this router, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,20 +25,6 @@ pub struct ConnectorId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListenerId(pub u32);
 
-/// How messages for an address are spread over its consumers (docs/wire.md §5.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Treatment {
-    /// To all of them, once each.
-    Multicast,
-    /// To one, by path cost alone.
-    Closest,
-    /// To one, by path cost and open deliveries.
-    #[default]
-    Balanced,
-    /// To none.
-    Unavailable,
-}
-
 /// The network as one router's data plane sees it.
 #[derive(Debug)]
 pub struct Routes {
@@ -51,7 +37,7 @@ pub struct Routes {
     /// The connections to each neighbour, by the link that stands for it in the table.
     pub next_hops: BTreeMap<LinkId, NextHop>,
     /// Consumers by address, without class letter.
-    pub addresses: HashMap<Arc<str>, Arc<Consumers>>,
+    pub addresses: Arc<HashMap<Arc<str>, Arc<Consumers>>>,
 }
 
 /// Where a connection lives.
@@ -73,7 +59,7 @@ pub struct NextHop {
 }
 
 /// Who consumes an address.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Consumers {
     /// How messages are spread over them.
     pub treatment: Treatment,
@@ -141,7 +127,7 @@ impl Routes {
     pub fn alone(table: Arc<Table>) -> Self {
         let id = table.id().clone();
         let node = format!("0/{id}").into();
-        Self { id, node, table, next_hops: BTreeMap::new(), addresses: HashMap::new() }
+        Self { id, node, table, next_hops: BTreeMap::new(), addresses: Arc::default() }
     }
 
     /// Chooses where a delivery for an address goes. `origin` is the router where it entered, if not this one.
@@ -152,9 +138,9 @@ impl Routes {
         let consumers = self.addresses.get(address)?;
         let origin = self.origin(origin);
         let is_balanced = match consumers.treatment {
-            Treatment::Balanced => true,
-            Treatment::Closest => false,
-            Treatment::Multicast | Treatment::Unavailable => return None,
+            Treatment::AnycastBalanced => true,
+            Treatment::AnycastClosest => false,
+            Treatment::MulticastFlood | Treatment::MulticastOnce | Treatment::Unavailable => return None,
         };
         let local = consumers.connectors.iter().filter(|(connector, _)| !excluded.connectors.contains(connector));
         let local = local.map(|(connector, load)| (0, load, Ok(*connector)));

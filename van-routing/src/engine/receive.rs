@@ -63,7 +63,7 @@ impl Engine {
         let result = match message {
             Message::Hello(hello) => self.handle_hello(now, from, &hello),
             Message::RouterAdvertisement(advertisement) => self.handle_advertisement(now, &advertisement),
-            Message::LinkStateRequest(request) => self.handle_link_state_request(now, request.id),
+            Message::LinkStateRequest(request) => self.handle_link_state_request(now, &request.id),
             Message::LinkStateUpdate(update) => self.handle_link_state_update(now, update),
             Message::MobileAddressRequest(request) => self.handle_address_request(request),
             Message::MobileAddressUpdate(update) => self.handle_address_update(now, update),
@@ -109,9 +109,9 @@ impl Engine {
         Ok(())
     }
 
-    fn handle_link_state_request(&mut self, now: Instant, from: RouterId) -> Result<(), MessageError> {
-        self.learn(now, &from)?;
-        self.send_link_state(Destination::Router(from));
+    fn handle_link_state_request(&mut self, now: Instant, from: &RouterId) -> Result<(), MessageError> {
+        self.learn(now, from)?.questions.link_state = true;
+        self.answer(from);
         Ok(())
     }
 
@@ -121,7 +121,12 @@ impl Engine {
         if count > LinkState::MAX_PEERS {
             return Err(MessageError::TooManyPeers { router: id, count });
         }
-        if !self.meet(now, &id, instance)? || link_state.seq <= self.learn(now, &id)?.link_state.seq() {
+        if !self.meet(now, &id, instance)? {
+            return Ok(());
+        }
+        let copy = &mut self.learn(now, &id)?.link_state;
+        if link_state.seq <= copy.seq() {
+            copy.announce(now, link_state.seq);
             return Ok(());
         }
         let is_new = |peer: &&RouterId| **peer != self.id && !self.remotes.contains_key(*peer);
@@ -138,14 +143,11 @@ impl Engine {
 
     fn handle_address_request(&mut self, request: MobileAddressRequest) -> Result<(), MessageError> {
         let MobileAddressRequest { id: router, have_seq } = request;
-        if !self.remotes.contains_key(&router) {
+        let Some(remote) = self.remotes.get_mut(&router) else {
             return Err(MessageError::UnknownRouter { router });
-        }
-        let (id, mobile_seq) = (self.id.clone(), self.addresses.seq());
-        if have_seq < mobile_seq {
-            let update = MobileAddressUpdate { id, mobile_seq, addresses: self.addresses.absolute() };
-            self.transmit(Destination::Router(router), Message::MobileAddressUpdate(update));
-        }
+        };
+        remote.questions.addresses_since = Some(have_seq);
+        self.answer(&router);
         Ok(())
     }
 

@@ -31,8 +31,9 @@ pub(crate) struct TooMany {
 }
 
 impl AddressesCopy {
-    pub(crate) fn new() -> Self {
-        Self { seq: 0, announced: 0, known: BTreeMap::new(), request: Request::closed() }
+    /// An empty copy, to be asked for.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { seq: 0, announced: 0, known: BTreeMap::new(), request: Request::opened(now) }
     }
 
     /// Takes note that the router has made change number `seq`.
@@ -127,7 +128,7 @@ mod tests {
 
     #[test]
     fn differentials_are_taken_in_sequence() {
-        let (now, mut copy) = (epoch(), AddressesCopy::new());
+        let (now, mut copy) = (epoch(), AddressesCopy::new(epoch()));
         let changes = copy.update(now, 1, differential(&["Ma", "Mb"], &[])).unwrap();
         assert_eq!(changes, [AddressChange::Added(address("Ma")), AddressChange::Added(address("Mb"))]);
         let changes = copy.update(now, 2, differential(&["Mb"], &["Ma", "Mnever"])).unwrap();
@@ -137,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_gap_is_asked_for_and_an_older_number_is_not() {
-        let (now, mut copy) = (epoch(), AddressesCopy::new());
+        let (now, mut copy) = (epoch(), AddressesCopy::new(epoch()));
         copy.update(now, 1, differential(&["Ma"], &[])).unwrap();
         for seq in [0, 1] {
             copy.update(now, seq, differential(&["Mold"], &[])).unwrap();
@@ -149,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_gap_is_asked_for_once_until_more_is_announced() {
-        let (now, mut copy) = (epoch(), AddressesCopy::new());
+        let (now, mut copy) = (epoch(), AddressesCopy::new(epoch()));
         copy.update(now, 3, differential(&["Mc"], &[])).unwrap();
         assert!(copy.request.is_due(now, ms(2000)));
         copy.update(now + ms(1), 4, differential(&["Md"], &[])).unwrap();
@@ -158,7 +159,7 @@ mod tests {
 
     #[test]
     fn an_absolute_list_replaces_all_unless_it_is_old() {
-        let (now, mut copy) = (epoch(), AddressesCopy::new());
+        let (now, mut copy) = (epoch(), AddressesCopy::new(epoch()));
         copy.announce(now, 5);
         copy.update(now, 5, absolute(&["Ma", "Mb"])).unwrap();
         assert_eq!(copy.request.due(), None);
@@ -170,7 +171,7 @@ mod tests {
 
     #[test]
     fn cleared_addresses_are_asked_for_again() {
-        let (now, mut copy) = (epoch(), AddressesCopy::new());
+        let (now, mut copy) = (epoch(), AddressesCopy::new(epoch()));
         copy.update(now, 1, differential(&["Ma"], &[])).unwrap();
         assert_eq!(copy.clear(now), [key("Ma")]);
         assert_eq!((copy.seq(), copy.request.due()), (0, Some(now)));
@@ -180,7 +181,7 @@ mod tests {
     fn too_many_addresses_are_refused_whole() {
         let names = |from: usize, count| (from..from + count).map(|i| format!("M{i}")).collect::<Vec<_>>();
         let list = |names: &[String]| absolute(&names.iter().map(String::as_str).collect::<Vec<_>>());
-        let (now, mut copy) = (epoch(), AddressesCopy::new());
+        let (now, mut copy) = (epoch(), AddressesCopy::new(epoch()));
         copy.update(now, 1, list(&names(0, MobileAddress::MAX_PER_ROUTER))).unwrap();
         copy.update(now, 2, list(&names(1, MobileAddress::MAX_PER_ROUTER))).unwrap();
         assert_eq!(

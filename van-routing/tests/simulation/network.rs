@@ -230,7 +230,7 @@ impl Network {
     fn arrive(&mut self, router: usize, cable: usize, packet: Packet) {
         let now = self.now;
         let Some(engine) = &mut self.routers[router].engine else { return };
-        if packet.trace.len() > engine.table().radius() as usize + 1 {
+        if packet.to != Destination::Flood && packet.trace.len() > engine.table().max_trace() {
             return;
         }
         let is_for_us = !matches!(&packet.to, Destination::Router(id) if id != engine.id());
@@ -242,7 +242,9 @@ impl Network {
         let links = match &packet.to {
             Destination::Flood => engine.flood(now, &packet.message, &packet.trace),
             Destination::Tree => engine.table().tree(origin, &packet.trace),
-            Destination::Router(id) if !is_for_us => engine.table().unicast(id, origin).into_iter().collect(),
+            Destination::Router(id) if !is_for_us => {
+                engine.table().route(id).map(|route| route.link).into_iter().collect()
+            }
             _ => BTreeSet::new(),
         };
         self.send(router, links, packet);
@@ -274,14 +276,15 @@ impl Network {
     // === the truth ===
 
     /// Whether a cable connects two running routers, both ways.
-    pub(crate) fn works(&self, cable: &Cable) -> bool {
+    pub(crate) fn works(&self, cable: usize) -> bool {
+        let cable = &self.cables[cable];
         cable.is_up && cable.carries == [true; 2] && cable.ends.iter().all(|&end| self.routers[end].engine.is_some())
     }
 
     /// The best cable from each router to each of its neighbours.
     pub(crate) fn adjacencies(&self) -> Vec<BTreeMap<RouterId, (Cost, LinkId)>> {
         let mut all = vec![BTreeMap::new(); self.routers.len()];
-        for (index, cable) in self.cables.iter().enumerate().filter(|(_, cable)| self.works(cable)) {
+        for (index, cable) in self.cables.iter().enumerate().filter(|(index, _)| self.works(*index)) {
             for end in [0, 1] {
                 let this = (Cost::new(cable.costs[end]).expect("a valid cost"), link_id(index));
                 let neighbor = self.routers[cable.ends[1 - end]].id.clone();

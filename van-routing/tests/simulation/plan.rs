@@ -64,6 +64,7 @@ enum Fault {
         router: usize,
     },
     Split,
+    MendAll,
     Advertise {
         router: usize,
     },
@@ -166,6 +167,31 @@ impl Plan {
         };
         let (start, sent) = (network.now, network.sent);
         while let Err(difference) = compare(network, &expected) {
+            if std::env::var_os("VERBOSE").is_some() && network.now > start + Duration::from_millis(600) {
+                eprintln!("   {:?} {difference}", network.now - start);
+            }
+            if network.now >= start + limit {
+                for (i, c) in network.cables.iter().enumerate() {
+                    eprintln!(
+                        "cable {i} {:?} up {} carries {:?}",
+                        c.ends.map(|e| network.routers[e].id.to_string()),
+                        c.is_up,
+                        c.carries
+                    );
+                }
+                for r in &network.routers {
+                    if let Some(e) = &r.engine {
+                        eprintln!("{} {:?}", r.id, e.link_state());
+                        if true {
+                            for q in &network.routers {
+                                if q.id.as_str() == "r002-11" {
+                                    eprintln!("DB {} {} {}", r.id, q.id, e.dbg(&q.id));
+                                }
+                            }
+                        }
+                    }
+                }
+            }
             assert!(network.now < start + limit, "not converged after {limit:?}: {difference}\n{what} of {self:?}");
             network.run_for(Duration::from_millis(50));
         }
@@ -192,7 +218,9 @@ fn compare(network: &Network, expected: &[Option<Table>]) -> Result<(), String> 
             let known = router.known.get(&other.id).unwrap_or(&NONE);
             let truth = if expected.route(&other.id).is_some() { &other.addresses } else { &NONE };
             if known != truth {
-                if std::env::var_os("DBG").is_some() { eprintln!("{:?}", engine.dbg(&other.id)); }
+                if std::env::var_os("DBG").is_some() {
+                    eprintln!("{:?}", engine.dbg(&other.id));
+                }
                 return Err(format!("{} knows {known:?} of {}, not {truth:?}", router.id, other.id));
             }
         }
@@ -213,6 +241,9 @@ fn choose(network: &mut Network) -> Fault {
     if rng.percent((10 * (bad.len() + down.len())).min(80)) {
         if let Some(router) = rng.pick(&down) {
             return Fault::Boot { router };
+        }
+        if bad.len() > 9 && rng.percent(50) {
+            return Fault::MendAll;
         }
         if let Some(cable) = rng.pick(&bad) {
             return Fault::Mend { cable, is_noticed };
@@ -286,6 +317,13 @@ fn apply(network: &mut Network, fault: Fault) {
                 let [a, b] = network.cables[cable].ends;
                 if (a < middle) != (b < middle) && network.cables[cable].is_up {
                     apply(network, Fault::Cut { cable, is_noticed: true });
+                }
+            }
+        }
+        Fault::MendAll => {
+            for cable in 0..network.cables.len() {
+                if !network.works(cable) {
+                    apply(network, Fault::Mend { cable, is_noticed: true });
                 }
             }
         }

@@ -24,7 +24,8 @@ impl OutBuf {
         Self::default()
     }
 
-    pub(crate) fn push(&mut self, record: Vec<u8>) {
+    /// Appends octets that are ready to be written, without copying them.
+    pub fn push(&mut self, record: Vec<u8>) {
         if !record.is_empty() {
             self.len += record.len();
             self.records.push_back(record);

@@ -301,7 +301,20 @@ impl fmt::Debug for Tls13Records {
 mod tests {
     use super::*;
     use crate::RECORD_OVERHEAD;
+    use crate::handshake::Established;
     use crate::tests::{drain, link, open_all, record_lens};
+
+    /// What an end makes of records that the other one should perhaps not have sent.
+    fn open_from(
+        peer: &mut Established,
+        records: &[(ContentType, &[u8])],
+        end: &mut Established,
+    ) -> Result<(), OpenError> {
+        for (typ, content) in records {
+            peer.records.seal_record(*typ, OutboundChunks::Single(content), &mut peer.output).unwrap();
+        }
+        open_all(&mut end.records, &mut drain(&mut peer.output)).map(drop)
+    }
 
     #[test]
     fn keys_are_changed_before_they_have_sealed_too_much() {
@@ -314,5 +327,58 @@ mod tests {
         assert_eq!(record_lens(&near.output), [data, data, update, data, data, update, data, data]);
         let (plaintext, _) = open_all(&mut far.records, &mut drain(&mut near.output)).unwrap();
         assert_eq!(plaintext, [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn data_between_key_updates_earns_more_of_them() {
+        let (mut near, mut far) = link();
+        for _ in 0..3 * MAX_IDLE_KEY_UPDATES {
+            near.records.refresh_keys(&mut near.output).unwrap();
+            open_from(&mut near, &[(ContentType::ApplicationData, b"data")], &mut far).unwrap();
+        }
+    }
+
+    #[test]
+    fn nothing_may_interrupt_a_handshake_message() {
+        let (mut near, mut far) = link();
+        let ticket: (_, &[u8]) = (ContentType::Handshake, &[4, 0, 0, 9, 1, 2]);
+        let data: (_, &[u8]) = (ContentType::ApplicationData, b"data");
+        let error = open_from(&mut near, &[ticket, data], &mut far).unwrap_err();
+        assert!(matches!(error, OpenError::Misbehaved("data inside a handshake message")), "{error}");
+    }
+
+    #[test]
+    fn records_of_other_kinds_are_refused() {
+        let strange: [(ContentType, &[u8]); 5] = [
+            (ContentType::ChangeCipherSpec, &[1]),
+            (ContentType::Heartbeat, b"bleed"),
+            (ContentType::Handshake, &[]),
+            (ContentType::Alert, &[]),
+            (ContentType::Alert, &[1, 0, 1, 0]),
+        ];
+        for record in strange {
+            let (mut near, mut far) = link();
+            let error = open_from(&mut near, &[record], &mut far).unwrap_err();
+            assert!(matches!(error, OpenError::Misbehaved(_)), "{error}");
+        }
+    }
+
+    #[test]
+    fn peer_that_gave_up_is_told_nothing_more() {
+        let (mut near, mut far) = link();
+        let error = open_from(&mut near, &[(ContentType::Alert, &[WARNING, 80])], &mut far).unwrap_err();
+        assert!(matches!(error, OpenError::Alert(Alert::INTERNAL_ERROR)), "whatever the level: {error}");
+        far.records.close(&mut far.output);
+        assert_eq!(record_lens(&far.output), []);
+        assert!(matches!(far.records.seal(&[b"data"], &mut far.output), Err(SealError::Closed)));
+    }
+
+    #[test]
+    fn cancelling_is_not_yet_a_farewell() {
+        let (mut near, mut far) = link();
+        open_from(&mut near, &[(ContentType::Alert, &[WARNING, 90])], &mut far).unwrap();
+        assert!(matches!(far.records.handle_eof(), Err(OpenError::Truncated)));
+        open_from(&mut near, &[(ContentType::Alert, &[WARNING, 0])], &mut far).unwrap();
+        far.records.handle_eof().unwrap();
     }
 }

@@ -84,6 +84,15 @@ fn both_ends_learn_who_the_other_is() {
 }
 
 #[test]
+fn all_stages_move_between_threads() {
+    fn moves<T: Send>() {}
+    moves::<LinkConnector>();
+    moves::<LinkAcceptor>();
+    moves::<Handshake>();
+    moves::<Established>();
+}
+
+#[test]
 fn rsa_certificates_will_do() {
     let ca = new_ca("rsa", KeyKind::Rsa2048);
     let west = ca.issue(&LeafRequest { key: KeyKind::Rsa2048, ..leaf("west", &["west"]) }).unwrap();
@@ -131,7 +140,7 @@ fn other_hosts_are_refused_with_the_names_that_would_do() {
     assert_eq!(
         near.unwrap_err().to_string(),
         "the peer was dialled as east, but its certificate names 127.0.0.1, west; \
-         dial one of these or issue it for east"
+         dial it so, or issue one for east"
     );
     assert!(matches!(far.unwrap_err(), HandshakeError::Refused(_)));
 }

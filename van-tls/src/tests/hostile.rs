@@ -96,6 +96,16 @@ fn endless_handshake_message_is_not_kept() {
 }
 
 #[test]
+fn handshake_message_in_crumbs_is_not_kept() {
+    let [_, mut far] = handshakes();
+    // A ClientHello of 65,535 octets, one octet a record.
+    let octets = [1, 0, 0xff, 0xff].into_iter().chain(std::iter::repeat_n(0, 0xffff));
+    let mut records = octets.map(|octet| [22, 3, 1, 0, 1, octet]);
+    let refused_after = records.position(|record| far.handle_received(&record).is_err());
+    assert_eq!(refused_after, Some(128 * 1024 / 6 + 1));
+}
+
+#[test]
 fn oversized_record_is_refused_by_its_header() {
     let [mut near, mut far] = handshakes();
     far.handle_received(&[22, 3, 1, 0x48, 0x00]).unwrap_err();

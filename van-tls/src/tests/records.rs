@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
-use rustls::{ClientConnection, Connection, ServerConnection};
+use rustls::{ClientConnection, Connection, HandshakeKind, ServerConnection};
 
 use super::handshake::{rustls_client, rustls_server};
 use super::*;
@@ -63,7 +63,7 @@ impl Theirs {
 /// A link of ours with rustls at the other end, in the state right after our end of the handshake.
 fn mixed_link(we_connect: bool) -> (Ours, Theirs) {
     let west = west();
-    let (mut handshake, tls) = if we_connect {
+    let (handshake, tls) = if we_connect {
         let server = ServerConnection::new(Arc::new(rustls_server(&TLS13))).unwrap();
         (connector(&west).connect("west", now()).unwrap(), Connection::from(server))
     } else {
@@ -71,6 +71,10 @@ fn mixed_link(we_connect: bool) -> (Ours, Theirs) {
         let client = ClientConnection::new(Arc::new(rustls_client(Some(&west.identity), &TLS13)), name).unwrap();
         (acceptor(&west).accept(now()).unwrap(), Connection::from(client))
     };
+    join(handshake, tls)
+}
+
+fn join(mut handshake: Handshake, tls: Connection) -> (Ours, Theirs) {
     let mut theirs = Theirs { tls, opened: Vec::new() };
     theirs.tls.set_buffer_limit(None);
     loop {
@@ -165,6 +169,19 @@ fn records_are_filled_across_the_borders_of_parts() {
     assert_eq!(record_lens(&ours.out), [MAX_RECORD_PAYLOAD + RECORD_OVERHEAD; 2]);
     theirs.handle_received(&drain(&mut ours.out)).unwrap();
     assert_eq!(theirs.opened, [&part[..], &part, &part, &part[..2_768]].concat());
+}
+
+#[test]
+fn acceptor_lets_nobody_resume() {
+    let west = west();
+    let (acceptor, client) = (acceptor(&west), Arc::new(rustls_client(Some(&west.identity), &TLS13)));
+    for _ in 0..2 {
+        let client = ClientConnection::new(Arc::clone(&client), "west".try_into().unwrap()).unwrap();
+        let (mut ours, mut theirs) = join(acceptor.accept(now()).unwrap(), client.into());
+        ours.records.seal(&[b"data"], &mut ours.out).unwrap();
+        theirs.handle_received(&drain(&mut ours.out)).unwrap();
+        assert_eq!(theirs.tls.handshake_kind(), Some(HandshakeKind::Full));
+    }
 }
 
 #[test]

@@ -1,0 +1,317 @@
+//! Entity types and their attributes (docs/wire.md §9.3): the vocabulary of the configuration file and of management.
+//!
+//! Names, defaults and the values allowed are those of skupper-router, so that files written for it are understood.
+
+/// A type of entity.
+#[derive(Debug)]
+pub struct EntityType {
+    /// Its short name, as in the configuration file.
+    pub name: &'static str,
+    /// Its attributes besides `name`, `identity` and `type`, which all have.
+    pub attributes: &'static [Attribute],
+    /// Whether the configuration file may hold one only.
+    pub is_single: bool,
+    /// Whether this version does something with it; if not, it is read and a warning names it.
+    pub is_served: bool,
+}
+
+/// An attribute of an entity type.
+#[derive(Debug)]
+pub struct Attribute {
+    /// Its name.
+    pub name: &'static str,
+    /// What values it takes.
+    pub kind: Kind,
+    /// Whether it must be given.
+    pub is_required: bool,
+}
+
+/// What values an attribute takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// A whole number of at least 0.
+    Number,
+    /// A whole number of at least 1.
+    Positive,
+    /// A port: a number up to 65535, or `amqp` or `amqps`.
+    Port,
+    /// True or false; also `yes`, `no`, `on`, `off`, `1`, `0`.
+    Truth,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A map.
+    Map,
+}
+
+const fn text(name: &'static str) -> Attribute {
+    Attribute { name, kind: Kind::Text, is_required: false }
+}
+
+const fn number(name: &'static str) -> Attribute {
+    Attribute { name, kind: Kind::Number, is_required: false }
+}
+
+const fn positive(name: &'static str) -> Attribute {
+    Attribute { name, kind: Kind::Positive, is_required: false }
+}
+
+const fn truth(name: &'static str) -> Attribute {
+    Attribute { name, kind: Kind::Truth, is_required: false }
+}
+
+const fn word(name: &'static str, words: &'static [&'static str]) -> Attribute {
+    Attribute { name, kind: Kind::Word(words), is_required: false }
+}
+
+const fn port() -> Attribute {
+    Attribute { name: "port", kind: Kind::Port, is_required: false }
+}
+
+const fn required(attribute: Attribute) -> Attribute {
+    Attribute { is_required: true, ..attribute }
+}
+
+/// How an entity type stands here.
+const SERVED: EntityType = EntityType { name: "", attributes: &[], is_single: false, is_served: true };
+const SINGLE: EntityType = EntityType { is_single: true, ..SERVED };
+const UNSERVED: EntityType = EntityType { is_served: false, ..SERVED };
+
+const ROLES: &[&str] = &["normal", "inter-router", "route-container", "edge", "inter-edge", "inter-network"];
+const DISTRIBUTIONS: &[&str] = &["multicast", "closest", "balanced", "unavailable"];
+const FAMILIES: &[&str] = &["IPv4", "IPv6"];
+const ANNOTATIONS: &[&str] = &["in", "out", "both", "no"];
+const MODULES: &[&str] = &[
+    "ROUTER",
+    "ROUTER_CORE",
+    "ROUTER_HELLO",
+    "ROUTER_LS",
+    "ROUTER_MA",
+    "MESSAGE",
+    "SERVER",
+    "AGENT",
+    "CONTAINER",
+    "ERROR",
+    "POLICY",
+    "HTTP",
+    "CONN_MGR",
+    "PYTHON",
+    "PROTOCOL",
+    "TCP_ADAPTOR",
+    "HTTP_ADAPTOR",
+    "FLOW_LOG",
+    "ADDRESS_WATCH",
+    "HTTP1_OBSERVER",
+    "HTTP2_OBSERVER",
+    "HTTP2_DECODER",
+    "DEFAULT",
+];
+
+/// All entity types that a configuration file may hold.
+pub const ENTITY_TYPES: &[EntityType] = &[
+    EntityType {
+        name: "router",
+        attributes: &[
+            text("id"),
+            text("vanId"),
+            word("mode", &["standalone", "interior", "edge"]),
+            text("hostName"),
+            positive("helloIntervalSeconds"),
+            positive("helloMaxAgeSeconds"),
+            positive("raIntervalSeconds"),
+            positive("raIntervalFluxSeconds"),
+            positive("remoteLsMaxAgeSeconds"),
+            number("unreachableHoldoffSeconds"),
+            positive("workerThreads"),
+            text("debugDumpFile"),
+            text("saslConfigDir"),
+            text("saslConfigName"),
+            truth("timestampsInUTC"),
+            text("timestampFormat"),
+            word("defaultDistribution", DISTRIBUTIONS),
+            text("metadata"),
+            text("dataConnectionCount"),
+            truth("dropTcpConnections"),
+        ],
+        ..SINGLE
+    },
+    EntityType {
+        name: "sslProfile",
+        attributes: &[
+            text("ciphers"),
+            text("protocols"),
+            text("caCertFile"),
+            text("certFile"),
+            text("privateKeyFile"),
+            text("password"),
+            text("uidFormat"),
+            text("uidNameMappingFile"),
+            number("ordinal"),
+            number("oldestValidOrdinal"),
+        ],
+        ..SERVED
+    },
+    EntityType {
+        name: "listener",
+        attributes: &[
+            text("host"),
+            port(),
+            word("socketAddressFamily", FAMILIES),
+            word("role", ROLES),
+            positive("cost"),
+            text("sslProfile"),
+            text("saslMechanisms"),
+            truth("authenticatePeer"),
+            truth("requireEncryption"),
+            truth("requireSsl"),
+            positive("maxFrameSize"),
+            positive("maxSessions"),
+            positive("maxSessionFrames"),
+            number("idleTimeoutSeconds"),
+            number("initialHandshakeTimeoutSeconds"),
+            word("stripAnnotations", ANNOTATIONS),
+            positive("linkCapacity"),
+            text("failoverUrls"),
+            truth("healthz"),
+            truth("metrics"),
+            truth("websockets"),
+            truth("http"),
+            text("httpRootDir"),
+            text("messageLoggingComponents"),
+            text("policyVhost"),
+            Attribute { name: "openProperties", kind: Kind::Map, is_required: false },
+        ],
+        ..SERVED
+    },
+    EntityType {
+        name: "connector",
+        attributes: &[
+            text("host"),
+            port(),
+            word("socketAddressFamily", FAMILIES),
+            word("role", ROLES),
+            positive("cost"),
+            text("sslProfile"),
+            text("proxyProfile"),
+            truth("verifyHostname"),
+            text("saslMechanisms"),
+            text("saslUsername"),
+            text("saslPassword"),
+            truth("allowRedirect"),
+            positive("maxFrameSize"),
+            positive("maxSessions"),
+            positive("maxSessionFrames"),
+            number("idleTimeoutSeconds"),
+            word("stripAnnotations", ANNOTATIONS),
+            positive("linkCapacity"),
+            text("dataConnectionCount"),
+            text("messageLoggingComponents"),
+            text("policyVhost"),
+            Attribute { name: "openProperties", kind: Kind::Map, is_required: false },
+        ],
+        ..SERVED
+    },
+    EntityType {
+        name: "tcpListener",
+        attributes: &[
+            text("address"),
+            text("host"),
+            required(port()),
+            number("backlog"),
+            word("multiAddressStrategy", &["none", "priority", "weighted"]),
+            text("siteId"),
+            text("sslProfile"),
+            truth("authenticatePeer"),
+            word("observer", &["none", "auto", "http1", "http2"]),
+        ],
+        ..SERVED
+    },
+    EntityType {
+        name: "tcpConnector",
+        attributes: &[
+            required(text("address")),
+            required(text("host")),
+            required(port()),
+            text("siteId"),
+            text("processId"),
+            text("sslProfile"),
+            truth("verifyHostname"),
+        ],
+        ..SERVED
+    },
+    EntityType {
+        name: "address",
+        attributes: &[text("prefix"), text("pattern"), word("distribution", DISTRIBUTIONS), number("priority")],
+        ..SERVED
+    },
+    EntityType {
+        name: "log",
+        attributes: &[
+            required(word("module", MODULES)),
+            text("enable"),
+            truth("includeTimestamp"),
+            truth("includeSource"),
+            text("outputFile"),
+        ],
+        ..SERVED
+    },
+    EntityType {
+        name: "site",
+        attributes: &[text("location"), text("provider"), text("version"), text("platform"), text("namespace")],
+        ..SINGLE
+    },
+    EntityType {
+        name: "proxyProfile",
+        attributes: &[required(text("host")), required(port()), text("username"), text("password")],
+        ..UNSERVED
+    },
+    EntityType {
+        name: "listenerAddress",
+        attributes: &[required(text("address")), required(number("value")), required(text("listener"))],
+        ..UNSERVED
+    },
+    EntityType { name: "network", attributes: &[text("networkId"), text("tenantId")], is_single: true, ..UNSERVED },
+    EntityType {
+        name: "autoLink",
+        attributes: &[
+            required(text("address")),
+            required(word("direction", &["in", "out"])),
+            text("containerId"),
+            text("connection"),
+            text("externalAddress"),
+        ],
+        ..UNSERVED
+    },
+];
+
+impl EntityType {
+    /// The type of a short name, or of a full one (`io.skupper.router.…`).
+    pub fn of(name: &str) -> Option<&'static Self> {
+        let short = name.strip_prefix("io.skupper.router.").unwrap_or(name);
+        let short = short.strip_prefix("router.config.").unwrap_or(short);
+        ENTITY_TYPES.iter().find(|entity| entity.name == short)
+    }
+
+    /// An attribute of a name.
+    pub fn attribute(&self, name: &str) -> Option<&'static Attribute> {
+        self.attributes.iter().find(|attribute| attribute.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_and_full_names_mean_the_same() {
+        for name in ["tcpListener", "io.skupper.router.tcpListener"] {
+            assert_eq!(EntityType::of(name).map(|entity| entity.name), Some("tcpListener"));
+        }
+        assert_eq!(
+            EntityType::of("io.skupper.router.router.config.address").map(|entity| entity.name),
+            Some("address")
+        );
+        assert!(EntityType::of("tcpListeners").is_none());
+    }
+}

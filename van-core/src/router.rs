@@ -1,0 +1,16 @@
+//! The control plane of a router: one state machine with one owner that knows who is reachable, and through whom.
+//!
+//! * `core` the state machine · `open` what routers say when they connect · `peer` connections and their groups
+//! * `control` messages of the routing protocol as they look on the wire · `consumers` who consumes which address
+
+mod consumers;
+mod control;
+mod core;
+mod open;
+mod peer;
+
+pub use self::consumers::Distribution;
+pub use self::control::MalformedMessage;
+pub use self::core::{Core, Fact, Identity, Output};
+pub use self::open::{Announcement, Dialled, open_config};
+pub use self::peer::{Admitted, Candidate, Origin};

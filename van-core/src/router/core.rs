@@ -1,0 +1,383 @@
+//! The control core: connections in use, the routing protocol, consumers, and the picture of all that for the data plane.
+//!
+//! Like every machine here: `handle_*` what happened, then `poll_output` until it is empty, then `poll_timeout`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use van_routing::{self as routing, Destination, LinkId, Message, MessageError, RouterId, Table, Timing};
+
+use super::consumers::{Directory, Distribution};
+use super::control::{self, MalformedMessage};
+use super::peer::{Admitted, Candidate, Peers, control_connection};
+use crate::address::Address;
+use crate::amqp::Condition;
+use crate::message::{self, Head};
+use crate::plane::{ConnectionId, ConnectionRef, ConnectorId, Report, Routes};
+
+/// Who a router is.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Its id, unique in the network.
+    pub id: RouterId,
+    /// Names this life of it; greater after every restart. Seconds since 1970 will do.
+    pub instance: u64,
+    /// How many shards its data plane has.
+    pub shards: u16,
+}
+
+/// The control plane of a router.
+#[derive(Debug)]
+pub struct Core {
+    node: Arc<str>,
+    engine: routing::Engine,
+    peers: Peers,
+    directory: Directory,
+    /// Addresses that somebody here wants to know the reachability of, how many do, and what they were told.
+    watched: BTreeMap<Arc<str>, (usize, bool)>,
+    /// The data plane's picture is out of date.
+    is_stale: bool,
+    routes: Arc<Routes>,
+    outputs: VecDeque<Output>,
+}
+
+/// What a [`Core`] wants done.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// A new picture for all shards.
+    Routes(Arc<Routes>),
+    /// A message of the router protocol for a peer.
+    Send {
+        /// The connection, and its shard.
+        to: ConnectionRef,
+        /// The message.
+        message: Bytes,
+    },
+    /// A connection is to be closed.
+    Close {
+        /// The connection, and its shard.
+        at: ConnectionRef,
+        /// Why.
+        condition: Condition,
+    },
+    /// Whether a watched address has a consumer now.
+    Reachable {
+        /// The address.
+        address: Arc<str>,
+        /// Whether it has one.
+        is_reachable: bool,
+    },
+    /// Something an operator may want to know.
+    Fact(Fact),
+}
+
+/// Something worth a line in the log.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Fact {
+    /// A neighbour can be routed to.
+    NeighborUp {
+        /// The neighbour.
+        router: RouterId,
+        /// The cost of the link to it.
+        cost: u32,
+    },
+    /// A neighbour is lost.
+    NeighborDown {
+        /// The neighbour.
+        router: RouterId,
+    },
+    /// Two routers have the same id.
+    DuplicateId {
+        /// The id.
+        router: RouterId,
+    },
+    /// A peer sent a message of the routing protocol that cannot be read.
+    Malformed {
+        /// The peer.
+        router: String,
+        /// What is wrong with it.
+        error: MalformedMessage,
+    },
+    /// A message of the routing protocol was refused.
+    Refused(MessageError),
+}
+
+impl Core {
+    /// A router that knows nobody yet.
+    pub fn new(identity: Identity, timing: Timing, distribution: Distribution, now: Instant) -> Self {
+        let engine = routing::Engine::new(identity.id, identity.instance, timing, now);
+        let routes = Arc::new(Routes::alone(Arc::clone(engine.table())));
+        Self {
+            node: Arc::clone(&routes.node),
+            engine,
+            peers: Peers::new(identity.shards),
+            directory: Directory::new(distribution),
+            watched: BTreeMap::new(),
+            is_stale: false,
+            routes,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    // === connections ===
+
+    /// Decides on a connection whose opens were exchanged.
+    ///
+    /// # Errors
+    /// The condition to close it with.
+    pub fn admit(&mut self, candidate: Candidate) -> Result<Admitted, Condition> {
+        let (admitted, rival) = self.peers.admit(self.engine.id().as_str(), candidate)?;
+        if let Some(at) = rival.and_then(|rival| self.peers.place(rival)) {
+            let condition = Condition::new("amqp:connection:forced", "replaced by a newer connection of the same link");
+            self.outputs.push_back(Output::Close { at, condition });
+        }
+        self.is_stale = true;
+        self.settle();
+        Ok(admitted)
+    }
+
+    /// A shard says something.
+    pub fn handle_report(&mut self, now: Instant, report: Report) {
+        match report {
+            Report::ControlUp(id) => {
+                if let Some((link, cost)) = self.peers.control_up(id) {
+                    self.is_stale = true;
+                    self.engine.handle_link_up(now, link, cost);
+                }
+            }
+            Report::Control { connection, message } => self.recv_control(now, connection, &message),
+            Report::ConnectionLost { connection, .. } => {
+                if self.peers.remove(connection).is_some() {
+                    self.is_stale = true;
+                    self.engine.handle_link_down(now, super::peer::link(connection));
+                }
+            }
+        }
+        self.settle();
+    }
+
+    // === consumers ===
+
+    /// A connector of this router consumes an address from now on.
+    pub fn add_connector(&mut self, now: Instant, connector: ConnectorId, address: &Arc<str>) {
+        if let Some(mobile) = self.directory.add_connector(address, connector) {
+            self.engine.advertise(now, mobile);
+        }
+        self.consumers_changed();
+    }
+
+    /// A connector of this router consumes an address no more. Streams under way are not touched.
+    pub fn remove_connector(&mut self, now: Instant, connector: ConnectorId, address: &Arc<str>) {
+        if let Some(key) = self.directory.remove_connector(address, connector) {
+            self.engine.withdraw(now, &key);
+        }
+        self.consumers_changed();
+    }
+
+    /// Somebody wants to know whether an address has a consumer: whether it has now, and with [`Output::Reachable`] every
+    /// change.
+    pub fn watch(&mut self, address: &Arc<str>) -> bool {
+        let (watchers, told) = self.watched.entry(Arc::clone(address)).or_default();
+        *watchers += 1;
+        *told = self.routes.is_reachable(address);
+        *told
+    }
+
+    /// Takes back [`Core::watch`].
+    pub fn unwatch(&mut self, address: &Arc<str>) {
+        if let Some((watchers, _)) = self.watched.get_mut(address) {
+            *watchers -= 1;
+            if *watchers == 0 {
+                self.watched.remove(address);
+            }
+        }
+    }
+
+    fn consumers_changed(&mut self) {
+        self.is_stale = true;
+        self.settle();
+    }
+
+    // === time ===
+
+    /// When [`Core::handle_timeout`] is due; it may have passed.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.engine.poll_timeout()
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.engine.handle_timeout(now);
+        self.settle();
+    }
+
+    /// What is to be done, oldest first.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    // === what is so ===
+
+    /// This router's id.
+    pub fn id(&self) -> &RouterId {
+        self.engine.id()
+    }
+
+    /// The routes to all routers.
+    pub fn table(&self) -> &Arc<Table> {
+        self.engine.table()
+    }
+
+    /// The picture that the data plane has, or is about to have.
+    pub fn routes(&self) -> &Arc<Routes> {
+        &self.routes
+    }
+
+    // === messages of the router protocol ===
+
+    /// A message on a control link: for us, for others, or both.
+    fn recv_control(&mut self, now: Instant, from: ConnectionId, octets: &[u8]) {
+        let head = match message::scan(octets, true) {
+            Ok(Some(head)) => head,
+            Ok(None) => return,
+            Err(error) => return self.report_malformed(from, error.into()),
+        };
+        let annotations = head.annotations;
+        // A way longer than any is a circle.
+        if annotations.is_some_and(|annotations| annotations.hops() > self.table().radius() as usize + 1) {
+            return;
+        }
+        let trace: Vec<_> = annotations
+            .iter()
+            .flat_map(|annotations| annotations.trace())
+            .filter_map(|id| RouterId::new(id).ok())
+            .collect();
+        let origin = annotations.and_then(|annotations| RouterId::new(annotations.origin()?).ok());
+        let me = self.engine.id().clone();
+        match Address::parse(head.properties.to.unwrap_or_default(), me.as_str()) {
+            Address::Local("qdhello" | "qdrouter" | "qdrouter.ma") => {
+                self.recv_message(now, from, &head, octets);
+            }
+            Address::Everywhere("qdrouter") => {
+                if let Some(message) = self.recv_message(now, from, &head, octets) {
+                    let links = self.engine.flood(now, &message, &trace);
+                    self.relay(&head, octets, links);
+                }
+            }
+            Address::Everywhere("qdrouter.ma") => {
+                self.recv_message(now, from, &head, octets);
+                if let Some(origin) = origin {
+                    let links = self.table().tree(&origin, &trace);
+                    self.relay(&head, octets, links);
+                }
+            }
+            Address::Router(id) => {
+                let to = RouterId::new(id).ok();
+                let link = to.and_then(|to| self.table().unicast(&to, origin.as_ref().unwrap_or(&me)));
+                self.relay(&head, octets, link.into_iter().collect());
+            }
+            _ => {}
+        }
+    }
+
+    /// Hands a message to the routing engine, and back for whoever relays it.
+    fn recv_message(&mut self, now: Instant, from: ConnectionId, head: &Head<'_>, octets: &[u8]) -> Option<Message> {
+        match control::decode(head, octets) {
+            Ok(message) => {
+                if let Err(error) = self.engine.handle_message(now, super::peer::link(from), message.clone()) {
+                    self.outputs.push_back(Output::Fact(Fact::Refused(error)));
+                }
+                Some(message)
+            }
+            Err(error) => {
+                self.report_malformed(from, error);
+                None
+            }
+        }
+    }
+
+    fn report_malformed(&mut self, from: ConnectionId, error: MalformedMessage) {
+        let router = self.peers.get(from).map(|peer| peer.container.clone()).unwrap_or_default();
+        self.outputs.push_back(Output::Fact(Fact::Malformed { router, error }));
+    }
+
+    fn relay(&mut self, head: &Head<'_>, octets: &[u8], links: BTreeSet<LinkId>) {
+        if !links.is_empty() {
+            let message = control::forward(head, octets, &self.node);
+            self.send(links, message);
+        }
+    }
+
+    fn send(&mut self, links: BTreeSet<LinkId>, message: Bytes) {
+        for link in links {
+            if let Some(to) = self.peers.place(control_connection(link)) {
+                self.outputs.push_back(Output::Send { to, message: message.clone() });
+            }
+        }
+    }
+
+    fn transmit(&mut self, to: &Destination, message: &Message) {
+        let me = self.engine.id();
+        let links = match to {
+            Destination::Link(link) => BTreeSet::from([*link]),
+            Destination::Flood => self.table().flood(&[]),
+            Destination::Tree => self.table().tree(me, &[]),
+            Destination::Router(id) => self.table().unicast(id, me).into_iter().collect(),
+        };
+        if !links.is_empty() {
+            let octets = control::encode(message, to, &self.node);
+            self.send(links, octets);
+        }
+    }
+
+    // === below ===
+
+    /// Acts on what the routing engine wants, then brings the picture up to date.
+    fn settle(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            self.recv_output(output);
+        }
+        if std::mem::take(&mut self.is_stale) {
+            self.routes = Arc::new(Routes {
+                id: self.engine.id().clone(),
+                node: Arc::clone(&self.node),
+                table: Arc::clone(self.engine.table()),
+                next_hops: self.peers.next_hops(),
+                addresses: self.directory.consumers(),
+            });
+            self.outputs.push_back(Output::Routes(Arc::clone(&self.routes)));
+            self.report_reachability();
+        }
+    }
+
+    fn recv_output(&mut self, output: routing::Output) {
+        let fact = match output {
+            routing::Output::Transmit { to, message } => return self.transmit(&to, &message),
+            routing::Output::TableChanged => return self.is_stale = true,
+            routing::Output::AddressAdded { router, address } => {
+                return self.is_stale |= self.directory.add_owner(&router, &address).is_some();
+            }
+            routing::Output::AddressRemoved { router, key } => {
+                return self.is_stale |= self.directory.remove_owner(&router, &key).is_some();
+            }
+            routing::Output::NeighborUp { neighbor, cost, .. } => {
+                Fact::NeighborUp { router: neighbor, cost: cost.into() }
+            }
+            routing::Output::NeighborDown { neighbor } => Fact::NeighborDown { router: neighbor },
+            routing::Output::DuplicateId { router } => Fact::DuplicateId { router },
+        };
+        self.outputs.push_back(Output::Fact(fact));
+    }
+
+    fn report_reachability(&mut self) {
+        for (address, (_, told)) in &mut self.watched {
+            let is_reachable = self.routes.is_reachable(address);
+            if std::mem::replace(told, is_reachable) != is_reachable {
+                self.outputs.push_back(Output::Reachable { address: Arc::clone(address), is_reachable });
+            }
+        }
+    }
+}

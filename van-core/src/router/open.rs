@@ -1,0 +1,148 @@
+//! What routers tell each other in `open` (docs/wire.md §1.4, §1.5).
+
+use crate::amqp::{Config, Open, Symbol, Value};
+use crate::plane::Purpose;
+
+/// Capabilities, offered and desired: messages without a target on the link; links of their own for streams; connections
+/// of their own for streams.
+const CAPABILITIES: [&str; 3] = ["ANONYMOUS-RELAY", STREAMING_LINKS, TRUNKING];
+const STREAMING_LINKS: &str = "qd.streaming-links";
+const TRUNKING: &str = "qd.connection_trunking";
+
+const COST: &str = "qd.inter-router-cost";
+const ROLE: &str = "qd.inter-router-role";
+const CORRELATOR: &str = "qd.group-correlator";
+const ORDINAL: &str = "qd.group-ordinal";
+const ANNOTATIONS: &str = "qd.annotations-version";
+
+/// The role of a data connection; a control connection does not name one.
+const DATA_ROLE: i32 = 4;
+
+/// Octets of a correlator that count.
+const CORRELATOR_BYTES: usize = 15;
+
+/// The version of the router annotations section. Told, not negotiated.
+const ANNOTATIONS_VERSION: i32 = 2;
+
+/// What only the dialling end says: which of its connections belong together, and what this one is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dialled {
+    /// 15 characters that all connections of a link share.
+    pub correlator: String,
+    /// The generation of its TLS credentials, if it has any.
+    pub ordinal: Option<u64>,
+    /// What the connection is for.
+    pub purpose: Purpose,
+}
+
+/// What a peer said in its open, as far as it matters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    /// The router at the other end.
+    pub container: String,
+    /// Its product and version, for people.
+    pub product: String,
+    /// The cost it gives the link; 1 if it does not say.
+    pub cost: u32,
+    /// What the connection is for.
+    pub purpose: Purpose,
+    /// What its connections have in common.
+    pub correlator: Option<String>,
+    /// The generation of its TLS credentials.
+    pub ordinal: u64,
+    /// Whether it takes streams on connections of their own.
+    pub has_trunking: bool,
+}
+
+/// The open of a router: what it says of itself, and as the dialling end of the connection.
+pub fn open_config(container: &str, host: Option<&str>, cost: u32, dialled: Option<&Dialled>) -> Config {
+    let mut properties = vec![
+        (Symbol::from("product"), Value::String("van-router".into())),
+        (Symbol::from("version"), Value::String(env!("CARGO_PKG_VERSION").into())),
+    ];
+    if cost > 1 {
+        properties.push((Symbol::from(COST), Value::Int(i32::try_from(cost).unwrap_or(i32::MAX))));
+    }
+    if let Some(dialled) = dialled {
+        if dialled.purpose == Purpose::Data {
+            properties.push((Symbol::from(ROLE), Value::Int(DATA_ROLE)));
+        }
+        properties.push((Symbol::from(CORRELATOR), Value::String(dialled.correlator.clone())));
+        properties.extend(dialled.ordinal.map(|ordinal| (Symbol::from(ORDINAL), Value::Ulong(ordinal))));
+    }
+    properties.push((Symbol::from(ANNOTATIONS), Value::Int(ANNOTATIONS_VERSION)));
+    Config {
+        hostname: host.map(str::to_owned),
+        capabilities: CAPABILITIES.map(Symbol::from).to_vec(),
+        properties,
+        ..Config::new(container)
+    }
+}
+
+impl Announcement {
+    /// Reads a peer's open. What is absent or of another type has its default.
+    pub fn read(open: &Open) -> Self {
+        let text = |key| open.property(key).and_then(Value::as_text).unwrap_or_default();
+        let correlator = text(CORRELATOR).chars().take(CORRELATOR_BYTES).collect::<String>();
+        let role = open.property(ROLE).and_then(Value::as_integer);
+        Self {
+            container: open.container_id.clone(),
+            product: [text("product"), text("version")].join(" ").trim().to_owned(),
+            cost: match open.property(COST) {
+                Some(Value::Int(cost)) => u32::try_from(*cost).unwrap_or(1).max(1),
+                _ => 1,
+            },
+            purpose: if role == Some(DATA_ROLE.into()) { Purpose::Data } else { Purpose::Control },
+            correlator: Some(correlator).filter(|correlator| !correlator.is_empty()),
+            ordinal: match open.property(ORDINAL) {
+                Some(Value::Ulong(ordinal)) => *ordinal,
+                _ => 0,
+            },
+            has_trunking: open.offers(TRUNKING),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(config: &Config) -> Open {
+        Open {
+            container_id: config.container_id.clone(),
+            hostname: None,
+            max_frame_size: 65_536,
+            channel_max: 9,
+            idle_time_out: None,
+            outgoing_locales: vec![],
+            incoming_locales: vec![],
+            offered_capabilities: config.capabilities.clone(),
+            desired_capabilities: vec![],
+            properties: config.properties.clone(),
+        }
+    }
+
+    #[test]
+    fn what_is_announced_is_read() {
+        let dialled = Dialled { correlator: "3Y8QTF5QSwT6dBL".into(), ordinal: Some(2), purpose: Purpose::Data };
+        let read = Announcement::read(&open(&open_config("a", None, 7, Some(&dialled))));
+        assert_eq!((read.container.as_str(), read.cost, read.ordinal), ("a", 7, 2));
+        assert_eq!(read.correlator.as_deref(), Some("3Y8QTF5QSwT6dBL"));
+        assert_eq!((read.purpose, read.has_trunking), (Purpose::Data, true));
+    }
+
+    #[test]
+    fn an_accepting_end_names_no_group() {
+        let read = Announcement::read(&open(&open_config("b", None, 1, None)));
+        assert_eq!((read.correlator, read.ordinal, read.purpose, read.cost), (None, 0, Purpose::Control, 1));
+    }
+
+    #[test]
+    fn a_cost_of_another_type_or_sign_is_one() {
+        for value in [Value::Uint(5), Value::Int(-3), Value::Int(0), Value::String("5".into())] {
+            let mut open = open(&open_config("c", None, 1, None));
+            open.properties.push((Symbol::from(COST), value));
+            assert_eq!(Announcement::read(&open).cost, 1);
+        }
+    }
+}
