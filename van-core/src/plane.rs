@@ -27,7 +27,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use self::attachment::{Attachment, Flow, Inlet, Outlet};
+use self::attachment::{Attachment, Inlet, Outlet};
 pub use self::attachment::{Ending, Lane};
 pub use self::connection::Purpose;
 use self::connection::{CONTROL_DELIVERY, Class, Connection};
@@ -38,7 +38,6 @@ pub use self::routes::{
 };
 pub use self::stream::MAX_SHARDS;
 use self::stream::{Side, Stream};
-use self::window::SendWindow;
 use crate::amqp::{self, Condition, DeliveryState, Event, LinkId};
 use crate::random::Random;
 pub use crate::slab::Key;
@@ -74,6 +73,8 @@ pub struct Plane {
 pub struct Counters {
     /// Streams whose socket is at this shard, now.
     pub streams: u64,
+    /// Directions of traffic through this shard, now: two per stream that ends here, two per stream that passes.
+    pub directions: u64,
     /// Streams since the start, as listener.
     pub accepted: u64,
     /// Streams since the start, as connector.
@@ -113,9 +114,10 @@ impl Plane {
     // === connections ===
 
     /// Takes over a connection whose opens were exchanged. The end that dialled attaches the links of a control connection.
+    ///
+    /// What there is to send leaves with the next [`Plane::received`], once the caller has the key.
     pub fn add_connection(
         &mut self,
-        io: &mut impl Io,
         id: ConnectionId,
         purpose: Purpose,
         is_initiator: bool,
@@ -128,7 +130,6 @@ impl Plane {
         let key = self.connections.insert(connection);
         self.by_id.insert(id, key);
         self.touch(key);
-        self.flush(io);
         key
     }
 
@@ -292,6 +293,27 @@ impl Plane {
         }
     }
 
+    /// Closes a connection as soon as nothing runs over it.
+    pub fn retire(&mut self, io: &mut impl Io, id: ConnectionId) {
+        let key = self.by_id.get(&id).copied();
+        if let Some(connection) = key.and_then(|key| self.connections.get_mut(key)) {
+            connection.is_retired = true;
+        }
+        self.close_retired(io);
+        self.flush(io);
+    }
+
+    fn close_retired(&mut self, io: &mut impl Io) {
+        let retired: Vec<_> =
+            self.connections.iter().filter(|(_, it)| it.is_retired).map(|(key, it)| (key, it.id)).collect();
+        for (key, id) in retired {
+            let is_used = |attachment: &Attachment| attachment.uses(key) != (false, false);
+            if !self.attachments.iter().any(|(_, attachment)| is_used(attachment)) {
+                self.close_connection(io, id, None);
+            }
+        }
+    }
+
     // === what the control plane wants ===
 
     /// Takes a new picture of the network. Deliveries under way keep to their way.
@@ -311,20 +333,18 @@ impl Plane {
 
     // === sockets ===
 
-    /// A client of a routing key has connected. Its stream is looked for a consumer at once.
-    pub fn accept(&mut self, io: &mut impl Io, key: Arc<str>) -> Key {
+    /// A client of a routing key has connected. [`Plane::offer`] follows, once the caller has the key.
+    pub fn add_client(&mut self, key: Arc<str>) -> Key {
         self.counters.accepted += 1;
         self.counters.streams += 1;
         let salt = self.random.next_u64() as u32 & 0xFFFF;
-        let stream = self.streams.insert(Stream::new(Side::Client { key, salt }));
-        let flow = Flow::Sending(SendWindow::new());
-        let mut up = Attachment::new(Inlet::Socket(stream), Outlet::Undecided, flow);
-        up.is_inlet_settled = true;
-        let up = self.attachments.insert(up);
-        self.stream_mut(stream).up = Some(up);
-        self.offer_client_stream(io, stream, up);
+        self.streams.insert(Stream::new(Side::Client { key, salt }))
+    }
+
+    /// Looks for a consumer for a new client.
+    pub fn offer(&mut self, io: &mut impl Io, stream: Key) {
+        self.offer_client_stream(io, stream);
         self.flush(io);
-        stream
     }
 
     /// A workload that [`Io::connect`] asked for has answered.
@@ -400,6 +420,7 @@ impl Plane {
                 self.touch(key);
             }
         }
+        self.close_retired(io);
         self.flush(io);
     }
 
@@ -407,7 +428,7 @@ impl Plane {
 
     /// What the shard has done.
     pub fn counters(&self) -> Counters {
-        self.counters
+        Counters { directions: self.attachments.len() as u64, ..self.counters }
     }
 
     /// Streams whose socket is at this shard.

@@ -45,7 +45,7 @@ pub struct Engine {
     table: Arc<Table>,
     path_work: Paced,
     address_work: Paced,
-    greeting: Paced,
+    has_newcomers: bool,
     flux_until: Instant,
     advertised_at: Instant,
     conflict: Conflict,
@@ -75,7 +75,7 @@ impl Engine {
             table: Arc::new(Table::new(id.clone(), Topology::new([]), BTreeMap::new())),
             path_work: Paced::new(timing.path_holdoff),
             address_work: Paced::new(timing.address_holdoff),
-            greeting: Paced::new(timing.hello_interval),
+            has_newcomers: false,
             flux_until: now,
             advertised_at: now,
             conflict: Conflict::new(now),
@@ -115,7 +115,6 @@ impl Engine {
         let mut has_news = self.path_work.is_due(now) && self.compute_paths(now);
         self.send_requests(now);
         has_news |= self.address_work.is_due(now) && self.send_addresses();
-        has_news |= self.greeting.is_due(now);
         if has_news || self.advertise_at().is_some_and(|at| at <= now) {
             self.send_advertisement(now);
         }
@@ -257,7 +256,7 @@ impl Engine {
         }
         for id in newcomers {
             self.answer(&id);
-            self.greeting.ask(now);
+            self.has_newcomers = true;
         }
     }
 
@@ -323,6 +322,7 @@ impl Engine {
 
     fn send_advertisement(&mut self, now: Instant) {
         self.advertised_at = now;
+        self.has_newcomers = false;
         let advertisement = RouterAdvertisement {
             id: self.id.clone(),
             instance: self.instance,
@@ -334,17 +334,20 @@ impl Engine {
 
     /// When to advertise ourselves although nothing changed here: never, if nobody is there to read it.
     fn advertise_at(&self) -> Option<Instant> {
-        let in_flux = self.advertised_at + self.timing.flux_advertisement_interval;
-        let in_quiet = self.advertised_at + self.timing.advertisement_interval;
-        let at = if in_flux <= self.flux_until { in_flux } else { in_quiet };
-        (!self.adjacencies.is_empty()).then_some(at)
+        let timing = &self.timing;
+        let is_flux = self.advertised_at + timing.flux_advertisement_interval <= self.flux_until;
+        let interval = match (self.has_newcomers, is_flux) {
+            (true, _) => timing.flood_memory * 2,
+            (false, true) => timing.flux_advertisement_interval,
+            (false, false) => timing.advertisement_interval,
+        };
+        (!self.adjacencies.is_empty()).then(|| self.advertised_at + interval)
     }
 
     /// When there is something to do that is not about a remote router.
     fn next_work(&self) -> Option<Instant> {
         let hello = self.neighbors.poll_timeout(self.timing.neighbor_max_age());
-        let work = [self.path_work.due(), self.address_work.due(), self.greeting.due()];
-        work.into_iter().chain([hello, self.advertise_at()]).flatten().min()
+        [hello, self.path_work.due(), self.address_work.due(), self.advertise_at()].into_iter().flatten().min()
     }
 
     /// Does what has become due, if anything has.

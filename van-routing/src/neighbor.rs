@@ -1,15 +1,17 @@
 //! Who is at the other ends of our links.
 //!
 //! ```text
-//!            HELLO               HELLO that lists us
-//!   silent ─────────► heard ───────────────────────────► neighbour
-//!     ▲                 ▲  none that lists us for too long   │
-//!     │                 └────────────────────────────────────┤
-//!     └── none for too long, another router, another life ───┘
+//!             HELLO              HELLO that lists us
+//!    silent ─────────► heard ───────────────────────────► neighbour
+//!      ▲                 │ ▲   HELLO that does not list us    │
+//!      │                 │ └──────────────────────────────────┤
+//!      └─────────────────┴────────────────────────────────────┘
+//!        none for too long, or one of another router or life
 //! ```
 //!
 //! Source: wire.md §4.4. There the states belong to a router; here they belong to a link, so that each of
-//! several links to one neighbour must prove itself (trap T31).
+//! several links to one neighbour must prove itself (trap T31). And there a neighbour that does not list us any
+//! more is kept until it is too old; here it is believed.
 
 use std::{
     collections::BTreeMap,
@@ -37,7 +39,7 @@ struct Peer {
     id: RouterId,
     instance: u64,
     heard_at: Instant,
-    lists_us_at: Option<Instant>,
+    lists_us: bool,
 }
 
 /// The way to a neighbour. The best one has the lowest cost, then the lowest link.
@@ -76,15 +78,14 @@ impl Neighbors {
         };
         let was_adjacent = link.neighbor().is_some();
         let is_same = |peer: &Peer| peer.id == hello.id && peer.instance == hello.instance;
-        let known = link.peer.take().filter(is_same);
+        let known = link.peer.take_if(|peer| is_same(peer));
         if known.is_none() && link.answered_at.is_none_or(|at| at + interval <= now) {
             link.answered_at = Some(now);
             link.hello_at = now;
         }
         let is_replaced = was_adjacent && known.is_none();
-        let lists_us_at = if lists_us { Some(now) } else { known.and_then(|peer| peer.lists_us_at) };
-        link.peer = Some(Peer { id: hello.id.clone(), instance: hello.instance, heard_at: now, lists_us_at });
-        is_replaced || was_adjacent != lists_us_at.is_some()
+        link.peer = Some(Peer { id: hello.id.clone(), instance: hello.instance, heard_at: now, lists_us });
+        is_replaced || was_adjacent != lists_us
     }
 
     /// Forgets what was heard of earlier lives of a router.
@@ -98,12 +99,8 @@ impl Neighbors {
     pub(crate) fn expire(&mut self, now: Instant, max_age: Duration) -> bool {
         let mut is_lost = false;
         for link in self.links.values_mut() {
-            let was_adjacent = link.neighbor().is_some();
-            link.peer.take_if(|peer| peer.heard_at + max_age <= now);
-            if let Some(peer) = &mut link.peer {
-                peer.lists_us_at.take_if(|at| *at + max_age <= now);
-            }
-            is_lost |= was_adjacent && link.neighbor().is_none();
+            let expired = link.peer.take_if(|peer| peer.heard_at + max_age <= now);
+            is_lost |= expired.is_some_and(|peer| peer.lists_us);
         }
         is_lost
     }
@@ -116,8 +113,10 @@ impl Neighbors {
     }
 
     pub(crate) fn poll_timeout(&self, max_age: Duration) -> Option<Instant> {
-        let ages = |peer: &Peer| peer.heard_at.min(peer.lists_us_at.unwrap_or(peer.heard_at)) + max_age;
-        let link_timeout = |link: &Link| link.peer.as_ref().map_or(link.hello_at, |peer| ages(peer).min(link.hello_at));
+        let link_timeout = |link: &Link| {
+            let expires_at = link.peer.as_ref().map(|peer| peer.heard_at + max_age);
+            expires_at.map_or(link.hello_at, |at| at.min(link.hello_at))
+        };
         self.links.values().map(link_timeout).min()
     }
 
@@ -135,6 +134,6 @@ impl Neighbors {
 
 impl Link {
     fn neighbor(&self) -> Option<&RouterId> {
-        self.peer.as_ref().filter(|peer| peer.lists_us_at.is_some()).map(|peer| &peer.id)
+        self.peer.as_ref().filter(|peer| peer.lists_us).map(|peer| &peer.id)
     }
 }

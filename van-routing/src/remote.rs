@@ -53,7 +53,7 @@ pub(crate) enum Life {
 
 impl Remote {
     /// How long a router may take to answer that it is still alive. A skupper-router may take its tick of 1 s.
-    const PATIENCE: Duration = Duration::from_secs(2);
+    const PATIENCE: Duration = Duration::from_millis(1200);
 
     pub(crate) fn new(now: Instant) -> Self {
         Self {

@@ -51,15 +51,13 @@ impl Request {
         Self { next: Some(now), tries_left: Self::TRIES }
     }
 
-    pub(crate) fn closed() -> Self {
-        Self { next: None, tries_left: 0 }
-    }
-
-    /// Opens or closes the request. One that is open already keeps its time, and may be repeated as often
-    /// as a new one.
+    /// Opens or closes the request; one that is open already keeps its time.
     pub(crate) fn set_open(&mut self, now: Instant, is_open: bool) {
-        let next = self.next.unwrap_or(now);
-        *self = if is_open { Self { next: Some(next), ..Self::opened(now) } } else { Self::closed() };
+        match (is_open, self.next) {
+            (true, Some(_)) => {}
+            (true, None) => *self = Self::opened(now),
+            (false, _) => self.next = None,
+        }
     }
 
     /// Whether to ask now; then it counts as asked.

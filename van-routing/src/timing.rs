@@ -68,10 +68,10 @@ pub struct Timing {
     /// The least time between two updates of our own addresses (default 50 ms, ours).
     pub address_holdoff: Duration,
 
-    /// How long copies of one flood are recognised as such (default 2 s, ours).
+    /// How long copies of one flood are recognised as such (default 750 ms, ours).
     ///
-    /// It must exceed the difference in delay between two paths, and be shorter than
-    /// [`Timing::flux_advertisement_interval`], or advertisements that repeat themselves are not passed on.
+    /// It must exceed the difference in delay between any two paths, or copies multiply. A router does not
+    /// repeat an advertisement within twice this time, for it would be taken for a copy.
     pub flood_memory: Duration,
 }
 
@@ -96,7 +96,7 @@ impl Default for Timing {
             request_retry: Duration::from_millis(200),
             path_holdoff: Duration::from_millis(20),
             address_holdoff: Duration::from_millis(50),
-            flood_memory: Duration::from_secs(2),
+            flood_memory: Duration::from_millis(750),
         }
     }
 }

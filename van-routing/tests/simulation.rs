@@ -40,5 +40,12 @@ fn small() {
 }
 #[test]
 fn dbg() {
-    Plan { seed: 1, routers: 3, shape: Shape::Mesh, faults: 30, loss_percent: 0 }.run();
+    Plan { seed: 0, routers: 9, shape: Shape::Hubs, faults: 30, loss_percent: 0 }.run();
+}
+#[test]
+fn lossy() {
+    Plan { seed: 1, routers: 100, shape: Shape::Mesh, faults: 10, loss_percent: 10 }.run();
+    Plan { seed: 1, routers: 100, shape: Shape::Hubs, faults: 10, loss_percent: 10 }.run();
+    Plan { seed: 1, routers: 100, shape: Shape::Asymmetric, faults: 10, loss_percent: 10 }.run();
+    Plan { seed: 1, routers: 100, shape: Shape::Grid, faults: 10, loss_percent: 10 }.run();
 }

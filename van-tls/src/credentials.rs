@@ -225,7 +225,7 @@ pub enum UnfitError {
         from: SystemTime,
     },
     /// No CA that we believe is alive.
-    #[error("no CA we trust is valid now, {subject} neither; replace ca.crt")]
+    #[error("none of the CAs we trust is valid now, {subject} the first of them; replace ca.crt")]
     NoCurrentCa {
         /// The subject of the first.
         subject: String,

@@ -75,6 +75,8 @@ pub(super) struct Connection {
     /// The control message that is arriving.
     pub(super) control_inbox: Vec<u8>,
     pub(super) is_dirty: bool,
+    /// It goes when nothing runs over it.
+    pub(super) is_retired: bool,
 }
 
 impl Class {
@@ -118,6 +120,7 @@ impl Connection {
             control_leaving: Bytes::new(),
             control_inbox: Vec::new(),
             is_dirty: false,
+            is_retired: false,
         }
     }
 

@@ -303,17 +303,27 @@ impl Plane {
     // === the two ends of a stream ===
 
     /// Looks for a consumer for a new client.
-    pub(super) fn offer_client_stream(&mut self, io: &mut impl Io, stream: Key, up: Key) {
+    pub(super) fn offer_client_stream(&mut self, io: &mut impl Io, stream: Key) {
         let Some(Stream { side: Side::Client { key, salt }, .. }) = self.streams.get(stream) else { return };
         let name = ReplyName { shard: self.shard, stream, salt: *salt };
         let reply_to = format!("amqp:/_topo/{}/{}", self.routes.node, name.to_text());
         let mut octets = Vec::with_capacity(256);
         encapsulation::write_client_stream(ClientStream { key, reply_to: &reply_to }, Features::OURS, &mut octets);
+        let up = self.add_reader(stream);
         let flags = STREAMING | RESEND_RELEASED | DISABLE_Q2;
-        self.offer(io, up, Offer { octets, flags, is_stream: true, ..Offer::default() });
+        self.make_offer(io, up, Offer { octets, flags, is_stream: true, ..Offer::default() });
     }
 
-    fn offer(&mut self, io: &mut impl Io, key: Key, offer: Offer) {
+    /// The direction that reads a stream's socket.
+    fn add_reader(&mut self, stream: Key) -> Key {
+        let mut up = Attachment::new(Inlet::Socket(stream), Outlet::Undecided, Flow::Sending(SendWindow::new()));
+        up.is_inlet_settled = true;
+        let up = self.attachments.insert(up);
+        self.stream_mut(stream).up = Some(up);
+        up
+    }
+
+    fn make_offer(&mut self, io: &mut impl Io, key: Key, offer: Offer) {
         if let Some(attachment) = self.attachments.get_mut(key) {
             attachment.message = Some(offer.into());
             self.route(io, key);
@@ -398,12 +408,13 @@ impl Plane {
         let mut octets = Vec::with_capacity(256);
         let is_own = answer.offered != Features::default();
         encapsulation::write_server_stream(&answer.reply_to, is_own.then_some(Features::OURS), &mut octets);
-        let mut up = Attachment::new(Inlet::Socket(stream), Outlet::Undecided, Flow::Sending(SendWindow::new()));
-        up.is_inlet_settled = true;
-        let up = self.attachments.insert(up);
-        self.stream_mut(stream).up = Some(up);
+        let up = self.add_reader(stream);
         let flags = STREAMING | DISABLE_Q2;
-        self.offer(io, up, Offer { octets, flags, is_stream: true, preferred: answer.connection, ..Offer::default() });
+        self.make_offer(
+            io,
+            up,
+            Offer { octets, flags, is_stream: true, preferred: answer.connection, ..Offer::default() },
+        );
         // There is only one place for it, and the workload may speak first.
         if let Some(attachment) = self.attachments.get_mut(up) {
             attachment.message = None;

@@ -62,6 +62,11 @@ pub enum Output {
         /// Why.
         condition: Condition,
     },
+    /// A connection is to be closed once nothing runs over it.
+    Retire {
+        /// The connection, and its shard.
+        at: ConnectionRef,
+    },
     /// Whether a watched address has a consumer now.
     Reachable {
         /// The address.
@@ -150,7 +155,8 @@ impl Core {
             }
             Report::Control { connection, message } => self.recv_control(now, connection, &message),
             Report::ConnectionLost { connection, .. } => {
-                if self.peers.remove(connection).is_some() {
+                if let Some(orphans) = self.peers.remove(connection) {
+                    self.outputs.extend(orphans.into_iter().map(|at| Output::Retire { at }));
                     self.is_stale = true;
                     self.engine.handle_link_down(now, super::peer::link(connection));
                 }

@@ -51,6 +51,7 @@ pub(super) struct Peer {
     pub(super) cost: Cost,
     purpose: Purpose,
     group: Option<Group>,
+    is_dialled: bool,
     has_trunking: bool,
     /// Both control links are there.
     pub(super) is_up: bool,
@@ -97,6 +98,7 @@ impl Peers {
                 format!("the router at the other end has our own id, {me}"),
             ));
         }
+        let is_dialled = matches!(origin, Origin::Dialled(_));
         let (purpose, correlator, ordinal) = match origin {
             Origin::Dialled(dialled) => (dialled.purpose, Some(dialled.correlator), dialled.ordinal.unwrap_or(0)),
             Origin::Accepted => (announcement.purpose, announcement.correlator, announcement.ordinal),
@@ -111,7 +113,8 @@ impl Peers {
         self.last.0 += 1;
         let cost = Cost::new(announcement.cost.max(cost)).unwrap_or(Cost::ONE);
         let (container, has_trunking) = (announcement.container, announcement.has_trunking);
-        self.peers.insert(self.last, Peer { container, shard, cost, purpose, group, has_trunking, is_up: false });
+        self.peers
+            .insert(self.last, Peer { container, shard, cost, purpose, group, is_dialled, has_trunking, is_up: false });
         Ok((Admitted { id: self.last, shard, purpose }, rival))
     }
 
@@ -132,8 +135,13 @@ impl Peers {
         Some((link(id), peer.cost))
     }
 
-    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Peer> {
-        self.peers.remove(&id)
+    /// Forgets a connection; `None` if it is not known. The data connections that have lost their control connection and
+    /// will not get it back: we dial the next under another correlator.
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Vec<ConnectionRef>> {
+        let lost = self.peers.remove(&id)?;
+        let is_orphan = |peer: &Peer| lost.purpose == Purpose::Control && lost.is_dialled && peer.group == lost.group;
+        let orphans = self.peers.iter().filter(|(_, peer)| is_orphan(peer));
+        Some(orphans.map(|(id, peer)| ConnectionRef { id: *id, shard: peer.shard }).collect())
     }
 
     /// Where a connection runs.

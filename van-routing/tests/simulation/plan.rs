@@ -196,7 +196,7 @@ impl Plan {
             network.run_for(Duration::from_millis(50));
         }
         if std::env::var_os("VERBOSE").is_some() {
-            eprintln!("{:?} {} messages: {what}", network.now - start, network.sent - sent);
+            eprintln!("{:?} {} messages: {what} {self:?}", network.now - start, network.sent - sent);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! TLS 1.3 records over rustls' own AEADs and key schedule; framing and control messages are ours.
 //!
 //! rustls' connections take one slice at a time and hand out one record at a time. Here many parts go into a record
-//! and many records come out of a buffer, which saves a third of the cost of a byte (`benches/records.rs`).
+//! and many records come out of a buffer: 64 KiB cost a quarter less than through `rustls::Connection`, and sealing
+//! costs one copy more than the AEAD alone, opening none (`benches/records.rs`).
 
 use std::fmt;
 use std::ops::Range;
@@ -136,9 +137,16 @@ impl Tls13Records {
                 return Ok(Opened { consumed, missing, is_closed: false });
             }
             let (typ, content) = self.opening.open(&mut rest[HEADER..length])?;
-            if self.is_data(typ, content)? {
-                let start = consumed + HEADER;
-                plaintext.push(start..start + content.len());
+            match typ {
+                ContentType::ApplicationData => {
+                    self.handle_data()?;
+                    let start = consumed + HEADER;
+                    let content = start..start + content.len();
+                    plaintext.extend(Some(content).filter(|content| !content.is_empty()));
+                }
+                ContentType::Handshake => self.handle_handshake(content)?,
+                ContentType::Alert => self.handle_alert(content)?,
+                _ => return Err(OpenError::Misbehaved("a record of unknown type")),
             }
             consumed += length;
         }
@@ -146,25 +154,22 @@ impl Tls13Records {
         Ok(Opened { consumed: received.len(), missing: 0, is_closed: true })
     }
 
-    /// Acts on what is not data.
-    fn is_data(&mut self, typ: ContentType, content: &[u8]) -> Result<bool, OpenError> {
-        match typ {
-            ContentType::Alert => self.handle_alert(content)?,
-            ContentType::Handshake => {
-                if let Some(update) = self.post_handshake.handle_fragment(content)? {
-                    self.handle_key_update(update)?;
-                }
-            }
-            ContentType::ApplicationData if !self.post_handshake.is_amid_message() => {
-                self.idle_key_updates = 0;
-                return Ok(!content.is_empty());
-            }
-            ContentType::ApplicationData => {
-                return Err(OpenError::Misbehaved("data inside a handshake message"));
-            }
-            _ => return Err(OpenError::Misbehaved("a record of unknown type")),
+    fn handle_data(&mut self) -> Result<(), OpenError> {
+        if self.post_handshake.is_amid_message() {
+            return Err(OpenError::Misbehaved("data inside a handshake message"));
         }
-        Ok(false)
+        self.idle_key_updates = 0;
+        Ok(())
+    }
+
+    fn handle_handshake(&mut self, content: &[u8]) -> Result<(), OpenError> {
+        let Some(KeyUpdate { is_requested }) = self.post_handshake.handle_fragment(content)? else { return Ok(()) };
+        self.idle_key_updates += 1;
+        if self.idle_key_updates > MAX_IDLE_KEY_UPDATES {
+            return Err(OpenError::Misbehaved("one key update after the other"));
+        }
+        self.owes_key_update |= is_requested;
+        self.update_opening_keys().map_err(|error| OpenError::Crypto(error.into()))
     }
 
     fn handle_alert(&mut self, content: &[u8]) -> Result<(), OpenError> {
@@ -182,15 +187,6 @@ impl Tls13Records {
             }
         }
         Ok(())
-    }
-
-    fn handle_key_update(&mut self, update: KeyUpdate) -> Result<(), OpenError> {
-        self.idle_key_updates += 1;
-        if self.idle_key_updates > MAX_IDLE_KEY_UPDATES {
-            return Err(OpenError::Misbehaved("one key update after the other"));
-        }
-        self.owes_key_update |= update.is_requested;
-        self.update_opening_keys().map_err(|error| OpenError::Crypto(error.into()))
     }
 }
 

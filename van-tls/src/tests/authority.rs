@@ -14,6 +14,10 @@ fn check_chain(credentials: &Credentials) {
     far.unwrap();
 }
 
+fn pem(label: &str, der: &[u8]) -> String {
+    pem_rfc7468::encode_string(label, pem_rfc7468::LineEnding::LF, der).unwrap()
+}
+
 #[test]
 fn authority_signs_itself_and_may_sign_others() {
     let ca = new_ca("west site CA", KeyKind::EcdsaP256);
@@ -52,8 +56,7 @@ fn ec_keys_are_read_in_pkcs8_and_sec1_form() {
     let ca = ca().credentials();
     let pkcs8 = PrivateKeyDer::from_pem_slice(ca.identity.key_pem().as_bytes()).unwrap();
     let sec1 = der::inner_of_pkcs8(pkcs8.secret_der()).unwrap();
-    let sec1 = pem_rfc7468::encode_string("EC PRIVATE KEY", pem_rfc7468::LineEnding::LF, sec1).unwrap();
-    let taken = Authority::from_pem(ca.identity.chain_pem(), &sec1).unwrap();
+    let taken = Authority::from_pem(ca.identity.chain_pem(), &pem("EC PRIVATE KEY", sec1)).unwrap();
     check_chain(&taken.issue(&leaf("west", &["west"])).unwrap());
 }
 
@@ -65,9 +68,9 @@ fn issuer_with_repeated_attributes_is_copied_to_the_octet() {
     // rcgen takes these for two kinds of attribute, and writes the same for both.
     params.distinguished_name.push(DnType::OrganizationalUnitName, "edge");
     params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 11]), "network");
-    let certificate = params.self_signed(&key).unwrap().pem();
+    let certificate = pem("CERTIFICATE", params.self_signed(&key).unwrap().der());
 
-    let ca = Authority::from_pem(&certificate, &key.serialize_pem()).unwrap();
+    let ca = Authority::from_pem(&certificate, &pem("PRIVATE KEY", key.serialized_der())).unwrap();
     assert_eq!(ca.certificate().subject.matches("OU=").count(), 2);
     let issued = ca.issue(&leaf("west", &["west"])).unwrap();
     assert_eq!(issued.identity.certificate().issuer, ca.certificate().subject);

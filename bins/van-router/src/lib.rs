@@ -1,0 +1,61 @@
+//! The router program: arguments, configuration file, logs and signals around [`van_adaptors::Router`].
+//!
+//! A library so that `van router` and `van-router` are the same program.
+
+mod logging;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+use van_adaptors::{Options, Router};
+use van_core::management::config::Configuration;
+
+/// Runs a router from a configuration file.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The configuration: a JSON list of ["type", {attributes}] pairs, as skrouterd.json
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+
+    /// How long open connections may take to end when the router is told to stop, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    drain: u64,
+}
+
+/// Runs until a signal says stop.
+///
+/// # Errors
+/// Why the router does not start: one message that names the thing and the next step.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let path = arguments.config.display();
+    let text = std::fs::read_to_string(&arguments.config).with_context(|| format!("cannot read {path}"))?;
+    let configuration = Configuration::parse(&text, |name| std::env::var(name).ok()).with_context(|| format!("{path} cannot be used"))?;
+    logging::start(&configuration.logs)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(serve(configuration, Duration::from_secs(arguments.drain)))
+}
+
+async fn serve(configuration: Configuration, drain: Duration) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let id = configuration.id.clone();
+    for warning in &configuration.warnings {
+        warn!(router = %id, "{warning}");
+    }
+    let router = Router::start(configuration, &Options::default())?;
+    info!(router = %id, version = env!("CARGO_PKG_VERSION"), "router started");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    info!(router = %id, drain_seconds = drain.as_secs(), "stopping; a second signal stops at once");
+    tokio::select! {
+        () = router.shutdown(drain) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! From a fresh socket to exchanged opens: TLS, SASL, `open`.
+
+use std::io;
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Buf;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use van_core::amqp::{self, Claim, Condition, Connection, Event, Open};
+use van_tls::{ConnectError, Handshake, HandshakeError, OpenError, OutBuf, Plain, RecordLayer, SealError, VerifiedPeer};
+
+/// How long a peer may take from its first octet to its open. (skupper-router waits for ever.)
+pub(crate) const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Octets read at once.
+const READ_OCTETS: usize = 16_384;
+
+/// A connection on which the peer's open has come. At the accepting end ours is still to be sent.
+pub(crate) struct Opened {
+    pub(crate) socket: TcpStream,
+    pub(crate) records: Box<dyn RecordLayer>,
+    pub(crate) engine: Connection,
+    pub(crate) open: Box<Open>,
+    pub(crate) peer: VerifiedPeer,
+    /// Octets received and not opened, opened and not read, sealed and not written.
+    pub(crate) received: Vec<u8>,
+    pub(crate) opened: Vec<u8>,
+    pub(crate) output: OutBuf,
+}
+
+/// Why a connection came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EstablishError {
+    #[error("no answer for {} s; is there a router at that port?", ESTABLISH_TIMEOUT.as_secs())]
+    Timeout,
+    #[error("the connection broke off: {0}")]
+    Io(#[from] io::Error),
+    #[error("TLS: {0}")]
+    Start(#[from] ConnectError),
+    #[error("TLS: {0}")]
+    Tls(#[from] HandshakeError),
+    #[error("TLS: {0}")]
+    Open(#[from] OpenError),
+    #[error("TLS: {0}")]
+    Seal(#[from] SealError),
+    #[error(transparent)]
+    Amqp(#[from] amqp::Error),
+    #[error("the peer closed the connection: {0}")]
+    Closed(Condition),
+    #[error("the peer closed the connection without a word")]
+    Silent,
+    #[error("the peer asked to authenticate by a certificate, and has shown none")]
+    NoCertificate,
+}
+
+/// Brings a connection up to the peer's open. Dropping the future drops the connection.
+pub(crate) async fn establish(
+    socket: TcpStream,
+    tls: Option<Handshake>,
+    engine: Connection,
+) -> Result<Opened, EstablishError> {
+    let establishing = async move {
+        socket.set_nodelay(true)?;
+        let mut socket = socket;
+        let (records, peer, received, output): (Box<dyn RecordLayer>, _, _, _) = match tls {
+            Some(handshake) => {
+                let established = shake_hands(&mut socket, handshake).await?;
+                (Box::new(established.records), established.peer, established.received, established.output)
+            }
+            None => (Box::new(Plain::new()), VerifiedPeer::insecure_plaintext(), Vec::new(), OutBuf::new()),
+        };
+        exchange_opens(Opening { socket, records, engine, peer, received, output }).await
+    };
+    tokio::time::timeout(ESTABLISH_TIMEOUT, establishing).await.unwrap_or(Err(EstablishError::Timeout))
+}
+
+async fn shake_hands(socket: &mut TcpStream, mut handshake: Handshake) -> Result<van_tls::Established, EstablishError> {
+    let mut buffer = vec![0; READ_OCTETS];
+    loop {
+        write_all(socket, handshake.output()).await?;
+        let count = socket.read(&mut buffer).await?;
+        if count == 0 {
+            return Err(handshake.handle_eof().into());
+        }
+        match handshake.handle_received(&buffer[..count]) {
+            Ok(Some(established)) => return Ok(established),
+            Ok(None) => {}
+            Err(error) => {
+                // The alert tells the peer; that it may not arrive changes nothing.
+                let _ = write_all(socket, handshake.output()).await;
+                return Err(error.into());
+            }
+        }
+    }
+}
+
+struct Opening {
+    socket: TcpStream,
+    records: Box<dyn RecordLayer>,
+    engine: Connection,
+    peer: VerifiedPeer,
+    received: Vec<u8>,
+    output: OutBuf,
+}
+
+async fn exchange_opens(mut opening: Opening) -> Result<Opened, EstablishError> {
+    let mut places = Vec::new();
+    loop {
+        opening.send().await?;
+        let progress = opening.records.open(&mut opening.received, &mut places)?;
+        let plaintext = concatenate(&opening.received, &places);
+        places.clear();
+        opening.received.drain(..progress.consumed);
+        let mut input = plaintext.as_slice();
+        match opening.read(&mut input) {
+            Ok(None) => {}
+            Ok(Some(open)) => {
+                let opened = input.to_vec();
+                let Opening { socket, records, engine, peer, received, output } = opening;
+                return Ok(Opened { socket, records, engine, open, peer, received, opened, output });
+            }
+            Err(error) => {
+                let _ = opening.send().await;
+                return Err(error);
+            }
+        }
+        if opening.engine.output().is_empty() {
+            let start = opening.received.len();
+            opening.received.resize(start + READ_OCTETS, 0);
+            let count = opening.socket.read(&mut opening.received[start..]).await?;
+            opening.received.truncate(start + count);
+            if count == 0 {
+                return Err(EstablishError::Silent);
+            }
+        }
+    }
+}
+
+impl Opening {
+    /// Feeds the engine until the peer's open.
+    fn read(&mut self, input: &mut &[u8]) -> Result<Option<Box<Open>>, EstablishError> {
+        while let Some(event) = self.engine.next(input)? {
+            match event {
+                Event::Authenticate(Claim::External { .. }) if self.peer.certificate().is_none() => {
+                    let _ = self.engine.authenticate(false);
+                    return Err(EstablishError::NoCertificate);
+                }
+                // Names and passwords belong to clients, who have no business at these listeners.
+                Event::Authenticate(claim) => self.engine.authenticate(!matches!(claim, Claim::Plain(_)))?,
+                Event::Opened(open) => return Ok(Some(open)),
+                Event::Closed(condition) => {
+                    return Err(condition.map_or(EstablishError::Silent, EstablishError::Closed));
+                }
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    async fn send(&mut self) -> Result<(), EstablishError> {
+        if !self.engine.output().is_empty() {
+            self.records.seal(&[self.engine.output()], &mut self.output)?;
+            self.engine.clear_output();
+        }
+        write_all(&mut self.socket, &mut self.output).await?;
+        Ok(())
+    }
+}
+
+impl Opened {
+    /// Closes a connection that is not wanted after all, telling the peer why.
+    pub(crate) async fn refuse(mut self, condition: Condition) {
+        if !self.engine.is_open() {
+            self.engine.answer_open([]);
+        }
+        self.engine.close(Some(condition));
+        if self.records.seal(&[self.engine.output()], &mut self.output).is_ok() {
+            self.records.close(&mut self.output);
+            // Whether the peer still hears it is its own affair.
+            let _ = tokio::time::timeout(ESTABLISH_TIMEOUT, write_all(&mut self.socket, &mut self.output)).await;
+        }
+    }
+}
+
+async fn write_all(socket: &mut TcpStream, output: &mut OutBuf) -> io::Result<()> {
+    while output.has_remaining() {
+        socket.write_buf(output).await?;
+    }
+    Ok(())
+}
+
+fn concatenate(octets: &[u8], places: &[Range<usize>]) -> Vec<u8> {
+    places.iter().flat_map(|place| &octets[place.clone()]).copied().collect()
+}

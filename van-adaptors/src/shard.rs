@@ -1,0 +1,147 @@
+//! Shards: the threads of the data plane. Each owns its connections and streams, and runs one [`Plane`](van_core::plane::Plane).
+
+mod ready;
+mod runtime;
+mod stats;
+mod world;
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use van_core::amqp::{self, Condition};
+use van_core::plane::{ConnectionId, ConnectorId, Crossing, Key, ListenerId, Purpose, Report, Routes, ShardId};
+use van_tls::{OutBuf, RecordLayer};
+
+pub(crate) use self::stats::Stats;
+
+/// What a shard is told. Unbounded, and bounded all the same: by the windows of streams for what crosses, by the number of
+/// peers and entities for the rest.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A connection to another router, its opens exchanged.
+    Adopt(Box<Adopted>),
+    /// A new picture of the network.
+    Routes(Arc<Routes>),
+    /// A message of the router protocol for a connection.
+    SendControl { connection: ConnectionId, message: Bytes },
+    /// A connection is to be closed.
+    Close { connection: ConnectionId, condition: Option<Condition> },
+    /// A connection is to be closed once nothing runs over it.
+    Retire { connection: ConnectionId },
+    /// Clients of a routing key are to be accepted here.
+    Listen { listener: ListenerId, socket: TcpListener, key: Arc<str> },
+    /// No more of them.
+    Unlisten { listener: ListenerId },
+    /// A client that another shard accepted.
+    Accepted { socket: TcpStream, key: Arc<str> },
+    /// A workload that streams may be connected to.
+    Connector { connector: ConnectorId, target: Arc<Target> },
+    /// No more streams for it.
+    Disconnector { connector: ConnectorId },
+    /// A workload's answer to a connect of this shard.
+    Connected { stream: Key, outcome: std::io::Result<tokio::net::TcpStream> },
+    /// From another shard.
+    Crossing { from: ShardId, crossing: Crossing },
+    /// The thread is to end.
+    Stop,
+}
+
+/// A connection to another router as it is handed to its shard.
+#[derive(Debug)]
+pub(crate) struct Adopted {
+    pub(crate) id: ConnectionId,
+    pub(crate) purpose: Purpose,
+    pub(crate) is_initiator: bool,
+    pub(crate) socket: TcpStream,
+    pub(crate) records: Box<dyn RecordLayer>,
+    pub(crate) engine: amqp::Connection,
+    /// Octets received and not opened.
+    pub(crate) received: Vec<u8>,
+    /// Octets opened and not yet read by the engine.
+    pub(crate) opened: Vec<u8>,
+    /// Octets sealed and not yet written.
+    pub(crate) output: OutBuf,
+}
+
+/// Where a workload is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// Its address if the host is one: no name to look up.
+    pub(crate) address: Option<SocketAddr>,
+}
+
+impl Target {
+    pub(crate) fn new(host: &str, port: u16) -> Self {
+        let address = host.parse().ok().map(|ip| SocketAddr::new(ip, port));
+        Self { host: host.to_owned(), port, address }
+    }
+}
+
+/// All shards of a router.
+#[derive(Debug)]
+pub(crate) struct Shards {
+    pub(crate) inboxes: Arc<[mpsc::UnboundedSender<Message>]>,
+    pub(crate) stats: Arc<[Stats]>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What a shard thread starts with.
+struct Seed {
+    shard: ShardId,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    inboxes: Arc<[mpsc::UnboundedSender<Message>]>,
+    stats: Arc<[Stats]>,
+    reports: mpsc::UnboundedSender<(ShardId, Report)>,
+    routes: Arc<Routes>,
+    seed: u64,
+}
+
+impl Shards {
+    /// Starts the threads.
+    pub(crate) fn start(
+        count: u16,
+        routes: &Arc<Routes>,
+        reports: &mpsc::UnboundedSender<(ShardId, Report)>,
+        seed: u64,
+    ) -> std::io::Result<Self> {
+        let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+        let inboxes: Arc<[_]> = inboxes.into();
+        let stats: Arc<[_]> = (0..count).map(|_| Stats::default()).collect();
+        let spawn = |(number, inbox): (usize, mpsc::UnboundedReceiver<Message>)| {
+            let shard = ShardId(number as u16);
+            let (inboxes, stats) = (Arc::clone(&inboxes), Arc::clone(&stats));
+            let (reports, routes) = (reports.clone(), Arc::clone(routes));
+            let seed = Seed { shard, inbox, inboxes, stats, reports, routes, seed: seed.wrapping_add(number as u64) };
+            std::thread::Builder::new().name(format!("van-shard-{number}")).spawn(move || runtime::run(seed))
+        };
+        let threads = receivers.into_iter().enumerate().map(spawn).collect::<Result<_, _>>()?;
+        Ok(Self { inboxes, stats, threads: Mutex::new(threads) })
+    }
+
+    /// Tells one shard. A shard that has ended is not missed: it ends only with the router.
+    pub(crate) fn tell(&self, shard: ShardId, message: Message) {
+        if let Some(inbox) = self.inboxes.get(usize::from(shard.0)) {
+            let _ = inbox.send(message);
+        }
+    }
+
+    /// Tells all shards.
+    pub(crate) fn tell_all(&self, message: impl Fn() -> Message) {
+        for shard in 0..self.inboxes.len() {
+            self.tell(ShardId(shard as u16), message());
+        }
+    }
+
+    /// Ends the threads and waits for them.
+    pub(crate) fn stop(&self) {
+        self.tell_all(|| Message::Stop);
+        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let _ = thread.join();
+        }
+    }
+}

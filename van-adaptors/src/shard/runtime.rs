@@ -1,0 +1,252 @@
+//! The thread of a shard: a runtime for its sockets, and one task that runs its plane.
+//!
+//! The task works in turns: what it was told, what became ready, what is to be written. It yields after each so that the
+//! runtime looks for more that became ready.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Sleep;
+use tracing::{debug, error};
+use van_core::amqp::Condition;
+use van_core::plane::{Key, ListenerId, Plane};
+
+use super::ready::{Subject, Token};
+use super::world::{Received, World};
+use super::{Adopted, Message, Seed, Stats};
+use crate::tcp::listener;
+
+/// Messages handled in one turn.
+const MESSAGES_PER_TURN: usize = 256;
+
+/// Reads of one connection in one turn: 8 full records each.
+const READS_PER_TURN: usize = 4;
+
+/// Times a connection is refilled in one turn, 256 KiB each.
+const REFILLS_PER_TURN: usize = 2;
+
+/// Octets read from a connection at once: 8 full records, behind one that is incomplete.
+const RECEIVE_OCTETS: usize = 9 * (van_tls::MAX_RECORD_PAYLOAD + van_tls::RECORD_OVERHEAD);
+
+/// Runs a shard until it is told to stop.
+pub(super) fn run(seed: Seed) {
+    // `event_interval(1)`: sockets are looked at after every turn, however busy the task keeps itself.
+    let runtime = Builder::new_current_thread().enable_all().event_interval(1).build_local(LocalOptions::default());
+    match runtime {
+        Ok(runtime) => runtime.block_on(async move { tokio::task::unconstrained(Shard::new(seed)).await }),
+        Err(error) => error!(%error, "cannot start the runtime of a shard"),
+    }
+}
+
+struct Shard {
+    plane: Plane,
+    world: World,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    inboxes: Arc<[mpsc::UnboundedSender<Message>]>,
+    stats: Arc<[Stats]>,
+    number: usize,
+    listeners: HashMap<ListenerId, Vec<JoinHandle<()>>>,
+    timer: Pin<Box<Sleep>>,
+    timer_at: Option<Instant>,
+    ready: Vec<Arc<Token>>,
+    touched: Vec<Key>,
+    buffer: Vec<u8>,
+}
+
+impl Shard {
+    fn new(seed: Seed) -> Self {
+        let Seed { shard, inbox, inboxes, stats, reports, routes, seed } = seed;
+        Self {
+            plane: Plane::new(shard, routes, seed),
+            world: World::new(shard, Arc::clone(&inboxes), reports),
+            inbox,
+            inboxes,
+            stats,
+            number: usize::from(shard.0),
+            listeners: HashMap::new(),
+            timer: Box::pin(tokio::time::sleep_until(Instant::now().into())),
+            timer_at: None,
+            ready: Vec::new(),
+            touched: Vec::new(),
+            buffer: vec![0; RECEIVE_OCTETS],
+        }
+    }
+
+    /// Whether the shard goes on.
+    fn take_messages(&mut self, context: &mut Context<'_>, is_busy: &mut bool) -> bool {
+        for _ in 0..MESSAGES_PER_TURN {
+            match self.inbox.poll_recv(context) {
+                Poll::Ready(Some(Message::Stop) | None) => return false,
+                Poll::Ready(Some(message)) => self.handle(message),
+                Poll::Pending => return true,
+            }
+        }
+        *is_busy = true;
+        true
+    }
+
+    fn handle(&mut self, message: Message) {
+        let (plane, world) = (&mut self.plane, &mut self.world);
+        match message {
+            Message::Adopt(adopted) => self.adopt(*adopted),
+            Message::Routes(routes) => plane.set_routes(routes),
+            Message::SendControl { connection, message } => plane.send_control(world, connection, message),
+            Message::Close { connection, condition } => plane.close_connection(world, connection, condition),
+            Message::Retire { connection } => plane.retire(world, connection),
+            Message::Listen { listener, socket, key } => self.listen(listener, socket, key),
+            Message::Unlisten { listener } => {
+                self.listeners.remove(&listener).into_iter().flatten().for_each(|task| task.abort());
+            }
+            Message::Accepted { socket, key } => {
+                if let Ok(socket) = TcpStream::from_std(socket) {
+                    self.accept(socket, key);
+                }
+            }
+            Message::Connector { connector, target } => drop(world.targets.insert(connector, target)),
+            Message::Disconnector { connector } => drop(world.targets.remove(&connector)),
+            Message::Connected { stream, outcome } if world.is_connecting(stream) => match outcome {
+                Ok(socket) => {
+                    world.add_stream(stream, socket);
+                    plane.connected(world, stream);
+                }
+                Err(error) => {
+                    debug!(%error, "a workload cannot be connected");
+                    plane.connect_failed(world, stream);
+                }
+            },
+            Message::Connected { .. } | Message::Stop => {}
+            Message::Crossing { from, crossing } => plane.crossed(world, from, crossing),
+        }
+    }
+
+    fn adopt(&mut self, adopted: Adopted) {
+        let Adopted { id, purpose, is_initiator, socket, records, engine, received, opened, output } = adopted;
+        let Ok(socket) = TcpStream::from_std(socket) else { return };
+        // The key comes from the plane, and the plane sends at once: so the socket comes in between.
+        let key = self.plane.add_connection(id, purpose, is_initiator, engine);
+        self.world.add_connection(key, socket, records, received, output);
+        self.plane.received(&mut self.world, key, &[&opened]);
+        self.timer_at = None;
+    }
+
+    fn accept(&mut self, socket: TcpStream, key: Arc<str>) {
+        let stream = self.plane.add_client(key);
+        self.world.add_stream(stream, socket);
+        self.plane.offer(&mut self.world, stream);
+    }
+
+    fn listen(&mut self, id: ListenerId, socket: std::net::TcpListener, key: Arc<str>) {
+        match TcpListener::from_std(socket) {
+            Ok(socket) => {
+                let task =
+                    listener::serve(socket, key, Arc::clone(&self.inboxes), Arc::clone(&self.stats), self.number);
+                self.listeners.entry(id).or_default().push(tokio::task::spawn_local(task));
+            }
+            Err(error) => error!(listener = %key, %error, "cannot listen"),
+        }
+    }
+
+    fn serve_ready(&mut self) {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.world.ready.take(&mut ready);
+        for token in ready.drain(..) {
+            match token.serve() {
+                Subject::Connection(key) => self.serve_connection(key, &token),
+                Subject::Stream(key) => {
+                    self.plane.readable(&mut self.world, key);
+                    self.plane.drained(&mut self.world, key);
+                }
+            }
+        }
+        self.ready = ready;
+    }
+
+    fn serve_connection(&mut self, key: Key, token: &Arc<Token>) {
+        if self.world.write_out(key) {
+            self.plane.writable(&mut self.world, key);
+        }
+        let mut opened = Vec::new();
+        for _ in 0..READS_PER_TURN {
+            match self.world.receive(key, &mut self.buffer, &mut opened) {
+                Received::Opened => {
+                    let pieces: Vec<&[u8]> = opened.iter().map(|place| &self.buffer[place.clone()]).collect();
+                    self.plane.received(&mut self.world, key, &pieces);
+                }
+                Received::Blocked => return,
+                Received::Over(reason) => {
+                    let reason = Condition::new("van:connection-lost", reason);
+                    return self.plane.disconnected(&mut self.world, key, reason);
+                }
+            }
+        }
+        // There may be more, but others have their turn first.
+        std::task::Wake::wake_by_ref(token);
+    }
+
+    /// Writes what was sent, and lets the plane fill what has become free.
+    fn write_out(&mut self) {
+        for _ in 0..REFILLS_PER_TURN {
+            let mut touched = std::mem::take(&mut self.touched);
+            self.world.take_touched(&mut touched);
+            if touched.is_empty() {
+                self.touched = touched;
+                return;
+            }
+            for key in touched.drain(..) {
+                if self.world.write_out(key) {
+                    self.plane.writable(&mut self.world, key);
+                }
+            }
+            self.touched = touched;
+        }
+    }
+
+    fn watch_clock(&mut self, context: &mut Context<'_>) {
+        loop {
+            let Some(at) = self.timer_at.or_else(|| self.plane.poll_timeout()) else { return };
+            if self.timer_at != Some(at) {
+                self.timer_at = Some(at);
+                self.timer.as_mut().reset(at.into());
+            }
+            if self.timer.as_mut().poll(context).is_pending() {
+                return;
+            }
+            self.plane.handle_timeout(&mut self.world, Instant::now());
+            self.timer_at = None;
+        }
+    }
+}
+
+impl Future for Shard {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        this.world.ready.set_server(context.waker());
+        let mut is_busy = false;
+        if !this.take_messages(context, &mut is_busy) {
+            return Poll::Ready(());
+        }
+        this.serve_ready();
+        if this.plane.is_interrupted() {
+            this.plane.resume(&mut this.world);
+            is_busy = true;
+        }
+        this.watch_clock(context);
+        this.write_out();
+        is_busy |= this.world.has_touched();
+        this.stats[this.number].publish(&this.plane.counters());
+        if is_busy {
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}

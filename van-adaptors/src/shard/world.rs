@@ -1,0 +1,373 @@
+//! The sockets of a shard, as its plane sees them.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Buf;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use van_core::plane::{ConnectorId, Crossing, Io, Key, Read, Report, ShardId, Write};
+use van_tls::{OutBuf, RecordLayer};
+
+use super::ready::{ReadyList, Subject, Token};
+use super::{Message, Target};
+use crate::tcp;
+
+/// Sealed octets that may wait in user space for a connection's socket.
+const OUT_OCTETS: usize = 262_144;
+
+/// What is shorter is gathered and sealed together with what comes next, up to one record.
+const GATHER_OCTETS: usize = 4_096;
+
+/// Records written with one system call.
+const SLICES: usize = 64;
+
+/// Sealed octets that wait before a connection is read no more: a peer that does not read gets no answers to remember.
+const STALL_OCTETS: usize = 1_048_576;
+
+/// A workload that does not answer for this long is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The sockets of a shard.
+pub(super) struct World {
+    shard: ShardId,
+    pub(super) ready: Arc<ReadyList>,
+    inboxes: Arc<[mpsc::UnboundedSender<Message>]>,
+    reports: mpsc::UnboundedSender<(ShardId, Report)>,
+    pub(super) targets: HashMap<ConnectorId, Arc<Target>>,
+    connections: Vec<Option<Connection>>,
+    streams: Vec<Option<Stream>>,
+    /// Connections with octets to write.
+    touched: Vec<Key>,
+}
+
+struct Connection {
+    key: Key,
+    socket: TcpStream,
+    waker: Waker,
+    records: Box<dyn RecordLayer>,
+    /// The start of a record whose rest has not come.
+    received: Vec<u8>,
+    /// Octets to be sealed with what comes next.
+    gathered: Vec<u8>,
+    output: OutBuf,
+    is_touched: bool,
+    /// The plane would have sent more.
+    was_full: Cell<bool>,
+    /// It goes once everything is written.
+    is_closing: bool,
+    is_broken: bool,
+}
+
+struct Stream {
+    key: Key,
+    /// Absent while the workload is being connected.
+    socket: Option<TcpStream>,
+    waker: Waker,
+}
+
+/// What came of reading a connection.
+pub(super) enum Received {
+    /// Octets, opened, at these places in the buffer; there may be more.
+    Opened,
+    /// None now.
+    Blocked,
+    /// The connection is over, for this reason.
+    Over(String),
+}
+
+impl World {
+    pub(super) fn new(
+        shard: ShardId,
+        inboxes: Arc<[mpsc::UnboundedSender<Message>]>,
+        reports: mpsc::UnboundedSender<(ShardId, Report)>,
+    ) -> Self {
+        Self {
+            shard,
+            ready: Arc::default(),
+            inboxes,
+            reports,
+            targets: HashMap::new(),
+            connections: Vec::new(),
+            streams: Vec::new(),
+            touched: Vec::new(),
+        }
+    }
+
+    // === connections ===
+
+    /// Gives a connection its socket. What the plane sends before waits for this.
+    pub(super) fn add_connection(
+        &mut self,
+        key: Key,
+        socket: TcpStream,
+        records: Box<dyn RecordLayer>,
+        received: Vec<u8>,
+        output: OutBuf,
+    ) {
+        let waker = Waker::from(Token::new(Subject::Connection(key), &self.ready));
+        waker.wake_by_ref();
+        let connection = Connection {
+            key,
+            socket,
+            waker,
+            records,
+            received,
+            gathered: Vec::new(),
+            output,
+            is_touched: false,
+            was_full: Cell::new(false),
+            is_closing: false,
+            is_broken: false,
+        };
+        put(&mut self.connections, key, connection);
+    }
+
+    /// Reads a connection once and opens what is whole. `buffer` holds the octets, `opened` the places of plaintext.
+    pub(super) fn receive(&mut self, key: Key, buffer: &mut [u8], opened: &mut Vec<Range<usize>>) -> Received {
+        opened.clear();
+        let Some(connection) = get(&mut self.connections, key, |it| it.key) else { return Received::Blocked };
+        if connection.is_closing || connection.output.remaining() > STALL_OCTETS {
+            return Received::Blocked;
+        }
+        let kept = connection.received.len();
+        buffer[..kept].copy_from_slice(&connection.received);
+        let mut space = ReadBuf::new(&mut buffer[kept..]);
+        let mut context = Context::from_waker(&connection.waker);
+        let count = match Pin::new(&mut connection.socket).poll_read(&mut context, &mut space) {
+            Poll::Ready(Ok(())) => space.filled().len(),
+            Poll::Ready(Err(error)) => return Received::Over(error.to_string()),
+            Poll::Pending => return Received::Blocked,
+        };
+        if count == 0 {
+            let reason = connection.records.handle_eof().err().map(|error| error.to_string());
+            return Received::Over(reason.unwrap_or_else(|| "closed by the peer".to_owned()));
+        }
+        let filled = kept + count;
+        match connection.records.open(&mut buffer[..filled], opened) {
+            Ok(progress) => {
+                connection.received.clear();
+                connection.received.extend_from_slice(&buffer[progress.consumed..filled]);
+                Received::Opened
+            }
+            Err(error) => {
+                connection.records.close(&mut connection.output);
+                Received::Over(error.to_string())
+            }
+        }
+    }
+
+    /// Connections that have octets to write, in exchange for an empty list.
+    pub(super) fn take_touched(&mut self, empty: &mut Vec<Key>) {
+        std::mem::swap(&mut self.touched, empty);
+    }
+
+    /// Whether some connection has octets to write.
+    pub(super) fn has_touched(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// Writes what a connection has to write. Whether the plane should be asked for more.
+    pub(super) fn write_out(&mut self, key: Key) -> bool {
+        let Some(connection) = get(&mut self.connections, key, |it| it.key) else { return false };
+        connection.is_touched = false;
+        connection.seal_gathered();
+        let is_writing = connection.write();
+        if connection.is_closing && (connection.is_broken || !connection.output.has_remaining()) {
+            remove(&mut self.connections, key, |it| it.key);
+            return false;
+        }
+        is_writing && connection.was_full.take()
+    }
+
+    // === streams ===
+
+    /// Gives a stream its socket.
+    pub(super) fn add_stream(&mut self, key: Key, socket: TcpStream) {
+        let _ = socket.set_nodelay(true);
+        match get(&mut self.streams, key, |it| it.key) {
+            Some(stream) => stream.socket = Some(socket),
+            None => {
+                let stream = Stream { key, socket: Some(socket), waker: self.waker(Subject::Stream(key)) };
+                put(&mut self.streams, key, stream);
+            }
+        }
+    }
+
+    /// Whether a connect that has come to an end is still wanted.
+    pub(super) fn is_connecting(&mut self, key: Key) -> bool {
+        get(&mut self.streams, key, |it| it.key).is_some_and(|stream| stream.socket.is_none())
+    }
+
+    fn waker(&self, subject: Subject) -> Waker {
+        Waker::from(Token::new(subject, &self.ready))
+    }
+}
+
+impl Connection {
+    fn seal(&mut self, parts: &[&[u8]]) {
+        if self.records.seal(parts, &mut self.output).is_err() {
+            self.is_broken = true;
+        }
+    }
+
+    fn seal_gathered(&mut self) {
+        if !self.gathered.is_empty() {
+            let gathered = std::mem::take(&mut self.gathered);
+            self.seal(&[&gathered]);
+            self.gathered = gathered;
+            self.gathered.clear();
+        }
+    }
+
+    /// Whether the socket took everything.
+    fn write(&mut self) -> bool {
+        while self.output.has_remaining() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = self.output.chunks_vectored(&mut slices);
+            let mut context = Context::from_waker(&self.waker);
+            match Pin::new(&mut self.socket).poll_write_vectored(&mut context, &slices[..filled]) {
+                Poll::Ready(Ok(count)) => self.output.advance(count),
+                // Reading will tell why.
+                Poll::Ready(Err(_)) => {
+                    self.is_broken = true;
+                    return false;
+                }
+                Poll::Pending => return self.output.remaining() < OUT_OCTETS,
+            }
+        }
+        true
+    }
+}
+
+impl Io for World {
+    fn room(&self, key: Key) -> usize {
+        let Some(connection) = self.connections.get(key.index() as usize).and_then(Option::as_ref) else { return 0 };
+        let waiting = connection.output.remaining() + connection.gathered.len();
+        let room = OUT_OCTETS.saturating_sub(waiting);
+        if room == 0 {
+            connection.was_full.set(true);
+        }
+        room
+    }
+
+    fn send(&mut self, key: Key, parts: &[&[u8]]) {
+        let Some(connection) = get(&mut self.connections, key, |it| it.key) else { return };
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if length >= GATHER_OCTETS {
+            connection.seal_gathered();
+            connection.seal(parts);
+        } else {
+            parts.iter().for_each(|part| connection.gathered.extend_from_slice(part));
+            if connection.gathered.len() >= van_tls::MAX_RECORD_PAYLOAD - GATHER_OCTETS {
+                connection.seal_gathered();
+            }
+        }
+        if !std::mem::replace(&mut connection.is_touched, true) {
+            self.touched.push(key);
+        }
+    }
+
+    fn close_connection(&mut self, key: Key) {
+        let Some(connection) = get(&mut self.connections, key, |it| it.key) else { return };
+        connection.seal_gathered();
+        connection.records.close(&mut connection.output);
+        connection.is_closing = true;
+        if !std::mem::replace(&mut connection.is_touched, true) {
+            self.touched.push(key);
+        }
+    }
+
+    fn read(&mut self, key: Key, buffer: &mut [u8]) -> Read {
+        let Some(Stream { socket: Some(socket), waker, .. }) = get(&mut self.streams, key, |it| it.key) else {
+            return Read::Blocked;
+        };
+        let mut space = ReadBuf::new(buffer);
+        match Pin::new(socket).poll_read(&mut Context::from_waker(waker), &mut space) {
+            Poll::Ready(Ok(())) if space.filled().is_empty() => Read::End,
+            Poll::Ready(Ok(())) => Read::Octets(space.filled().len()),
+            Poll::Ready(Err(_)) => Read::Failed,
+            Poll::Pending => Read::Blocked,
+        }
+    }
+
+    fn write(&mut self, key: Key, parts: &[IoSlice<'_>]) -> Write {
+        let Some(Stream { socket: Some(socket), waker, .. }) = get(&mut self.streams, key, |it| it.key) else {
+            return Write::Blocked;
+        };
+        match Pin::new(socket).poll_write_vectored(&mut Context::from_waker(waker), parts) {
+            Poll::Ready(Ok(0)) => Write::Failed,
+            Poll::Ready(Ok(count)) => Write::Octets(count),
+            Poll::Ready(Err(_)) => Write::Failed,
+            Poll::Pending => Write::Blocked,
+        }
+    }
+
+    fn shut_down(&mut self, key: Key) {
+        if let Some(Stream { socket: Some(socket), .. }) = get(&mut self.streams, key, |it| it.key) {
+            let _ = socket2::SockRef::from(&*socket).shutdown(std::net::Shutdown::Write);
+        }
+    }
+
+    fn close(&mut self, key: Key, reset: bool) {
+        let stream = remove(&mut self.streams, key, |it| it.key);
+        if let Some(Stream { socket: Some(socket), .. }) = stream
+            && reset
+        {
+            // Closing with linger 0 sends a reset.
+            let _ = socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    fn connect(&mut self, key: Key, connector: ConnectorId) {
+        let waker = self.waker(Subject::Stream(key));
+        put(&mut self.streams, key, Stream { key, socket: None, waker });
+        let inbox = self.inboxes[usize::from(self.shard.0)].clone();
+        let target = self.targets.get(&connector).cloned();
+        tokio::task::spawn_local(async move {
+            let outcome = match target {
+                Some(target) => match tokio::time::timeout(CONNECT_TIMEOUT, tcp::connect(&target)).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Err(io::ErrorKind::TimedOut.into()),
+                },
+                None => Err(io::ErrorKind::NotFound.into()),
+            };
+            let _ = inbox.send(Message::Connected { stream: key, outcome });
+        });
+    }
+
+    fn post(&mut self, shard: ShardId, crossing: Crossing) {
+        if let Some(inbox) = self.inboxes.get(usize::from(shard.0)) {
+            let _ = inbox.send(Message::Crossing { from: self.shard, crossing });
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        let _ = self.reports.send((self.shard, report));
+    }
+}
+
+/// Places by the index of a key; a stale key finds nothing.
+fn get<T>(places: &mut [Option<T>], key: Key, key_of: impl Fn(&T) -> Key) -> Option<&mut T> {
+    places.get_mut(key.index() as usize)?.as_mut().filter(|it| key_of(it) == key)
+}
+
+fn put<T>(places: &mut Vec<Option<T>>, key: Key, value: T) {
+    let index = key.index() as usize;
+    if places.len() <= index {
+        places.resize_with(index + 1, || None);
+    }
+    places[index] = Some(value);
+}
+
+fn remove<T>(places: &mut [Option<T>], key: Key, key_of: impl Fn(&T) -> Key) -> Option<T> {
+    get(places, key, key_of)?;
+    places[key.index() as usize].take()
+}

@@ -1,0 +1,93 @@
+//! Listening sockets: made by the control plane, served by a shard.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::mpsc;
+use tracing::warn;
+use van_core::management::config::Family;
+
+use crate::shard::{Message, Stats};
+
+/// Connections that may wait to be accepted, unless configured.
+const BACKLOG: u32 = 4096;
+
+/// How long to rest when there are no descriptors left, before trying again.
+const EXHAUSTED_REST: Duration = Duration::from_millis(50);
+
+/// The addresses a listener's host stands for: all interfaces if it is empty.
+pub(crate) fn addresses(host: &str, port: u16, family: Option<Family>) -> io::Result<Vec<SocketAddr>> {
+    let hosts: &[&str] = if host.is_empty() { &["::", "0.0.0.0"] } else { &[host] };
+    let mut found = Vec::new();
+    for host in hosts {
+        found.extend((*host, port).to_socket_addrs()?.filter(|address| fits(address, family)));
+    }
+    found.dedup();
+    if found.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address of that family"));
+    }
+    Ok(found)
+}
+
+pub(crate) fn fits(address: &SocketAddr, family: Option<Family>) -> bool {
+    match family {
+        None => true,
+        Some(Family::V4) => address.is_ipv4(),
+        Some(Family::V6) => address.is_ipv6(),
+    }
+}
+
+/// Opens a listening socket. Not shared with any other process: a port in use is an error.
+pub(crate) fn bind(address: SocketAddr, backlog: Option<u32>) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A port whose last connections are still in TIME_WAIT can be had at once.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(backlog.unwrap_or(BACKLOG)).unwrap_or(i32::MAX))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Accepts clients of a routing key for as long as it is not dropped, and hands each to the shard with the fewest streams.
+pub(crate) async fn serve(
+    socket: tokio::net::TcpListener,
+    key: Arc<str>,
+    inboxes: Arc<[mpsc::UnboundedSender<Message>]>,
+    stats: Arc<[Stats]>,
+    here: usize,
+) {
+    let mut turn = here;
+    loop {
+        match socket.accept().await {
+            Ok((client, _)) => {
+                turn += 1;
+                let shard = least_loaded(&stats, turn);
+                let Ok(socket) = client.into_std() else { continue };
+                let _ = inboxes[shard].send(Message::Accepted { socket, key: Arc::clone(&key) });
+            }
+            Err(error) if is_transient(&error) => {}
+            Err(error) => {
+                warn!(listener = %key, %error, "cannot accept a client; trying again");
+                tokio::time::sleep(EXHAUSTED_REST).await;
+            }
+        }
+    }
+}
+
+/// The shard with the fewest streams; of equals a fresh one each time.
+fn least_loaded(stats: &[Stats], turn: usize) -> usize {
+    let count = stats.len();
+    (0..count).map(|n| (n + turn) % count).min_by_key(|shard| stats[*shard].read().streams).unwrap_or(0)
+}
+
+/// Errors of the client's connection, not of ours.
+fn is_transient(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
