@@ -9,6 +9,8 @@ pub mod message;
 pub mod plane;
 mod random;
 pub mod router;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod slab;
 
 pub use random::Random;

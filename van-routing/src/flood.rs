@@ -6,7 +6,7 @@
 //! long dies on the way, and the first copy is not always the one with the fewest hops).
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -34,12 +34,12 @@ impl Flood {
         memory: Duration,
         version: Version,
         trace_len: usize,
-        mut links: BTreeSet<LinkId>,
-    ) -> BTreeSet<LinkId> {
+        mut links: Vec<LinkId>,
+    ) -> Vec<LinkId> {
         let latest = self.latest.map(|(latest, _)| latest);
         let is_copy = self.latest.is_some_and(|(latest, since)| latest == version && now < since + memory);
         if latest > Some(version) {
-            return BTreeSet::new();
+            return Vec::new();
         }
         if !is_copy {
             *self = Self { latest: Some((version, now)), sent: BTreeMap::new() };

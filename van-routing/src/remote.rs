@@ -25,10 +25,9 @@ pub(crate) struct Remote {
     pub(crate) questions: Questions,
     pub(crate) link_state: LinkStateCopy,
     pub(crate) addresses: AddressesCopy,
-    pub(crate) advertisements: Flood,
     pub(crate) link_states: Flood,
-    /// Those of a former life are passed on too: others must come to doubt, and a namesake must hear of itself.
-    pub(crate) former_advertisements: Flood,
+    advertisements: Flood,
+    former_advertisements: Flood,
 }
 
 /// What a router has asked us. We answer when there is a way to it.
@@ -66,8 +65,8 @@ impl Remote {
             questions: Questions::default(),
             link_state: LinkStateCopy::new(now),
             addresses: AddressesCopy::new(now),
-            advertisements: Flood::default(),
             link_states: Flood::default(),
+            advertisements: Flood::default(),
             former_advertisements: Flood::default(),
         }
     }
@@ -102,6 +101,16 @@ impl Remote {
         std::mem::replace(&mut self.addresses, AddressesCopy::new(now)).clear(now)
     }
 
+    /// The flood that an advertisement belongs to.
+    ///
+    /// Those of a former life are passed on too: others must come to doubt, and a namesake must hear of itself.
+    pub(crate) fn advertisements(&mut self, instance: u64) -> &mut Flood {
+        match self.instance == Some(instance) {
+            true => &mut self.advertisements,
+            false => &mut self.former_advertisements,
+        }
+    }
+
     /// Takes note of what a new table says about the router; `true` if it has come within reach.
     pub(crate) fn settle(&mut self, now: Instant, is_reachable: bool, is_listed: bool) -> bool {
         let was_reachable = std::mem::replace(&mut self.is_reachable, is_reachable);
@@ -115,11 +124,6 @@ impl Remote {
 
     pub(crate) fn is_reachable(&self) -> bool {
         self.is_reachable
-    }
-
-    /// The current life of the router, if it told.
-    pub(crate) fn instance(&self) -> Option<u64> {
-        self.instance
     }
 
     /// When its addresses are to be forgotten.

@@ -5,6 +5,8 @@ use std::{
     sync::OnceLock,
 };
 
+use petgraph::graph::NodeIndex;
+
 use crate::{LinkId, Paths, RouterId, Topology};
 
 /// The way from this router to another one.
@@ -42,7 +44,7 @@ impl Table {
     /// Computes the routes of router `id`, whose neighbours are at the ends of `links`.
     pub fn new(id: RouterId, topology: Topology, links: BTreeMap<RouterId, LinkId>) -> Self {
         let paths = topology.paths_from(&id);
-        let routes: Vec<_> = topology.routers().map(|to| route(&topology, &links, paths.as_ref()?, &id, to)).collect();
+        let routes: Vec<_> = topology.indices().map(|to| route(paths.as_ref()?, to, &topology, &links)).collect();
         Self {
             radius: routes.iter().flatten().map(|route| route.hops).max().unwrap_or(0),
             through_here: vec![OnceLock::new(); routes.len()],
@@ -125,14 +127,15 @@ impl Table {
         destinations: impl IntoIterator<Item = &'a RouterId>,
         origin: &RouterId,
         trace: &[RouterId],
-    ) -> BTreeSet<LinkId> {
-        let owned = destinations.into_iter().filter(|destination| self.is_valid_origin(destination, origin));
-        let routes = owned.filter_map(|destination| self.route(destination));
-        routes.filter(|route| !trace.contains(&route.next_hop)).map(|route| route.link).collect()
+    ) -> Vec<LinkId> {
+        let ours = destinations.into_iter().filter(|destination| self.is_valid_origin(destination, origin));
+        let routes = ours.filter_map(|destination| self.route(destination));
+        let ahead = routes.filter(|route| !trace.contains(&route.next_hop));
+        ahead.map(|route| route.link).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The links on which a message of `origin` to all routers goes on, so that each gets it once.
-    pub fn tree(&self, origin: &RouterId, trace: &[RouterId]) -> BTreeSet<LinkId> {
+    pub fn tree(&self, origin: &RouterId, trace: &[RouterId]) -> Vec<LinkId> {
         self.multicast(self.topology.routers(), origin, trace)
     }
 
@@ -141,7 +144,7 @@ impl Table {
     ///
     /// Many copies meet again at every router; [`Engine::flood`](crate::Engine::flood) remembers which went
     /// where. skupper-router leaves out neighbours to whom it prefers an indirect path.
-    pub fn flood(&self, trace: &[RouterId]) -> BTreeSet<LinkId> {
+    pub fn flood(&self, trace: &[RouterId]) -> Vec<LinkId> {
         self.links.iter().filter(|(neighbor, _)| !trace.contains(neighbor)).map(|(_, &link)| link).collect()
     }
 
@@ -150,15 +153,10 @@ impl Table {
     }
 }
 
-fn route(
-    topology: &Topology,
-    links: &BTreeMap<RouterId, LinkId>,
-    paths: &Paths<'_>,
-    id: &RouterId,
-    to: &RouterId,
-) -> Option<Route> {
-    let step = paths.step(topology.index(to)?)?;
+/// The route along a path; none to the root itself, which has no link to itself.
+fn route(paths: &Paths<'_>, to: NodeIndex, topology: &Topology, links: &BTreeMap<RouterId, LinkId>) -> Option<Route> {
+    let step = paths.step(to)?;
     let next_hop = topology.id(step.first);
     let link = *links.get(next_hop)?;
-    (to != id).then(|| Route { next_hop: next_hop.clone(), link, cost: step.cost, hops: step.hops })
+    Some(Route { next_hop: next_hop.clone(), link, cost: step.cost, hops: step.hops })
 }

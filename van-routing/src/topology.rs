@@ -74,6 +74,10 @@ impl Topology {
         self.graph.node_count()
     }
 
+    pub(crate) fn indices(&self) -> impl Iterator<Item = NodeIndex> {
+        self.graph.node_indices()
+    }
+
     pub(crate) fn index(&self, id: &RouterId) -> Option<NodeIndex> {
         let found = self.graph.raw_nodes().binary_search_by(|node| node.weight.cmp(id));
         found.ok().map(NodeIndex::new)

@@ -2,7 +2,7 @@
 //!
 //! Like every machine here: `handle_*` what happened, then `poll_output` until it is empty, then `poll_timeout`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -293,7 +293,7 @@ impl Core {
     fn recv_message(&mut self, now: Instant, from: ConnectionId, head: &Head<'_>, octets: &[u8]) -> Option<Message> {
         match control::decode(head, octets) {
             Ok(message) => {
-                if let Err(error) = self.engine.handle_message(now, super::peer::link(from), message.clone()) {
+                if let Err(error) = self.engine.handle_message(now, super::peer::link(from), &message) {
                     self.outputs.push_back(Output::Fact(Fact::Refused(error)));
                 }
                 Some(message)
@@ -310,14 +310,14 @@ impl Core {
         self.outputs.push_back(Output::Fact(Fact::Malformed { router, error }));
     }
 
-    fn relay(&mut self, head: &Head<'_>, octets: &[u8], links: BTreeSet<LinkId>) {
+    fn relay(&mut self, head: &Head<'_>, octets: &[u8], links: Vec<LinkId>) {
         if !links.is_empty() {
             let message = control::forward(head, octets, &self.node);
             self.send(links, message);
         }
     }
 
-    fn send(&mut self, links: BTreeSet<LinkId>, message: Bytes) {
+    fn send(&mut self, links: Vec<LinkId>, message: Bytes) {
         for link in links {
             if let Some(to) = self.peers.place(control_connection(link)) {
                 self.outputs.push_back(Output::Send { to, message: message.clone() });
@@ -328,7 +328,7 @@ impl Core {
     fn transmit(&mut self, to: &Destination, message: &Message) {
         let me = self.engine.id();
         let links = match to {
-            Destination::Link(link) => BTreeSet::from([*link]),
+            Destination::Link(link) => vec![*link],
             Destination::Flood => self.table().flood(&[]),
             Destination::Tree => self.table().tree(me, &[]),
             Destination::Router(id) => self.table().unicast(id, me).into_iter().collect(),

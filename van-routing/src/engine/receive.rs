@@ -2,11 +2,11 @@
 //!
 //! Source: wire.md §4.3 to §4.6.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use tracing::debug;
 
-use super::{Destination, Engine, Output};
+use super::{Engine, Output};
 use crate::{
     Hello, LinkId, LinkState, LinkStateUpdate, Message, MobileAddress, MobileAddressRequest, MobileAddressUpdate,
     RouterAdvertisement, RouterId,
@@ -54,21 +54,21 @@ impl Engine {
     ///
     /// # Errors
     /// The message is ignored then. That is worth a line in the log, with the peer's name, and no more.
-    pub fn handle_message(&mut self, now: Instant, from: LinkId, message: Message) -> Result<(), MessageError> {
-        let sender = message.sender().clone();
-        if sender == self.id {
-            self.meet_namesake(now, &message);
+    pub fn handle_message(&mut self, now: Instant, from: LinkId, message: &Message) -> Result<(), MessageError> {
+        let sender = message.sender();
+        if *sender == self.id {
+            self.meet_namesake(now, message);
             return Ok(());
         }
         let result = match message {
-            Message::Hello(hello) => self.handle_hello(now, from, &hello),
-            Message::RouterAdvertisement(advertisement) => self.handle_advertisement(now, &advertisement),
+            Message::Hello(hello) => self.handle_hello(now, from, hello),
+            Message::RouterAdvertisement(advertisement) => self.handle_advertisement(now, advertisement),
             Message::LinkStateRequest(request) => self.handle_link_state_request(now, &request.id),
             Message::LinkStateUpdate(update) => self.handle_link_state_update(now, update),
             Message::MobileAddressRequest(request) => self.handle_address_request(request),
             Message::MobileAddressUpdate(update) => self.handle_address_update(now, update),
         };
-        self.wake_by(self.remotes.get(&sender).and_then(|remote| remote.poll_timeout(&self.timing)));
+        self.wake_by(self.remotes.get(sender).and_then(|remote| remote.poll_timeout(&self.timing)));
         self.react(now);
         result
     }
@@ -91,7 +91,7 @@ impl Engine {
         let lists_us = hello.seen.contains(&self.id);
         // One that does not hear us yet is not worth getting to know: it may be on a link that works one way.
         let is_known = lists_us || self.remotes.contains_key(&hello.id);
-        if is_known && !self.meet(now, &hello.id, hello.instance)? {
+        if is_known && self.meet(now, &hello.id, hello.instance)?.is_none() {
             return Ok(());
         }
         if self.neighbors.handle_hello(now, from, hello, lists_us, self.timing.hello_interval) {
@@ -101,8 +101,7 @@ impl Engine {
     }
 
     fn handle_advertisement(&mut self, now: Instant, heard: &RouterAdvertisement) -> Result<(), MessageError> {
-        if self.meet(now, &heard.id, heard.instance)? {
-            let remote = self.learn(now, &heard.id)?;
+        if let Some(remote) = self.meet(now, &heard.id, heard.instance)? {
             remote.link_state.announce(now, heard.ls_seq);
             remote.addresses.announce(now, heard.mobile_seq);
         }
@@ -110,58 +109,55 @@ impl Engine {
     }
 
     fn handle_link_state_request(&mut self, now: Instant, from: &RouterId) -> Result<(), MessageError> {
-        self.learn(now, from)?.questions.link_state = true;
+        learn(&mut self.remotes, now, from)?.questions.link_state = true;
         self.answer(from);
         Ok(())
     }
 
-    fn handle_link_state_update(&mut self, now: Instant, update: LinkStateUpdate) -> Result<(), MessageError> {
+    fn handle_link_state_update(&mut self, now: Instant, update: &LinkStateUpdate) -> Result<(), MessageError> {
         let LinkStateUpdate { id, instance, link_state } = update;
         let count = link_state.peers.len();
         if count > LinkState::MAX_PEERS {
-            return Err(MessageError::TooManyPeers { router: id, count });
+            return Err(MessageError::TooManyPeers { router: id.clone(), count });
         }
-        if !self.meet(now, &id, instance)? {
+        let Some(remote) = self.meet(now, id, *instance)? else {
+            return Ok(());
+        };
+        if link_state.seq <= remote.link_state.seq() {
+            remote.link_state.announce(now, link_state.seq);
             return Ok(());
         }
-        let copy = &mut self.learn(now, &id)?.link_state;
-        if link_state.seq <= copy.seq() {
-            copy.announce(now, link_state.seq);
-            return Ok(());
-        }
-        let is_new = |peer: &&RouterId| **peer != self.id && !self.remotes.contains_key(*peer);
-        let new: Vec<_> = link_state.peers.keys().filter(is_new).cloned().collect();
-        if self.remotes.len() + new.len() > Self::MAX_ROUTERS {
-            return Err(MessageError::TooManyRouters { router: id });
-        }
-        self.remotes.extend(new.into_iter().map(|peer| (peer, Remote::new(now))));
-        if self.learn(now, &id)?.link_state.update(now, link_state) {
+        self.learn_peers(now, update)?;
+        if learn(&mut self.remotes, now, id)?.link_state.update(now, link_state.clone()) {
             self.path_work.ask(now);
         }
         Ok(())
     }
 
-    fn handle_address_request(&mut self, request: MobileAddressRequest) -> Result<(), MessageError> {
-        let MobileAddressRequest { id: router, have_seq } = request;
-        let Some(remote) = self.remotes.get_mut(&router) else {
-            return Err(MessageError::UnknownRouter { router });
-        };
-        remote.questions.addresses_since = Some(have_seq);
-        self.answer(&router);
+    fn learn_peers(&mut self, now: Instant, update: &LinkStateUpdate) -> Result<(), MessageError> {
+        let is_new = |peer: &&RouterId| **peer != self.id && !self.remotes.contains_key(*peer);
+        let new: Vec<_> = update.link_state.peers.keys().filter(is_new).collect();
+        if self.remotes.len() + new.len() > Self::MAX_ROUTERS {
+            return Err(MessageError::TooManyRouters { router: update.id.clone() });
+        }
+        self.remotes.extend(new.into_iter().map(|peer| (peer.clone(), Remote::new(now))));
         Ok(())
     }
 
-    fn handle_address_update(&mut self, now: Instant, update: MobileAddressUpdate) -> Result<(), MessageError> {
-        let MobileAddressUpdate { id: router, mobile_seq, addresses } = update;
-        let Some(remote) = self.remotes.get_mut(&router) else {
-            return Err(MessageError::UnknownRouter { router });
-        };
-        let changes = match remote.addresses.update(now, mobile_seq, addresses) {
+    fn handle_address_request(&mut self, request: &MobileAddressRequest) -> Result<(), MessageError> {
+        self.known(&request.id)?.questions.addresses_since = Some(request.have_seq);
+        self.answer(&request.id);
+        Ok(())
+    }
+
+    fn handle_address_update(&mut self, now: Instant, update: &MobileAddressUpdate) -> Result<(), MessageError> {
+        let MobileAddressUpdate { id, mobile_seq, addresses } = update;
+        let changes = match self.known(id)?.addresses.update(now, *mobile_seq, addresses) {
             Ok(changes) => changes,
-            Err(TooMany { count }) => return Err(MessageError::TooManyAddresses { router, count }),
+            Err(TooMany { count }) => return Err(MessageError::TooManyAddresses { router: id.clone(), count }),
         };
         self.outputs.extend(changes.into_iter().map(|change| {
-            let router = router.clone();
+            let router = id.clone();
             match change {
                 AddressChange::Added(address) => Output::AddressAdded { router, address },
                 AddressChange::Removed(key) => Output::AddressRemoved { router, key },
@@ -170,33 +166,41 @@ impl Engine {
         Ok(())
     }
 
-    /// Judges which life of its sender a message belongs to; `false` if it is to be ignored.
-    fn meet(&mut self, now: Instant, id: &RouterId, instance: u64) -> Result<bool, MessageError> {
-        let remote = self.learn(now, id)?;
-        let life = remote.meet(now, instance);
-        match life {
-            Life::Same => {}
+    /// The sender of a message that names its instance; none if the message is to be ignored.
+    fn meet(&mut self, now: Instant, id: &RouterId, instance: u64) -> Result<Option<&mut Remote>, MessageError> {
+        let remote = learn(&mut self.remotes, now, id)?;
+        match remote.meet(now, instance) {
+            Life::Same => Ok(Some(remote)),
             Life::Next => {
+                debug!(router = %id, instance, "router restarted");
                 let removed = remote.restart(now).into_iter();
                 self.outputs.extend(removed.map(|key| Output::AddressRemoved { router: id.clone(), key }));
                 self.neighbors.restarted(id, instance);
                 self.path_work.ask(now);
-                debug!(router = %id, instance, "router restarted");
+                Ok(Some(remote))
             }
             Life::Former => {
                 if remote.conflict.is_report_due(now) {
                     self.outputs.push_back(Output::DuplicateId { router: id.clone() });
                 }
+                Ok(None)
             }
         }
-        Ok(life != Life::Former)
     }
 
-    /// The record of a router, which is made if there is none yet.
-    fn learn(&mut self, now: Instant, id: &RouterId) -> Result<&mut Remote, MessageError> {
-        if !self.remotes.contains_key(id) && self.remotes.len() >= Self::MAX_ROUTERS {
-            return Err(MessageError::TooManyRouters { router: id.clone() });
-        }
-        Ok(self.remotes.entry(id.clone()).or_insert_with(|| Remote::new(now)))
+    fn known(&mut self, id: &RouterId) -> Result<&mut Remote, MessageError> {
+        self.remotes.get_mut(id).ok_or_else(|| MessageError::UnknownRouter { router: id.clone() })
     }
+}
+
+/// The record of a router, which is made if there is none yet.
+fn learn<'a>(
+    remotes: &'a mut BTreeMap<RouterId, Remote>,
+    now: Instant,
+    id: &RouterId,
+) -> Result<&'a mut Remote, MessageError> {
+    if !remotes.contains_key(id) && remotes.len() >= Engine::MAX_ROUTERS {
+        return Err(MessageError::TooManyRouters { router: id.clone() });
+    }
+    Ok(remotes.entry(id.clone()).or_insert_with(|| Remote::new(now)))
 }

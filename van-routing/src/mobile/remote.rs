@@ -47,14 +47,14 @@ impl AddressesCopy {
         &mut self,
         now: Instant,
         seq: u64,
-        update: AddressUpdate,
+        update: &AddressUpdate,
     ) -> Result<Vec<AddressChange>, TooMany> {
         let changes = match update {
             AddressUpdate::Differential { add, del } if seq.checked_sub(1) == Some(self.seq) => self.apply(add, del)?,
             AddressUpdate::Absolute { exist } if seq >= self.seq => {
                 let kept: BTreeSet<_> = exist.iter().map(|address| &address.key).collect();
-                let del = self.known.keys().filter(|key| !kept.contains(key)).cloned().collect();
-                self.apply(exist, del)?
+                let del: Vec<_> = self.known.keys().filter(|key| !kept.contains(key)).cloned().collect();
+                self.apply(exist, &del)?
             }
             // A gap: all changes up to this one are wanted. Nothing is, if this one is older than what we have.
             _ => {
@@ -67,7 +67,7 @@ impl AddressesCopy {
         Ok(changes)
     }
 
-    fn apply(&mut self, add: Vec<MobileAddress>, del: Vec<AddressKey>) -> Result<Vec<AddressChange>, TooMany> {
+    fn apply(&mut self, add: &[MobileAddress], del: &[AddressKey]) -> Result<Vec<AddressChange>, TooMany> {
         let new = add.iter().map(|address| &address.key).filter(|key| !self.known.contains_key(*key));
         let gone = del.iter().filter(|key| self.known.contains_key(*key));
         let count = self.known.len() + new.collect::<BTreeSet<_>>().len() - gone.collect::<BTreeSet<_>>().len();
@@ -76,12 +76,12 @@ impl AddressesCopy {
         }
         let mut changes = Vec::new();
         for key in del {
-            changes.extend(self.known.remove(&key).map(|_| AddressChange::Removed(key)));
+            changes.extend(self.known.remove_entry(key).map(|(key, _)| AddressChange::Removed(key)));
         }
         for address in add {
             let known = self.known.insert(address.key.clone(), address.clone());
-            if known.as_ref() != Some(&address) {
-                changes.push(AddressChange::Added(address));
+            if known.as_ref() != Some(address) {
+                changes.push(AddressChange::Added(address.clone()));
             }
         }
         Ok(changes)
@@ -129,9 +129,9 @@ mod tests {
     #[test]
     fn differentials_are_taken_in_sequence() {
         let (now, mut copy) = (epoch(), AddressesCopy::new(epoch()));
-        let changes = copy.update(now, 1, differential(&["Ma", "Mb"], &[])).unwrap();
+        let changes = copy.update(now, 1, &differential(&["Ma", "Mb"], &[])).unwrap();
         assert_eq!(changes, [AddressChange::Added(address("Ma")), AddressChange::Added(address("Mb"))]);
-        let changes = copy.update(now, 2, differential(&["Mb"], &["Ma", "Mnever"])).unwrap();
+        let changes = copy.update(now, 2, &differential(&["Mb"], &["Ma", "Mnever"])).unwrap();
         assert_eq!(changes, [AddressChange::Removed(key("Ma"))]);
         assert_eq!((keys(&copy), copy.request.due()), (vec!["Mb"], None));
     }
@@ -139,21 +139,21 @@ mod tests {
     #[test]
     fn a_gap_is_asked_for_and_an_older_number_is_not() {
         let (now, mut copy) = (epoch(), AddressesCopy::new(epoch()));
-        copy.update(now, 1, differential(&["Ma"], &[])).unwrap();
+        copy.update(now, 1, &differential(&["Ma"], &[])).unwrap();
         for seq in [0, 1] {
-            copy.update(now, seq, differential(&["Mold"], &[])).unwrap();
+            copy.update(now, seq, &differential(&["Mold"], &[])).unwrap();
             assert_eq!(copy.request.due(), None);
         }
-        copy.update(now, 3, differential(&["Mc"], &[])).unwrap();
+        copy.update(now, 3, &differential(&["Mc"], &[])).unwrap();
         assert_eq!((keys(&copy), copy.seq(), copy.request.due()), (vec!["Ma"], 1, Some(now)));
     }
 
     #[test]
     fn a_gap_is_asked_for_once_until_more_is_announced() {
         let (now, mut copy) = (epoch(), AddressesCopy::new(epoch()));
-        copy.update(now, 3, differential(&["Mc"], &[])).unwrap();
+        copy.update(now, 3, &differential(&["Mc"], &[])).unwrap();
         assert!(copy.request.is_due(now, ms(2000)));
-        copy.update(now + ms(1), 4, differential(&["Md"], &[])).unwrap();
+        copy.update(now + ms(1), 4, &differential(&["Md"], &[])).unwrap();
         assert!(!copy.request.is_due(now + ms(1), ms(2000)));
     }
 
@@ -161,10 +161,10 @@ mod tests {
     fn an_absolute_list_replaces_all_unless_it_is_old() {
         let (now, mut copy) = (epoch(), AddressesCopy::new(epoch()));
         copy.announce(now, 5);
-        copy.update(now, 5, absolute(&["Ma", "Mb"])).unwrap();
+        copy.update(now, 5, &absolute(&["Ma", "Mb"])).unwrap();
         assert_eq!(copy.request.due(), None);
-        copy.update(now, 4, absolute(&["Mold"])).unwrap();
-        let changes = copy.update(now, 7, absolute(&["Mb", "Mc"])).unwrap();
+        copy.update(now, 4, &absolute(&["Mold"])).unwrap();
+        let changes = copy.update(now, 7, &absolute(&["Mb", "Mc"])).unwrap();
         assert_eq!(changes, [AddressChange::Removed(key("Ma")), AddressChange::Added(address("Mc"))]);
         assert_eq!((keys(&copy), copy.seq()), (vec!["Mb", "Mc"], 7));
     }
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn cleared_addresses_are_asked_for_again() {
         let (now, mut copy) = (epoch(), AddressesCopy::new(epoch()));
-        copy.update(now, 1, differential(&["Ma"], &[])).unwrap();
+        copy.update(now, 1, &differential(&["Ma"], &[])).unwrap();
         assert_eq!(copy.clear(now), [key("Ma")]);
         assert_eq!((copy.seq(), copy.request.due()), (0, Some(now)));
     }
@@ -182,10 +182,10 @@ mod tests {
         let names = |from: usize, count| (from..from + count).map(|i| format!("M{i}")).collect::<Vec<_>>();
         let list = |names: &[String]| absolute(&names.iter().map(String::as_str).collect::<Vec<_>>());
         let (now, mut copy) = (epoch(), AddressesCopy::new(epoch()));
-        copy.update(now, 1, list(&names(0, MobileAddress::MAX_PER_ROUTER))).unwrap();
-        copy.update(now, 2, list(&names(1, MobileAddress::MAX_PER_ROUTER))).unwrap();
+        copy.update(now, 1, &list(&names(0, MobileAddress::MAX_PER_ROUTER))).unwrap();
+        copy.update(now, 2, &list(&names(1, MobileAddress::MAX_PER_ROUTER))).unwrap();
         assert_eq!(
-            copy.update(now, 3, differential(&["Mone-more"], &[])),
+            copy.update(now, 3, &differential(&["Mone-more"], &[])),
             Err(TooMany { count: MobileAddress::MAX_PER_ROUTER + 1 })
         );
         assert_eq!((copy.iter().count(), copy.seq()), (MobileAddress::MAX_PER_ROUTER, 2));

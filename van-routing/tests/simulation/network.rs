@@ -35,6 +35,8 @@ pub(crate) struct Router {
     /// None while the router is down.
     pub(crate) engine: Option<Engine>,
     pub(crate) instance: u64,
+    /// Whether it forwards the messages of others as skupper-router does.
+    pub(crate) is_stock: bool,
     pub(crate) addresses: BTreeSet<AddressKey>,
     /// What the engine told about other routers' addresses.
     pub(crate) known: BTreeMap<RouterId, BTreeSet<AddressKey>>,
@@ -88,7 +90,15 @@ impl Network {
     pub(crate) fn add_router(&mut self, id: &str) -> usize {
         let id = RouterId::new(id).expect("a valid id");
         let (addresses, known) = (BTreeSet::new(), BTreeMap::new());
-        self.routers.push(Router { id, engine: None, instance: 1_000_000, addresses, known, wake_at: None });
+        self.routers.push(Router {
+            id,
+            engine: None,
+            instance: 1_000_000,
+            is_stock: false,
+            addresses,
+            known,
+            wake_at: None,
+        });
         self.routers.len() - 1
     }
 
@@ -218,8 +228,8 @@ impl Network {
 
     fn originate(&mut self, router: usize, to: Destination, message: Message) {
         let Some(engine) = &self.routers[router].engine else { return };
-        let links: BTreeSet<_> = match &to {
-            Destination::Link(link) => [*link].into(),
+        let links: Vec<_> = match &to {
+            Destination::Link(link) => vec![*link],
             Destination::Flood => engine.table().flood(&[]),
             Destination::Tree => engine.table().tree(engine.id(), &[]),
             Destination::Router(id) => engine.table().route(id).map(|route| route.link).into_iter().collect(),
@@ -228,30 +238,22 @@ impl Network {
     }
 
     fn arrive(&mut self, router: usize, cable: usize, packet: Packet) {
-        let now = self.now;
+        let (now, is_stock) = (self.now, self.routers[router].is_stock);
         let Some(engine) = &mut self.routers[router].engine else { return };
-        if packet.to != Destination::Flood && packet.trace.len() > engine.table().max_trace() {
+        let max_trace = if is_stock { engine.table().radius() as usize + 1 } else { engine.table().max_trace() };
+        if packet.trace.len() > max_trace && (is_stock || packet.to != Destination::Flood) {
             return;
         }
-        let is_for_us = !matches!(&packet.to, Destination::Router(id) if id != engine.id());
-        if is_for_us {
+        if !matches!(&packet.to, Destination::Router(id) if id != engine.id()) {
             // What is refused is lost; the protocol has to cope.
-            let _ = engine.handle_message(now, link_id(cable), Message::clone(&packet.message));
+            let _ = engine.handle_message(now, link_id(cable), &packet.message);
         }
-        let origin = &packet.trace[0];
-        let links = match &packet.to {
-            Destination::Flood => engine.flood(now, &packet.message, &packet.trace),
-            Destination::Tree => engine.table().tree(origin, &packet.trace),
-            Destination::Router(id) if !is_for_us => {
-                engine.table().route(id).map(|route| route.link).into_iter().collect()
-            }
-            _ => BTreeSet::new(),
-        };
+        let links = if is_stock { stock_forward(engine.table(), &packet) } else { forward(engine, now, &packet) };
         self.send(router, links, packet);
         self.drain(router);
     }
 
-    fn send(&mut self, router: usize, links: BTreeSet<LinkId>, mut packet: Packet) {
+    fn send(&mut self, router: usize, links: Vec<LinkId>, mut packet: Packet) {
         packet.trace.push(self.routers[router].id.clone());
         for link in links {
             let index = usize::try_from(link.0).expect("an index");
@@ -310,6 +312,29 @@ impl Network {
         };
         std::iter::zip(&self.routers, adjacencies).map(table).collect()
     }
+}
+
+/// Where a message of another router goes on.
+fn forward(engine: &mut Engine, now: Instant, packet: &Packet) -> Vec<LinkId> {
+    match &packet.to {
+        Destination::Link(_) => Vec::new(),
+        Destination::Flood => engine.flood(now, &packet.message, &packet.trace),
+        Destination::Tree => engine.table().tree(&packet.trace[0], &packet.trace),
+        Destination::Router(id) => engine.table().route(id).map(|route| route.link).into_iter().collect(),
+    }
+}
+
+/// The same by the letter of wire.md §6.5 to §6.8.
+fn stock_forward(table: &Table, packet: &Packet) -> Vec<LinkId> {
+    let origin = &packet.trace[0];
+    let passed: Vec<_> = packet.trace.iter().filter_map(|id| Some(table.route(id)?.link)).collect();
+    let all: BTreeSet<_> = match &packet.to {
+        Destination::Link(_) => BTreeSet::new(),
+        Destination::Flood => table.routes().map(|(_, route)| route.link).collect(),
+        Destination::Tree => table.tree(origin, &[]).into_iter().collect(),
+        Destination::Router(id) => return table.unicast(id, origin).into_iter().collect(),
+    };
+    all.into_iter().filter(|link| !passed.contains(link)).collect()
 }
 
 fn link_id(cable: usize) -> LinkId {
