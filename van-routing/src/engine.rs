@@ -15,8 +15,7 @@ pub use self::{
     receive::MessageError,
 };
 use crate::{
-    AddressKey, Cost, LinkId, LinkState, LinkStateUpdate, Message, MobileAddress, RouterAdvertisement, RouterId, Table,
-    Timing, Topology,
+    AddressKey, Cost, LinkId, LinkState, Message, MobileAddress, RouterId, Table, Timing, Topology,
     mobile::LocalAddresses,
     neighbor::{Adjacency, Neighbors},
     remote::{Conflict, Remote},
@@ -110,10 +109,9 @@ impl Engine {
 
     /// The time has come that [`poll_timeout`](Self::poll_timeout) returned.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.wake_at.is_none_or(|at| now < at) {
-            return;
+        if self.wake_at.is_some_and(|at| at <= now) {
+            self.work(now);
         }
-        self.work(now);
     }
 
     /// Makes an address known to all routers as reachable here.
@@ -143,17 +141,9 @@ impl Engine {
     /// `trace` names the routers it has passed. Ask after [`handle_message`](Self::handle_message) has taken it
     /// in: then this can tell news from copies, of which every router sees many, and most go nowhere.
     pub fn flood(&mut self, now: Instant, message: &Message, trace: &[RouterId]) -> Vec<LinkId> {
-        let Some(remote) = self.remotes.get_mut(message.sender()) else {
+        let remote = self.remotes.get_mut(message.sender());
+        let Some((flood, version)) = remote.and_then(|remote| remote.flood(message)) else {
             return Vec::new();
-        };
-        let (flood, version) = match message {
-            Message::RouterAdvertisement(RouterAdvertisement { instance, ls_seq, mobile_seq, .. }) => {
-                (remote.advertisements(*instance), (*instance, *ls_seq, *mobile_seq))
-            }
-            Message::LinkStateUpdate(LinkStateUpdate { instance, link_state, .. }) => {
-                (&mut remote.link_states, (*instance, link_state.seq, 0))
-            }
-            _ => return Vec::new(),
         };
         flood.pass(now, self.timing.flood_memory, version, trace.len(), self.table.flood(trace))
     }

@@ -26,8 +26,8 @@ pub(crate) type Version = (u64, u64, u64);
 impl Flood {
     /// Of `links`, those over which a copy with a trace this long is to go now. It then counts as sent.
     ///
-    /// A message that repeats itself after `memory` is a new one; one that is older than the latest goes
-    /// nowhere, for the latest has been there already.
+    /// A version older than the latest goes nowhere, for the latest has been there already. After `memory` the
+    /// latest is forgotten: a message that repeats itself is a new flood.
     pub(crate) fn pass(
         &mut self,
         now: Instant,
@@ -36,12 +36,11 @@ impl Flood {
         trace_len: usize,
         mut links: Vec<LinkId>,
     ) -> Vec<LinkId> {
-        let latest = self.latest.map(|(latest, _)| latest);
-        let is_copy = self.latest.is_some_and(|(latest, since)| latest == version && now < since + memory);
+        let latest = self.latest.filter(|&(_, since)| now < since + memory).map(|(latest, _)| latest);
         if latest > Some(version) {
             return Vec::new();
         }
-        if !is_copy {
+        if latest != Some(version) {
             *self = Self { latest: Some((version, now)), sent: BTreeMap::new() };
         }
         links.retain(|link| self.sent.get(link).is_none_or(|&shortest| trace_len < shortest));
@@ -87,6 +86,7 @@ mod tests {
         assert_eq!(relay.pass(0, (7, 1, 1), 1, &[1]), [1]);
         assert_eq!(relay.pass(1, (7, 1, 2), 1, &[1]), [1]);
         assert_eq!(relay.pass(2, (7, 1, 1), 1, &[1]), [0; 0]);
+        assert_eq!(relay.pass(2000, (7, 1, 1), 1, &[1]), [0; 0]);
         assert_eq!(relay.pass(2001, (7, 1, 2), 1, &[1]), [1]);
     }
 }

@@ -83,3 +83,43 @@ impl LinkStateCopy {
         (self.state.seq > 0).then_some(&self.state.peers)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Cost, RouterId,
+        tests::{epoch, ms},
+    };
+
+    fn peers(ids: &[&str]) -> Peers {
+        ids.iter().map(|id| (RouterId::new(id).unwrap(), Cost::ONE)).collect()
+    }
+
+    #[test]
+    fn only_a_change_gets_a_new_number() {
+        let mut state = LinkState::default();
+        assert!(!state.change(peers(&[])) && state.change(peers(&["a"])) && !state.change(peers(&["a"])));
+        assert_eq!(state, LinkState { seq: 1, peers: peers(&["a"]) });
+    }
+
+    #[test]
+    fn a_copy_is_asked_for_until_it_is_as_new_as_announced() {
+        let (now, mut copy) = (epoch(), LinkStateCopy::new(epoch()));
+        copy.announce(now, 2);
+        assert!(copy.update(now, LinkState { seq: 1, peers: peers(&["a"]) }));
+        assert_eq!(copy.request.due(), Some(now));
+        assert!(!copy.update(now, LinkState { seq: 2, peers: peers(&["a"]) }));
+        assert_eq!(copy.request.due(), None);
+    }
+
+    #[test]
+    fn a_copy_without_a_sign_of_its_router_is_forgotten_whole() {
+        let (now, mut copy) = (epoch(), LinkStateCopy::new(epoch()));
+        copy.update(now, LinkState { seq: 3, peers: peers(&["a"]) });
+        copy.announce(now + ms(500), 3);
+        assert!(!copy.expire(now + ms(1499), ms(1000)));
+        assert!(copy.expire(now + ms(1500), ms(1000)));
+        assert_eq!((copy.seq(), copy.peers(), copy.expires_at(ms(1000))), (0, None, None));
+    }
+}

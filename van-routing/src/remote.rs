@@ -11,7 +11,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{AddressKey, Timing, flood::Flood, link_state::LinkStateCopy, mobile::AddressesCopy};
+use crate::{
+    AddressKey, LinkStateUpdate, Message, RouterAdvertisement, Timing,
+    flood::{Flood, Version},
+    link_state::LinkStateCopy,
+    mobile::AddressesCopy,
+};
 
 /// Another router.
 #[derive(Debug)]
@@ -25,7 +30,7 @@ pub(crate) struct Remote {
     pub(crate) questions: Questions,
     pub(crate) link_state: LinkStateCopy,
     pub(crate) addresses: AddressesCopy,
-    pub(crate) link_states: Flood,
+    link_states: Flood,
     advertisements: Flood,
     former_advertisements: Flood,
 }
@@ -101,13 +106,21 @@ impl Remote {
         std::mem::replace(&mut self.addresses, AddressesCopy::new(now)).clear(now)
     }
 
-    /// The flood that an advertisement belongs to.
+    /// The flood to which a message belongs, and its place there; none for messages that are not flooded.
     ///
-    /// Those of a former life are passed on too: others must come to doubt, and a namesake must hear of itself.
-    pub(crate) fn advertisements(&mut self, instance: u64) -> &mut Flood {
-        match self.instance == Some(instance) {
-            true => &mut self.advertisements,
-            false => &mut self.former_advertisements,
+    /// Advertisements of a former life are passed on too: others must come to doubt, and a namesake must hear of
+    /// itself.
+    pub(crate) fn flood(&mut self, message: &Message) -> Option<(&mut Flood, Version)> {
+        match message {
+            Message::RouterAdvertisement(RouterAdvertisement { instance, ls_seq, mobile_seq, .. }) => {
+                let is_current = self.instance == Some(*instance);
+                let flood = if is_current { &mut self.advertisements } else { &mut self.former_advertisements };
+                Some((flood, (*instance, *ls_seq, *mobile_seq)))
+            }
+            Message::LinkStateUpdate(LinkStateUpdate { instance, link_state, .. }) => {
+                Some((&mut self.link_states, (*instance, link_state.seq, 0)))
+            }
+            _ => None,
         }
     }
 
@@ -172,5 +185,71 @@ impl Conflict {
         let due = self.reported_at.map_or(self.alive_since + Self::AFTERMATH, |at| at + Self::REPORT_INTERVAL);
         self.reported_at = if due <= now { Some(now) } else { self.reported_at };
         due <= now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        LinkState,
+        tests::{epoch, ms},
+    };
+
+    /// A router within reach, of life 5.
+    fn reachable() -> Remote {
+        let mut remote = Remote::new(epoch());
+        assert_eq!(remote.meet(epoch(), 5), Life::Same);
+        remote.link_state.update(epoch(), LinkState { seq: 1, ..LinkState::default() });
+        remote.settle(epoch(), true, true);
+        remote
+    }
+
+    #[test]
+    fn the_first_instance_is_no_restart_and_a_higher_one_is() {
+        let mut remote = reachable();
+        assert_eq!([5, 6, 6].map(|instance| remote.meet(epoch(), instance)), [Life::Same, Life::Next, Life::Same]);
+    }
+
+    #[test]
+    fn a_lower_instance_is_doubted_and_the_router_asked() {
+        let mut remote = reachable();
+        assert_eq!(remote.meet(epoch(), 4), Life::Former);
+        assert_eq!(remote.link_state.request.due(), Some(epoch()));
+        assert_eq!(remote.meet(epoch() + Remote::PATIENCE - ms(1), 4), Life::Former);
+        assert_eq!(remote.meet(epoch() + Remote::PATIENCE, 4), Life::Next);
+    }
+
+    #[test]
+    fn a_sign_of_the_higher_instance_ends_all_doubt() {
+        let mut remote = reachable();
+        assert_eq!(remote.meet(epoch(), 4), Life::Former);
+        assert_eq!(remote.meet(epoch() + ms(1), 5), Life::Same);
+        assert_eq!(remote.meet(epoch() + Remote::PATIENCE, 4), Life::Former);
+    }
+
+    #[test]
+    fn a_lower_instance_of_a_router_out_of_reach_is_believed() {
+        let mut remote = reachable();
+        remote.settle(epoch(), false, true);
+        assert_eq!(remote.meet(epoch(), 4), Life::Next);
+    }
+
+    #[test]
+    fn a_router_is_forgotten_when_it_is_neither_listed_nor_lists_anybody() {
+        let (mut remote, timing) = (reachable(), Timing::default());
+        assert_eq!(remote.forgotten_at(&timing), None);
+        remote.settle(epoch() + ms(1), false, false);
+        remote.settle(epoch() + ms(2), false, false);
+        assert_eq!(remote.forgotten_at(&timing), Some(epoch() + ms(1) + timing.unlisted_holdoff));
+        remote.settle(epoch() + ms(3), true, true);
+        assert_eq!(remote.forgotten_at(&timing), None);
+    }
+
+    #[test]
+    fn conflicts_are_reported_after_the_aftermath_and_once_a_minute() {
+        let mut conflict = Conflict::new(epoch());
+        let reported: Vec<_> = (0..130).filter(|&s| conflict.is_report_due(epoch() + ms(1000 * s))).collect();
+        assert_eq!(reported, [3, 63, 123]);
     }
 }

@@ -21,8 +21,8 @@ impl Paced {
         self.due.get_or_insert(earliest);
     }
 
-    /// Whether the work is to be done now; then it counts as done.
-    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
+    /// Whether the work is to be done now. It then counts as done.
+    pub(crate) fn take_due(&mut self, now: Instant) -> bool {
         let is_due = self.due.is_some_and(|due| due <= now);
         if is_due {
             *self = Self { done_at: Some(now), due: None, ..*self };
@@ -35,38 +35,37 @@ impl Paced {
     }
 }
 
-/// A question to another router that is repeated until it is answered, or has been asked often enough.
-///
-/// Bounded, because a router may be unable to answer: then its next advertisement opens the request again.
+/// A question to another router that is repeated, ever more slowly, until it is answered.
 #[derive(Debug)]
 pub(crate) struct Request {
     next: Option<Instant>,
-    tries_left: u8,
+    /// How often the time until the next repetition has doubled.
+    doublings: u32,
 }
 
 impl Request {
-    const TRIES: u8 = 5;
+    /// Where doubling ends: at 16 times the first wait.
+    const MAX_DOUBLINGS: u32 = 4;
 
     pub(crate) fn opened(now: Instant) -> Self {
-        Self { next: Some(now), tries_left: Self::TRIES }
+        Self { next: Some(now), doublings: 0 }
     }
 
     /// Opens or closes the request; one that is open already keeps its time.
     pub(crate) fn set_open(&mut self, now: Instant, is_open: bool) {
-        match (is_open, self.next) {
-            (true, Some(_)) => {}
-            (true, None) => *self = Self::opened(now),
-            (false, _) => self.next = None,
+        if !is_open {
+            self.next = None;
+        } else if self.next.is_none() {
+            *self = Self::opened(now);
         }
     }
 
-    /// Whether to ask now; then it counts as asked.
-    pub(crate) fn is_due(&mut self, now: Instant, retry: Duration) -> bool {
+    /// Whether to ask now. It then counts as asked.
+    pub(crate) fn take_due(&mut self, now: Instant, first_wait: Duration) -> bool {
         let is_due = self.next.is_some_and(|next| next <= now);
         if is_due {
-            self.tries_left -= 1;
-            let tries = u32::from(Self::TRIES - self.tries_left);
-            self.next = (self.tries_left > 0).then(|| now + retry * 2_u32.pow(tries - 1));
+            self.next = Some(now + first_wait * 2_u32.pow(self.doublings));
+            self.doublings = Self::MAX_DOUBLINGS.min(self.doublings + 1);
         }
         is_due
     }
@@ -86,26 +85,26 @@ mod tests {
         let start = epoch();
         let mut work = Paced::new(ms(20));
         work.ask(start);
-        assert!(work.is_due(start));
+        assert!(work.take_due(start));
         work.ask(start + ms(5));
         work.ask(start + ms(6));
         assert_eq!(work.due(), Some(start + ms(20)));
-        assert!(!work.is_due(start + ms(19)) && work.is_due(start + ms(20)) && !work.is_due(start + ms(40)));
+        assert!(!work.take_due(start + ms(19)) && work.take_due(start + ms(20)) && !work.take_due(start + ms(40)));
     }
 
     #[test]
-    fn requests_are_repeated_a_bounded_number_of_times() {
+    fn requests_are_repeated_ever_more_slowly() {
         let start = epoch();
         let mut request = Request::opened(start);
-        let asked = (0..1000).filter(|&i| request.is_due(start + ms(100) * i, ms(2000))).count();
-        assert_eq!(asked, usize::from(Request::TRIES));
+        let asked: Vec<_> = (0..80).filter(|&i| request.take_due(start + ms(100 * i), ms(100))).collect();
+        assert_eq!(asked, [0, 1, 3, 7, 15, 31, 47, 63, 79]);
     }
 
     #[test]
     fn opening_an_open_request_does_not_hurry_it() {
         let start = epoch();
         let mut request = Request::opened(start);
-        assert!(request.is_due(start, ms(2000)));
+        assert!(request.take_due(start, ms(2000)));
         request.set_open(start + ms(1), true);
         assert_eq!(request.due(), Some(start + ms(2000)));
         request.set_open(start + ms(2), false);

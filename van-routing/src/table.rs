@@ -60,6 +60,11 @@ impl Table {
         &self.id
     }
 
+    /// The graph from which they were computed.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
     /// The route to a router; none to one that is unknown, unreachable, or this one.
     pub fn route(&self, to: &RouterId) -> Option<&Route> {
         self.routes[self.topology.index(to)?.index()].as_ref()
@@ -71,14 +76,17 @@ impl Table {
     }
 
     /// The number of hops to the farthest router.
-    ///
-    /// A message that has passed more than this plus one routers is on no path any more, and is released.
-    ///
-    /// Source: wire.md §6.5.
     pub fn radius(&self) -> u32 {
         self.radius
     }
 
+    /// The most routers a message can have passed that does not run in circles; one that has passed more is to be
+    /// dropped.
+    ///
+    /// skupper-router drops after [`radius`](Self::radius) plus one. That is too early where links differ in
+    /// cost: the way here may have more hops than the way back, at the same cost.
+    ///
+    /// Source: wire.md §6.5.
     pub fn max_trace(&self) -> usize {
         self.topology.len().max(1)
     }
@@ -88,13 +96,13 @@ impl Table {
         if *origin == self.id {
             return true;
         }
-        let (Some(destination), Some(origin)) = (self.topology.index(destination), self.topology.index(origin)) else {
+        let [here, destination, origin] = [&self.id, destination, origin].map(|id| self.topology.index(id));
+        let (Some(here), Some(destination), Some(origin)) = (here, destination, origin) else {
             return false;
         };
-        self.through_here[origin.index()].get_or_init(|| {
-            let here = self.topology.index(&self.id);
-            here.map_or_else(Box::default, |here| Paths::new(&self.topology, origin).through(here))
-        })[destination.index()]
+        let through_here =
+            self.through_here[origin.index()].get_or_init(|| Paths::new(&self.topology, origin).through(here));
+        through_here[destination.index()]
     }
 
     /// The routers whose messages to `destination` come through here or start here, in the order of their ids.
@@ -106,6 +114,9 @@ impl Table {
     ///
     /// None if it has no business here: then another router forwards it, or nobody can. An origin we do not
     /// know counts as ourselves.
+    ///
+    /// Messages of the routing protocol should rather follow [`route`](Self::route) whatever their origin, for
+    /// they are what makes routers agree on who forwards what.
     ///
     /// Source: wire.md §6.5 and §6.7.
     pub fn unicast(&self, destination: &RouterId, origin: &RouterId) -> Option<LinkId> {
@@ -146,10 +157,6 @@ impl Table {
     /// where. skupper-router leaves out neighbours to whom it prefers an indirect path.
     pub fn flood(&self, trace: &[RouterId]) -> Vec<LinkId> {
         self.links.iter().filter(|(neighbor, _)| !trace.contains(neighbor)).map(|(_, &link)| link).collect()
-    }
-
-    pub(crate) fn topology(&self) -> &Topology {
-        &self.topology
     }
 }
 

@@ -55,9 +55,9 @@ pub struct Timing {
     /// Source: wire.md §4.4, "3 ticks".
     pub unlisted_holdoff: Duration,
 
-    /// How long to wait for an answer before asking again (default 2 s, ours).
+    /// How long to wait for an answer before asking again (default 200 ms, ours).
     ///
-    /// A skupper-router answers within its tick of 1 s.
+    /// The time doubles with each repetition, up to 16 times as long.
     pub request_retry: Duration,
 
     /// The least time between two computations of the paths (default 20 ms, ours).

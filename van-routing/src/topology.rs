@@ -48,7 +48,8 @@ impl Topology {
     }
 
     fn add_hops(&mut self, from: NodeIndex, peers: &Peers) {
-        for (peer, &cost) in peers {
+        // petgraph lists the edge first that was added last.
+        for (peer, &cost) in peers.iter().rev() {
             let to = self.index(peer).expect("every listed router was added");
             self.graph.add_edge(from, to, cost);
         }
@@ -57,6 +58,12 @@ impl Topology {
     /// All routers, in the order of their ids.
     pub fn routers(&self) -> impl ExactSizeIterator<Item = &RouterId> {
         self.graph.raw_nodes().iter().map(|node| &node.weight)
+    }
+
+    /// What a router lists, in the order of their ids; nothing, if it is not in the graph.
+    pub fn peers(&self, id: &RouterId) -> impl Iterator<Item = (&RouterId, Cost)> {
+        let hops = self.index(id).into_iter().flat_map(|index| self.hops_from(index));
+        hops.map(|(peer, cost)| (self.id(peer), cost))
     }
 
     /// The cheapest paths from one router to all others; none if it is not in the graph.

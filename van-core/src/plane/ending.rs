@@ -30,6 +30,8 @@ impl Plane {
             (Ending::Complete, Outlet::Undecided) if is_gathering => self.consider(io, key),
             (_, Outlet::Shard { shard }) => {
                 attachment.is_outlet_done = true;
+                // The second half of what is aborted says nothing more.
+                attachment.is_outlet_settled |= ending == Ending::Aborted;
                 io.post(shard, Crossing::End { from: key, ending });
             }
             (Ending::Complete, _) => self.advance(io, key),
@@ -143,8 +145,9 @@ impl Plane {
         }
         let is_accepted = state == DeliveryState::Accepted;
         match attachment.inlet {
-            // Accepted early: the window is off, the rest goes on. Refused when all was sent: its answer tells.
-            Inlet::Socket(_) if is_accepted || attachment.ended.is_some() => self.advance(io, key),
+            // Accepted early: the window is off, the rest goes on.
+            Inlet::Socket(_) if is_accepted => self.advance(io, key),
+            // Also when all of it was sent: it has not arrived.
             Inlet::Socket(stream) => self.break_stream(io, stream),
             _ => {
                 self.tell_outcome(io, key, state);
@@ -189,6 +192,7 @@ impl Plane {
             Inlet::Socket(stream) if self.streams.get(stream).is_some() => {
                 self.attachments.get_mut(key).expect("found above").discard();
                 self.break_stream(io, stream);
+                self.reap(key);
             }
             _ => {
                 self.tell_outcome(io, key, DeliveryState::FAILED);

@@ -508,6 +508,8 @@ impl Network {
             (plane, world)
         };
         match workload {
+            // Given up meanwhile.
+            _ if !world.connecting.remove(&stream) => {}
             Workload::Refuses => plane.connect_failed(world, stream),
             Workload::Answers(script) => {
                 world.sockets.insert(stream, Socket::default());

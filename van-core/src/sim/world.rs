@@ -1,6 +1,6 @@
 //! The sockets and links of one shard, as its plane sees them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::IoSlice;
 
 use super::peer::Socket;
@@ -23,6 +23,8 @@ pub(super) enum Effect {
 #[derive(Debug, Default)]
 pub(super) struct World {
     pub(super) sockets: HashMap<Key, Socket>,
+    /// Streams whose workload is being connected.
+    pub(super) connecting: HashSet<Key>,
     /// Octets on their way, by connection.
     pub(super) under_way: HashMap<Key, usize>,
     pub(super) effects: Vec<Effect>,
@@ -88,6 +90,7 @@ impl Io for World {
     }
 
     fn close(&mut self, stream: Key, reset: bool) {
+        self.connecting.remove(&stream);
         if let Some(socket) = self.sockets.get_mut(&stream) {
             socket.is_closed = true;
             socket.is_reset |= reset;
@@ -96,6 +99,7 @@ impl Io for World {
     }
 
     fn connect(&mut self, stream: Key, connector: ConnectorId) {
+        self.connecting.insert(stream);
         self.effects.push(Effect::Connect { stream, connector });
     }
 

@@ -58,10 +58,11 @@ pub enum Output {
 pub enum Destination {
     /// To the other end of a link, and not beyond.
     Link(LinkId),
-    /// To all routers, over the links of [`Table::flood`](crate::Table::flood).
+    /// To all routers, over the links of [`Table::flood`](crate::Table::flood). The next ones ask
+    /// [`Engine::flood`](crate::Engine::flood).
     Flood,
-    /// To all routers, over the links of [`Table::tree`](crate::Table::tree).
+    /// To all routers, over the links of [`Table::tree`](crate::Table::tree), here and on the way.
     Tree,
-    /// To one router, over the link of its [`Table::route`](crate::Table::route).
+    /// To one router, over the link of its [`Table::route`](crate::Table::route), here and on the way.
     Router(RouterId),
 }

@@ -4,6 +4,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
+use tracing::debug;
+
 use super::{Destination, Engine, Output};
 use crate::{
     Hello, LinkStateRequest, LinkStateUpdate, Message, MobileAddressRequest, MobileAddressUpdate, RouterAdvertisement,
@@ -15,7 +17,7 @@ impl Engine {
     pub(super) fn work(&mut self, now: Instant) {
         self.expire(now);
         self.send_hellos(now);
-        let is_changed = self.path_work.is_due(now) && self.compute_paths(now);
+        let is_changed = self.path_work.take_due(now) && self.compute_paths(now);
         let is_due = self.advertise_at().is_some_and(|at| at <= now);
         // What we have to tell goes out before the advertisement that carries its number. The other way round,
         // every router would see that it is behind, and ask us.
@@ -23,7 +25,7 @@ impl Engine {
             self.has_newcomers = false;
             self.send_link_state(Destination::Flood);
         }
-        let has_news = self.address_work.is_due(now) && self.send_addresses();
+        let has_news = self.address_work.take_due(now) && self.send_addresses();
         if is_changed || is_due || has_news {
             self.send_advertisement(now);
         }
@@ -57,6 +59,9 @@ impl Engine {
             if is_forgotten || is_due(remote.lost_at(&self.timing)) {
                 let removed = remote.addresses.clear(now).into_iter();
                 self.outputs.extend(removed.map(|key| Output::AddressRemoved { router: id.clone(), key }));
+            }
+            if is_forgotten {
+                debug!(router = %id, "router forgotten");
             }
             !is_forgotten
         });
@@ -142,10 +147,10 @@ impl Engine {
         };
         for (to, remote) in self.remotes.iter_mut().filter(|(_, remote)| remote.is_reachable()) {
             let id = self.id.clone();
-            if remote.link_state.request.is_due(now, retry) {
+            if remote.link_state.request.take_due(now, retry) {
                 transmit(to, Message::LinkStateRequest(LinkStateRequest { id: id.clone() }));
             }
-            if remote.addresses.request.is_due(now, retry) {
+            if remote.addresses.request.take_due(now, retry) {
                 let have_seq = remote.addresses.seq();
                 transmit(to, Message::MobileAddressRequest(MobileAddressRequest { id, have_seq }));
             }

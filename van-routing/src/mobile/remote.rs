@@ -152,9 +152,9 @@ mod tests {
     fn a_gap_is_asked_for_once_until_more_is_announced() {
         let (now, mut copy) = (epoch(), AddressesCopy::new(epoch()));
         copy.update(now, 3, &differential(&["Mc"], &[])).unwrap();
-        assert!(copy.request.is_due(now, ms(2000)));
+        assert!(copy.request.take_due(now, ms(2000)));
         copy.update(now + ms(1), 4, &differential(&["Md"], &[])).unwrap();
-        assert!(!copy.request.is_due(now + ms(1), ms(2000)));
+        assert!(!copy.request.take_due(now + ms(1), ms(2000)));
     }
 
     #[test]

@@ -10,18 +10,19 @@ use std::{
 };
 
 use van_routing::{
-    AddressKey, Cost, Destination, Engine, LinkId, Message, MobileAddress, Output, RouterId, Table, Timing, Topology,
+    AddressKey, Cost, Destination, Engine, LinkId, Message, MobileAddress, Output, Peers, RouterId, Table, Timing,
+    Topology,
 };
 
-use super::rng::Rng;
+use crate::rng::Rng;
 
 pub(crate) struct Network {
+    start: Instant,
     pub(crate) now: Instant,
     pub(crate) rng: Rng,
     pub(crate) routers: Vec<Router>,
     pub(crate) cables: Vec<Cable>,
-    /// How many of a hundred messages are lost on each cable.
-    pub(crate) loss_percent: usize,
+    loss_percent: usize,
     /// How many messages went over cables so far.
     pub(crate) sent: usize,
     /// How often an engine reported a duplicate id.
@@ -35,7 +36,8 @@ pub(crate) struct Router {
     /// None while the router is down.
     pub(crate) engine: Option<Engine>,
     pub(crate) instance: u64,
-    /// Whether it forwards the messages of others as skupper-router does.
+    /// Whether it behaves as skupper-router does: forwards by the letter of wire.md §6.5 to §6.8, speaks of its
+    /// own accord only once a second, and does not tell its link state unasked.
     pub(crate) is_stock: bool,
     pub(crate) addresses: BTreeSet<AddressKey>,
     /// What the engine told about other routers' addresses.
@@ -44,6 +46,7 @@ pub(crate) struct Router {
 }
 
 /// A connection between two routers; both call it by the same [`LinkId`], its index.
+#[derive(Clone, Copy)]
 pub(crate) struct Cable {
     pub(crate) ends: [usize; 2],
     /// What a hop costs, seen from either end.
@@ -61,6 +64,7 @@ pub(crate) struct Cable {
 
 enum Event {
     Wake(usize),
+    Originate { router: usize, to: Destination, message: Message },
     Arrive { cable: usize, life: usize, from_end: usize, packet: Packet },
 }
 
@@ -72,13 +76,14 @@ struct Packet {
 }
 
 impl Network {
-    pub(crate) fn new(start: Instant, seed: u64) -> Self {
+    pub(crate) fn new(start: Instant, seed: u64, loss_percent: usize) -> Self {
         Self {
+            start,
             now: start,
             rng: Rng::new(seed),
             routers: Vec::new(),
             cables: Vec::new(),
-            loss_percent: 0,
+            loss_percent,
             sent: 0,
             duplicates: 0,
             events: BTreeMap::new(),
@@ -87,27 +92,23 @@ impl Network {
     }
 
     /// Adds a router that is down.
-    pub(crate) fn add_router(&mut self, id: &str) -> usize {
-        let id = RouterId::new(id).expect("a valid id");
-        let (addresses, known) = (BTreeSet::new(), BTreeMap::new());
+    pub(crate) fn add_router(&mut self, id: &str, is_stock: bool) {
         self.routers.push(Router {
-            id,
+            id: RouterId::new(id).expect("a valid id"),
             engine: None,
             instance: 1_000_000,
-            is_stock: false,
-            addresses,
-            known,
+            is_stock,
+            addresses: BTreeSet::new(),
+            known: BTreeMap::new(),
             wake_at: None,
         });
-        self.routers.len() - 1
     }
 
     /// Adds a cable that is down.
-    pub(crate) fn add_cable(&mut self, ends: [usize; 2], costs: [u32; 2]) -> usize {
+    pub(crate) fn add_cable(&mut self, ends: [usize; 2], costs: [u32; 2]) {
         let delay = Duration::from_micros(200 + 10 * self.rng.below(1000) as u64);
         let busy_until = [self.now; 2];
         self.cables.push(Cable { ends, costs, carries: [true; 2], is_up: false, delay, busy_until, life: 0 });
-        self.cables.len() - 1
     }
 
     // === what may happen ===
@@ -172,6 +173,7 @@ impl Network {
             self.now = at;
             match event {
                 Event::Wake(router) => self.wake(router),
+                Event::Originate { router, to, message } => self.originate(router, to, message),
                 Event::Arrive { cable, life, from_end, packet } => {
                     if self.cables[cable].life == life {
                         self.arrive(self.cables[cable].ends[1 - from_end], cable, packet);
@@ -205,8 +207,9 @@ impl Network {
     /// Carries out what the engine wants.
     fn drain(&mut self, router: usize) {
         while let Some(output) = self.engine(router).and_then(Engine::poll_output) {
-            let known = &mut self.routers[router].known;
+            let Router { is_stock, known, .. } = &mut self.routers[router];
             match output {
+                Output::Transmit { to, message } if *is_stock => self.tick(router, to, message),
                 Output::Transmit { to, message } => self.originate(router, to, message),
                 Output::AddressAdded { router, address } => {
                     known.entry(router).or_default().insert(address.key);
@@ -223,6 +226,22 @@ impl Network {
         if self.routers[router].wake_at.is_none_or(|wake_at| at < wake_at) {
             self.routers[router].wake_at = Some(at);
             self.schedule(at.max(self.now), Event::Wake(router));
+        }
+    }
+
+    /// Has a stock router answer at once, and say all else at its next tick.
+    fn tick(&mut self, router: usize, to: Destination, message: Message) {
+        match (&to, &message) {
+            (Destination::Flood, Message::LinkStateUpdate(_)) => {}
+            (_, Message::LinkStateUpdate(_)) | (Destination::Router(_), Message::MobileAddressUpdate(_)) => {
+                self.originate(router, to, message);
+            }
+            _ => {
+                let phase = Duration::from_millis(37 * router as u64);
+                let ticks = (self.now - self.start + phase).as_secs() + 1;
+                let at = self.start + Duration::from_secs(ticks) - phase;
+                self.schedule(at, Event::Originate { router, to, message });
+            }
         }
     }
 
@@ -279,38 +298,70 @@ impl Network {
 
     /// Whether a cable connects two running routers, both ways.
     pub(crate) fn works(&self, cable: usize) -> bool {
-        let cable = &self.cables[cable];
-        cable.is_up && cable.carries == [true; 2] && cable.ends.iter().all(|&end| self.routers[end].engine.is_some())
+        let Cable { ends, carries, is_up, .. } = self.cables[cable];
+        is_up && carries == [true; 2] && ends.iter().all(|&end| self.routers[end].engine.is_some())
     }
 
-    /// The best cable from each router to each of its neighbours.
-    pub(crate) fn adjacencies(&self) -> Vec<BTreeMap<RouterId, (Cost, LinkId)>> {
-        let mut all = vec![BTreeMap::new(); self.routers.len()];
-        for (index, cable) in self.cables.iter().enumerate().filter(|(index, _)| self.works(*index)) {
-            for end in [0, 1] {
-                let this = (Cost::new(cable.costs[end]).expect("a valid cost"), link_id(index));
-                let neighbor = self.routers[cable.ends[1 - end]].id.clone();
-                all[cable.ends[end]].entry(neighbor).and_modify(|best| *best = this.min(*best)).or_insert(this);
-            }
+    pub(crate) fn cables_of(&self, router: usize, filter: impl Fn(&Cable) -> bool) -> Vec<usize> {
+        let is_wanted = |(_, cable): &(usize, &Cable)| cable.ends.contains(&router) && filter(cable);
+        self.cables.iter().enumerate().filter(is_wanted).map(|(index, _)| index).collect()
+    }
+
+    /// The best cable from a router to each of its neighbours.
+    fn adjacencies(&self, router: usize) -> BTreeMap<RouterId, (Cost, LinkId)> {
+        let mut best: BTreeMap<RouterId, (Cost, LinkId)> = BTreeMap::new();
+        for cable in self.cables_of(router, |_| true).into_iter().filter(|&cable| self.works(cable)) {
+            let Cable { ends, costs, .. } = self.cables[cable];
+            let end = usize::from(ends[0] != router);
+            let this = (Cost::new(costs[end]).expect("a valid cost"), link_id(cable));
+            let neighbor = self.routers[ends[1 - end]].id.clone();
+            best.entry(neighbor).and_modify(|best| *best = this.min(*best)).or_insert(this);
         }
-        all
+        best
+    }
+
+    /// What all running routers ought to list.
+    pub(crate) fn link_states(&self) -> BTreeMap<RouterId, Peers> {
+        let running = (0..self.routers.len()).filter(|&router| self.routers[router].engine.is_some());
+        let peers = |router| self.adjacencies(router).into_iter().map(|(id, (cost, _))| (id, cost)).collect();
+        running.map(|router| (self.routers[router].id.clone(), peers(router))).collect()
     }
 
     /// The tables all routers ought to have; none for those that are down.
     pub(crate) fn expected_tables(&self) -> Vec<Option<Table>> {
-        let adjacencies = self.adjacencies();
-        let costs = |peers: &BTreeMap<RouterId, (Cost, LinkId)>| {
-            peers.iter().map(|(id, &(cost, _))| (id.clone(), cost)).collect()
+        let truth = self.link_states();
+        let table = |router: usize| {
+            let links = self.adjacencies(router).into_iter().map(|(id, (_, link))| (id, link)).collect();
+            Table::new(self.routers[router].id.clone(), Topology::new(&truth), links)
         };
-        let running: BTreeMap<_, _> = std::iter::zip(&self.routers, &adjacencies)
-            .filter(|(router, _)| router.engine.is_some())
-            .map(|(router, peers)| (router.id.clone(), costs(peers)))
-            .collect();
-        let table = |(router, peers): (&Router, BTreeMap<RouterId, (Cost, LinkId)>)| {
-            let links = peers.into_iter().map(|(id, (_, link))| (id, link)).collect();
-            router.engine.as_ref().map(|_| Table::new(router.id.clone(), Topology::new(&running), links))
-        };
-        std::iter::zip(&self.routers, adjacencies).map(table).collect()
+        let is_running = |router: usize| self.routers[router].engine.is_some();
+        (0..self.routers.len()).map(|router| is_running(router).then(|| table(router))).collect()
+    }
+
+    /// Looks for a difference between what routers believe and what is true.
+    pub(crate) fn compare(&self, expected: &[Option<Table>]) -> Result<(), String> {
+        for (router, expected) in std::iter::zip(&self.routers, expected) {
+            let (Some(engine), Some(expected)) = (&router.engine, expected) else { continue };
+            if !engine.table().routes().eq(expected.routes()) {
+                let routes = |table: &Table| table.routes().map(|(id, route)| (id.clone(), route.clone())).collect();
+                let (actual, expected): (Vec<_>, Vec<_>) = (routes(engine.table()), routes(expected));
+                return Err(format!("{} has routes {actual:?}, not {expected:?}", router.id));
+            }
+            let is_known = |id| engine.table().topology().peers(id).eq(expected.topology().peers(id));
+            if let Some((other, _)) = expected.routes().find(|(id, _)| !is_known(id)) {
+                return Err(format!("{} knows an old link state of {other}", router.id));
+            }
+            // Of two routers with the same id the one that is up counts.
+            let counts = |other: &&Router| other.engine.is_some() || expected.route(&other.id).is_none();
+            for other in self.routers.iter().filter(|other| other.id != router.id).filter(counts) {
+                let known = router.known.get(&other.id).into_iter().flatten();
+                let truth = expected.route(&other.id).into_iter().flat_map(|_| &other.addresses);
+                if !known.eq(truth) {
+                    return Err(format!("{} knows {:?} of {}", router.id, router.known.get(&other.id), other.id));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
