@@ -4,5 +4,6 @@ mod amqp;
 mod router;
 mod shard;
 mod tcp;
+mod web;
 
 pub use router::{Options, Router, StartError};

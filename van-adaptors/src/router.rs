@@ -23,6 +23,7 @@ use crate::amqp::access::{self, Access};
 use crate::amqp::link::{self, Link};
 use crate::shard::{Adopted, Message, Shards, Target};
 use crate::tcp::listener;
+use crate::web::{self, Site, View};
 
 /// What the surroundings of a router decide.
 #[derive(Debug, Clone, Default)]
@@ -202,6 +203,7 @@ impl Drop for Router {
 /// Sockets and credentials, ready to be used.
 struct Prepared {
     accesses: Vec<(Access, Vec<std::net::TcpListener>)>,
+    sites: Vec<(Site, Vec<std::net::TcpListener>)>,
     links: Vec<Link>,
     tcp_listeners: Vec<(TcpListener, Vec<SocketAddr>)>,
 }
@@ -211,14 +213,19 @@ impl Prepared {
         let mut profiles = Profiles { configuration, read: HashMap::new() };
         let links =
             configuration.connectors.iter().map(|connector| profiles.link(connector)).collect::<Result<_, _>>()?;
-        let mut accesses = Vec::new();
+        let (mut accesses, mut sites) = (Vec::new(), Vec::new());
         for listener in &configuration.listeners {
-            if let Some(access) = profiles.access(listener)? {
-                accesses.push((access, open_listener(listener)?));
+            match (&listener.service, profiles.access(listener)?) {
+                (_, Some(access)) => accesses.push((access, open_listener(listener)?)),
+                (Service::Http { has_health, has_metrics }, None) => {
+                    let site = Site { name: listener.name.clone(), has_health: *has_health, has_metrics: *has_metrics };
+                    sites.push((site, open_listener(listener)?));
+                }
+                (Service::Links { .. }, None) => {}
             }
         }
         let tcp_listeners = configuration.tcp_listeners.iter().map(try_tcp_listener).collect::<Result<_, _>>()?;
-        Ok(Self { accesses, links, tcp_listeners })
+        Ok(Self { accesses, sites, links, tcp_listeners })
     }
 }
 
@@ -440,6 +447,17 @@ impl Task {
                         drop(self.background.spawn(access::serve(access.clone(), socket, self.control.clone())))
                     }
                     Err(error) => warn!(listener = %access.name, %error, "cannot listen"),
+                }
+            }
+        }
+        for (site, sockets) in prepared.sites {
+            for socket in sockets {
+                match tokio::net::TcpListener::from_std(socket) {
+                    Ok(socket) => {
+                        let view = View { routes: self.published.subscribe(), stats: Arc::clone(&self.shards.stats) };
+                        drop(self.background.spawn(web::serve(site.clone(), socket, view)));
+                    }
+                    Err(error) => warn!(listener = %site.name, %error, "cannot listen"),
                 }
             }
         }

@@ -23,6 +23,19 @@ pub struct Arguments {
     /// How long open connections may take to end when the router is told to stop, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     drain: u64,
+
+    /// How a line of the log looks
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    log_format: logging::Format,
+
+    /// Stop when standard input ends: for programs that start a router and may be killed
+    #[arg(long, hide = true)]
+    while_stdin: bool,
+}
+
+impl Arguments {
+    /// Every router started by another program of ours: it stops with it.
+    pub const WHILE_STDIN: &str = "--while-stdin";
 }
 
 /// Runs until a signal says stop.
@@ -32,13 +45,15 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let path = arguments.config.display();
     let text = std::fs::read_to_string(&arguments.config).with_context(|| format!("cannot read {path}"))?;
-    let configuration = Configuration::parse(&text, |name| std::env::var(name).ok()).with_context(|| format!("{path} cannot be used"))?;
-    logging::start(&configuration.logs)?;
+    let configuration = Configuration::parse(&text, |name| std::env::var(name).ok())
+        .with_context(|| format!("{path} cannot be used"))?;
+    logging::start(&configuration.logs, arguments.log_format)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(serve(configuration, Duration::from_secs(arguments.drain)))
+    runtime.block_on(serve(configuration, arguments))
 }
 
-async fn serve(configuration: Configuration, drain: Duration) -> anyhow::Result<()> {
+async fn serve(configuration: Configuration, arguments: &Arguments) -> anyhow::Result<()> {
+    let drain = Duration::from_secs(arguments.drain);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let id = configuration.id.clone();
@@ -50,6 +65,7 @@ async fn serve(configuration: Configuration, drain: Duration) -> anyhow::Result<
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = stdin_end(), if arguments.while_stdin => {}
     }
     info!(router = %id, drain_seconds = drain.as_secs(), "stopping; a second signal stops at once");
     tokio::select! {
@@ -58,4 +74,14 @@ async fn serve(configuration: Configuration, drain: Duration) -> anyhow::Result<
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+/// Waits until standard input ends. A thread, for reading it cannot be given up.
+async fn stdin_end() {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = ended.send(());
+    });
+    let _ = end.await;
 }

@@ -1,9 +1,169 @@
 //! Logs, as the `log` entities of the configuration ask for them.
+//!
+//! A module of the original's becomes the parts of ours that do the same; modules of which we have nothing are accepted and
+//! stay silent. `RUST_LOG`, if set, is used instead of the entities.
 
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::IsTerminal;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 use van_core::management::config::Log;
 
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The parts of ours that do what a module of the original does; the first that a target starts with counts.
+const MODULES: &[(&str, &[&str])] = &[
+    ("ROUTER", &["van_adaptors::router"]),
+    ("ROUTER_CORE", &["van_core::router", "van_core::plane"]),
+    ("ROUTER_LS", &["van_routing"]),
+    ("PROTOCOL", &["van_core::amqp"]),
+    ("CONN_MGR", &["van_adaptors::amqp"]),
+    ("TCP_ADAPTOR", &["van_adaptors::tcp", "van_adaptors::shard"]),
+    ("HTTP", &["van_adaptors::web"]),
+];
+
+/// From the one that says least.
+const LEVELS: [(&str, Level); 6] = [
+    ("trace", Level::TRACE),
+    ("debug", Level::DEBUG),
+    ("info", Level::INFO),
+    ("warning", Level::WARN),
+    ("error", Level::ERROR),
+    ("critical", Level::ERROR),
+];
+
+/// What of one part is logged, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Rule {
+    levels: Vec<Level>,
+    output: String,
+}
+
+/// Rules by what a target starts with; the empty text is the default.
+#[derive(Debug, Clone)]
+struct Rules(BTreeMap<String, Rule>);
+
 /// Starts logging for the process.
-pub(crate) fn start(_logs: &[Log]) -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
+///
+/// # Errors
+/// A level that does not exist, or a file that cannot be written.
+pub(crate) fn start(logs: &[Log], format: Format) -> anyhow::Result<()> {
+    if let Ok(filter) = EnvFilter::try_from_default_env() {
+        Registry::default().with(layer("stderr", format)?.with_filter(filter)).init();
+        return Ok(());
+    }
+    let rules = Arc::new(Rules::read(logs)?);
+    let mut outputs: Vec<_> = rules.0.values().map(|rule| rule.output.clone()).collect();
+    outputs.sort();
+    outputs.dedup();
+    let mut layers = Vec::new();
+    for output in outputs {
+        let (rules, of) = (Arc::clone(&rules), output.clone());
+        layers.push(layer(&output, format)?.with_filter(filter_fn(move |event| rules.allow(event, &of))).boxed());
+    }
+    Registry::default().with(layers).init();
     Ok(())
+}
+
+fn layer(output: &str, format: Format) -> anyhow::Result<Box<dyn Layer<Registry> + Send + Sync>> {
+    let (writer, is_terminal) = match output {
+        "stderr" => (BoxMakeWriter::new(std::io::stderr), std::io::stderr().is_terminal()),
+        "stdout" => (BoxMakeWriter::new(std::io::stdout), std::io::stdout().is_terminal()),
+        path => {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            let file = file.with_context(|| format!("log: cannot write outputFile {path}"))?;
+            (BoxMakeWriter::new(Mutex::new(file)), false)
+        }
+    };
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(is_terminal);
+    Ok(match format {
+        Format::Text => layer.boxed(),
+        Format::Json => layer.json().boxed(),
+    })
+}
+
+impl Rules {
+    fn read(logs: &[Log]) -> anyhow::Result<Self> {
+        let mut rules = BTreeMap::from([(String::new(), Rule { levels: levels("info+")?, output: "stderr".into() })]);
+        // The default first, whatever its place: the others take from it what they do not say.
+        let is_default = |log: &&Log| log.module == "DEFAULT";
+        for log in logs.iter().filter(is_default).chain(logs.iter().filter(|log| !is_default(log))) {
+            let mut rule = rules[""].clone();
+            if log.enable != "default" {
+                rule.levels = levels(&log.enable).with_context(|| format!("log \"{}\"", log.module))?;
+            }
+            rule.output = log.output_file.clone().unwrap_or(rule.output);
+            let targets = MODULES.iter().find(|(module, _)| *module == log.module).map(|(_, targets)| *targets);
+            let targets = if is_default(&log) { &[""] } else { targets.unwrap_or_default() };
+            rules.extend(targets.iter().map(|target| ((*target).to_owned(), rule.clone())));
+        }
+        Ok(Self(rules))
+    }
+
+    fn allow(&self, event: &Metadata<'_>, output: &str) -> bool {
+        let matching = self.0.iter().filter(|(target, _)| event.target().starts_with(target.as_str()));
+        let rule = matching.max_by_key(|(target, _)| target.len()).map(|(_, rule)| rule);
+        rule.is_some_and(|rule| rule.output == output && rule.levels.contains(event.level()))
+    }
+}
+
+/// The levels of `info+`, `error`, `trace,debug` or `none`.
+fn levels(text: &str) -> anyhow::Result<Vec<Level>> {
+    let mut levels = Vec::new();
+    for word in text.split(',').map(str::trim).filter(|word| !["", "none"].contains(word)) {
+        let name = word.strip_suffix('+').unwrap_or(word);
+        // The original knows `notice` between info and warning.
+        let name = if name == "notice" { "info" } else { name };
+        let Some(place) = LEVELS.iter().position(|(known, _)| *known == name) else {
+            bail!(
+                "unknown level `{word}` in `enable`; use trace, debug, info, warning, error, critical or none, with + for it and all above"
+            );
+        };
+        let end = if word.ends_with('+') { LEVELS.len() } else { place + 1 };
+        levels.extend(LEVELS[place..end].iter().map(|(_, level)| *level));
+    }
+    Ok(levels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(module: &str, enable: &str, output: Option<&str>) -> Log {
+        Log { module: module.into(), enable: enable.into(), output_file: output.map(str::to_owned) }
+    }
+
+    #[test]
+    fn levels_are_read_as_the_original_writes_them() {
+        assert_eq!(levels("error+").unwrap(), [Level::ERROR, Level::ERROR]);
+        assert_eq!(levels("debug,error").unwrap(), [Level::DEBUG, Level::ERROR]);
+        assert_eq!(levels("none").unwrap(), []);
+        assert!(levels("info+").unwrap().contains(&Level::WARN));
+        assert!(levels("loud").is_err());
+    }
+
+    #[test]
+    fn modules_take_from_the_default_what_they_do_not_say() {
+        let rules =
+            Rules::read(&[log("ROUTER_CORE", "debug+", None), log("DEFAULT", "error+", Some("/tmp/x"))]).unwrap();
+        assert_eq!(rules.0["van_core::router"].output, "/tmp/x");
+        assert!(rules.0["van_core::router"].levels.contains(&Level::DEBUG));
+        assert!(!rules.0[""].levels.contains(&Level::WARN));
+    }
 }

@@ -8,7 +8,9 @@ use bytes::Buf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use van_core::amqp::{self, Claim, Condition, Connection, Event, Open};
-use van_tls::{ConnectError, Handshake, HandshakeError, OpenError, OutBuf, Plain, RecordLayer, SealError, VerifiedPeer};
+use van_tls::{
+    ConnectError, Handshake, HandshakeError, OpenError, OutBuf, Plain, RecordLayer, SealError, VerifiedPeer,
+};
 
 /// How long a peer may take from its first octet to its open. (skupper-router waits for ever.)
 pub(crate) const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,198 @@
+//! HTTP: health, metrics, and the routes as this router sees them.
+//!
+//! | path | answers |
+//! |---|---|
+//! | `/healthz` | 200 as long as the control plane answers |
+//! | `/metrics` | counters of the data plane and sizes of the network, as OpenMetrics text |
+//! | `/debug/routes` | JSON, to clients on this machine only |
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::warn;
+use van_core::plane::{Counters, Routes};
+
+use crate::shard::Stats;
+
+/// Clients served at the same time.
+const MAX_CLIENTS: usize = 64;
+
+/// How long a client may take to say what it wants.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Source: the OpenMetrics specification.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What a listener serves.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    pub(crate) name: String,
+    pub(crate) has_health: bool,
+    pub(crate) has_metrics: bool,
+}
+
+/// What can be seen of the router from here.
+#[derive(Clone)]
+pub(crate) struct View {
+    pub(crate) routes: watch::Receiver<Arc<Routes>>,
+    pub(crate) stats: Arc<[Stats]>,
+}
+
+/// Serves until dropped.
+pub(crate) async fn serve(site: Site, socket: TcpListener, view: View) {
+    let mut clients = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = socket.accept(), if clients.len() < MAX_CLIENTS => match accepted {
+                Ok((client, address)) => drop(clients.spawn(serve_client(site.clone(), view.clone(), client, address))),
+                Err(error) => {
+                    warn!(listener = %site.name, %error, "cannot accept a client; trying again");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+            Some(_) = clients.join_next() => {}
+        }
+    }
+}
+
+async fn serve_client(site: Site, view: View, client: TcpStream, address: SocketAddr) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let response =
+            answer(&site, &view, request.method(), request.uri().path(), address.ip().to_canonical().is_loopback());
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let mut server = hyper::server::conn::http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(REQUEST_TIMEOUT);
+    // A client that goes away in the middle is none of our business.
+    let _ = server.serve_connection(TokioIo::new(client), service).await;
+}
+
+fn answer(site: &Site, view: &View, method: &Method, path: &str, is_local: bool) -> Response<Full<Bytes>> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return respond(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET\n");
+    }
+    match path {
+        "/healthz" if site.has_health => respond(StatusCode::OK, "text/plain", "ok\n"),
+        "/metrics" if site.has_metrics => match metrics(view) {
+            Ok(text) => respond(StatusCode::OK, OPENMETRICS, text),
+            Err(error) => respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", error.to_string()),
+        },
+        "/debug/routes" if is_local => {
+            respond(StatusCode::OK, "application/json", routes(&view.routes.borrow()).to_string())
+        }
+        _ => respond(StatusCode::NOT_FOUND, "text/plain", "not here; try /healthz or /metrics\n"),
+    }
+}
+
+fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let response = Response::builder().status(status).header(CONTENT_TYPE, content_type);
+    response.body(Full::new(body.into())).expect("constant headers are valid")
+}
+
+/// Every reachable router: its id, the neighbour towards it, the path's cost, and whose messages to it come through here.
+fn routes(routes: &Routes) -> Value {
+    let table = &routes.table;
+    let reachable = table.routes().map(|(id, route)| {
+        json!({
+            "id": id.as_str(),
+            "nextHop": route.next_hop.as_str(),
+            "cost": route.cost,
+            "validOrigins": table.valid_origins(id).map(|origin| origin.as_str()).collect::<Vec<_>>(),
+        })
+    });
+    json!({ "router": routes.id.as_str(), "routes": reachable.collect::<Vec<_>>() })
+}
+
+// === metrics ===
+
+fn metrics(view: &View) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("van");
+    registry.register_collector(Box::new(Snapshot {
+        shards: view.stats.iter().map(Stats::read).collect(),
+        routers: view.routes.borrow().table.routes().count() + 1,
+        addresses: view.routes.borrow().addresses.len(),
+        links: view.routes.borrow().next_hops.len(),
+    }));
+    let mut out = String::new();
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+/// The router's numbers at one moment.
+#[derive(Debug)]
+struct Snapshot {
+    shards: Vec<Counters>,
+    routers: usize,
+    addresses: usize,
+    links: usize,
+}
+
+impl Snapshot {
+    fn sum(&self, of: impl Fn(&Counters) -> u64) -> u64 {
+        self.shards.iter().map(of).sum()
+    }
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let gauges = [
+            ("routers", "Routers that can be reached, this one included", self.routers as u64),
+            ("links", "Links to neighbours that are up", self.links as u64),
+            ("addresses", "Routing keys with a consumer in the network", self.addresses as u64),
+            ("streams", "TCP connections of clients and workloads that are open", self.sum(|shard| shard.streams)),
+            ("directions", "Directions of traffic that end here or pass", self.sum(|shard| shard.directions)),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let counters = [
+            ("streams_accepted", "TCP connections accepted from clients", None, self.sum(|shard| shard.accepted)),
+            ("streams_connected", "TCP connections made to workloads", None, self.sum(|shard| shard.connected)),
+            (
+                "streams_refused",
+                "Streams without a consumer, and workloads that refused",
+                None,
+                self.sum(|shard| shard.refused),
+            ),
+            ("in", "Octets read from clients and workloads", Some(Unit::Bytes), self.sum(|shard| shard.octets_in)),
+            ("out", "Octets written to clients and workloads", Some(Unit::Bytes), self.sum(|shard| shard.octets_out)),
+            (
+                "transit",
+                "Octets passed on from one router to another",
+                Some(Unit::Bytes),
+                self.sum(|shard| shard.octets_transit),
+            ),
+            (
+                "crossed",
+                "Octets that crossed from one shard to another",
+                Some(Unit::Bytes),
+                self.sum(|shard| shard.octets_crossed),
+            ),
+        ];
+        for (name, help, unit, value) in counters {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, unit.as_ref(), counter.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
