@@ -39,8 +39,6 @@ pub(crate) enum Message {
     Accepted { socket: TcpStream, key: Arc<str> },
     /// A workload that streams may be connected to.
     Connector { connector: ConnectorId, target: Arc<Target> },
-    /// No more streams for it.
-    Disconnector { connector: ConnectorId },
     /// A workload's answer to a connect of this shard.
     Connected { stream: Key, outcome: std::io::Result<tokio::net::TcpStream> },
     /// From another shard.

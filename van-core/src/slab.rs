@@ -83,12 +83,6 @@ impl<T> Slab<T> {
         slot.value.as_mut().filter(|_| slot.generation == key.generation)
     }
 
-    /// The key of whatever is at an index now.
-    pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
-        let slot = self.slots.get(index as usize)?;
-        slot.value.as_ref().map(|_| Key { index, generation: slot.generation })
-    }
-
     /// Everything, by ascending index.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {

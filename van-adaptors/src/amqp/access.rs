@@ -53,9 +53,10 @@ async fn accept(access: Access, socket: TcpStream, peer: SocketAddr, control: Co
         Ok(opened) => {
             let announcement = Announcement::read(&opened.open);
             let router = announcement.container.clone();
+            let subject = opened.peer.certificate().map(|certificate| certificate.subject.to_string());
             let candidate = Candidate { announcement, origin: Origin::Accepted, cost: access.cost };
             match control.admit(candidate, opened).await {
-                Ok(_) => info!(listener = %access.name, %peer, router, "link connection accepted"),
+                Ok(_) => info!(listener = %access.name, %peer, router, subject, "link connection accepted"),
                 Err(condition) => warn!(listener = %access.name, %peer, router, %condition, "link connection refused"),
             }
         }

@@ -111,7 +111,6 @@ impl Shard {
                 }
             }
             Message::Connector { connector, target } => drop(world.targets.insert(connector, target)),
-            Message::Disconnector { connector } => drop(world.targets.remove(&connector)),
             Message::Connected { stream, outcome } if world.is_connecting(stream) => match outcome {
                 Ok(socket) => {
                     world.add_stream(stream, socket);

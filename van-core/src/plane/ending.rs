@@ -242,11 +242,9 @@ impl Plane {
                 self.touch(at);
                 self.serve(io, at, lane);
             }
-            Outlet::Connecting(stream) => {
-                if self.streams.remove(stream).is_some() {
-                    self.counters.streams -= 1;
-                    io.close(stream, true);
-                }
+            Outlet::Connecting(stream) if self.streams.remove(stream).is_some() => {
+                self.counters.streams -= 1;
+                io.close(stream, true);
             }
             Outlet::Shard { shard } if !attachment.is_outlet_done => {
                 io.post(shard, Crossing::End { from: key, ending: Ending::Aborted });

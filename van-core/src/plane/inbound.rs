@@ -21,14 +21,23 @@ const STREAM_FROM_OCTETS: usize = 260_608;
 
 /// Where a message goes.
 enum Way {
-    /// To a workload of ours: a client stream, its octets from `start`.
-    Workload { connector: ConnectorId, carried: Carried, answer: Box<Answer>, start: usize },
+    /// To a workload of ours.
+    Workload(Workload),
     /// To a client of ours that waits for its server stream.
     Client { name: ReplyName, features: Features, start: usize },
     /// On to another router.
     NextHop { link: van_routing::LinkId, lane: Lane, carried: Option<Carried> },
     /// Nowhere.
     Refused(DeliveryState),
+}
+
+/// A workload that a client stream goes to.
+struct Workload {
+    connector: ConnectorId,
+    carried: Carried,
+    answer: Box<Answer>,
+    /// Where the stream's octets start.
+    start: usize,
 }
 
 impl Plane {
@@ -115,20 +124,18 @@ impl Plane {
         let Some(mut offer) = attachment.message.take() else { return };
         let way = self.find_way(&offer);
         offer.tried = Some(match &way {
-            Way::Workload { connector, .. } => Tried::Connector(*connector),
+            Way::Workload(workload) => Tried::Connector(workload.connector),
             Way::NextHop { link, carried: Some(_), .. } => Tried::NextHop(*link),
             _ => Tried::Only,
         });
         match way {
             Way::Refused(state) => self.refuse(io, key, state),
-            Way::Workload { connector, carried, answer, start } => {
-                self.to_workload(io, key, offer, connector, carried, answer, start)
-            }
+            Way::Workload(workload) => self.go_to_workload(io, key, offer, workload),
             Way::Client { name, features, start } => {
                 let rest = Bytes::copy_from_slice(&offer.octets[start..]);
-                self.to_client(io, key, name, features, rest);
+                self.go_to_client(io, key, name, features, rest);
             }
-            Way::NextHop { link, lane, carried } => self.to_next_hop(io, key, offer, link, lane, carried),
+            Way::NextHop { link, lane, carried } => self.go_to_next_hop(io, key, offer, link, lane, carried),
         }
     }
 
@@ -171,7 +178,7 @@ impl Plane {
         match (encapsulation::stream_start(head), head.properties.reply_to) {
             (Ok(start), Some(reply_to)) => {
                 let answer = Answer { reply_to: reply_to.to_owned(), offered: Features::of(head), connection: None };
-                Way::Workload { connector, carried, answer: answer.into(), start }
+                Way::Workload(Workload { connector, carried, answer: answer.into(), start })
             }
             // Another connector may know what to do with it.
             _ => Way::Refused(DeliveryState::Released),
@@ -201,17 +208,8 @@ impl Plane {
 
     // === taking the way ===
 
-    #[allow(clippy::too_many_arguments)]
-    fn to_workload(
-        &mut self,
-        io: &mut impl Io,
-        key: Key,
-        offer: Box<Offer>,
-        connector: ConnectorId,
-        carried: Carried,
-        mut answer: Box<Answer>,
-        start: usize,
-    ) {
+    fn go_to_workload(&mut self, io: &mut impl Io, key: Key, offer: Box<Offer>, workload: Workload) {
+        let Workload { connector, carried, mut answer, start } = workload;
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         let is_ours = matches!(attachment.inlet, Inlet::Socket(_));
         if let Inlet::Delivery { connection, .. } = attachment.inlet {
@@ -228,7 +226,7 @@ impl Plane {
         io.connect(stream, connector);
     }
 
-    fn to_next_hop(
+    fn go_to_next_hop(
         &mut self,
         io: &mut impl Io,
         key: Key,
@@ -330,7 +328,7 @@ impl Plane {
         }
     }
 
-    fn to_client(&mut self, io: &mut impl Io, key: Key, name: ReplyName, features: Features, rest: Bytes) {
+    fn go_to_client(&mut self, io: &mut impl Io, key: Key, name: ReplyName, features: Features, rest: Bytes) {
         if name.shard == self.shard {
             return self.bind_server_stream(io, key, name.stream, name.salt, features, &rest);
         }

@@ -68,16 +68,6 @@ impl Parked {
         }
     }
 
-    /// Takes the first chunk out whole.
-    pub(crate) fn pop(&mut self) -> Option<Bytes> {
-        let chunk = self.chunks.pop_front().or_else(|| {
-            let tail = self.tail.split().freeze();
-            (!tail.is_empty()).then_some(tail)
-        })?;
-        self.octets -= chunk.len();
-        Some(chunk)
-    }
-
     fn close_tail(&mut self) {
         if !self.tail.is_empty() {
             let full = std::mem::take(&mut self.tail);
@@ -97,7 +87,6 @@ mod tests {
         Copy(Vec<u8>),
         Push(Vec<u8>),
         Consume(usize),
-        Pop,
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -107,7 +96,6 @@ mod tests {
                 octets().prop_map(Step::Copy),
                 octets().prop_map(Step::Push),
                 (0..50_000_usize).prop_map(Step::Consume),
-                Just(Step::Pop),
             ],
             0..30,
         )
@@ -133,11 +121,6 @@ mod tests {
                         let count = count.min(model.len());
                         parked.consume(count);
                         model.drain(..count);
-                    }
-                    Step::Pop => {
-                        let chunk = parked.pop().unwrap_or_default();
-                        let expected: Vec<u8> = model.drain(..chunk.len()).collect();
-                        prop_assert_eq!(&*chunk, expected);
                     }
                 }
                 prop_assert_eq!(parked.len(), model.len());

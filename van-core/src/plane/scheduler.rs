@@ -15,18 +15,6 @@ pub(crate) struct Scheduler<T> {
     old: VecDeque<(T, usize)>,
 }
 
-/// What became of a turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// There is nothing more to send for now.
-    Idle,
-    /// There may be more.
-    More {
-        /// Octets sent.
-        sent: usize,
-    },
-}
-
 impl<T> Default for Scheduler<T> {
     fn default() -> Self {
         Self { new: VecDeque::new(), old: VecDeque::new() }
@@ -51,11 +39,6 @@ impl<T> Scheduler<T> {
             Some(left) => self.old.push_front((sender, left)),
             None => self.old.push_back((sender, QUANTUM)),
         }
-    }
-
-    /// Whether nobody waits.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.new.is_empty() && self.old.is_empty()
     }
 }
 

@@ -10,7 +10,7 @@ use van_routing::{
 
 use crate::amqp::{Composer, Decode, DecodeError, Encode, Reader, Value};
 use crate::annotations::Annotations;
-use crate::message::Head;
+use crate::message::{self, Head};
 
 /// The only area there is.
 const AREA: &str = "0";
@@ -193,6 +193,15 @@ pub(super) fn decode(head: &Head<'_>, octets: &[u8]) -> Result<Message, Malforme
         }
         other => return Err(MalformedMessage::UnknownOpcode(other.chars().take(32).collect())),
     })
+}
+
+/// Reads a whole message of the routing protocol, sections and all.
+///
+/// # Errors
+/// See [`MalformedMessage`].
+pub fn read_message(octets: &[u8]) -> Result<Message, MalformedMessage> {
+    let head = message::scan(octets, true)?.ok_or(MalformedMessage::Field("body"))?;
+    decode(&head, octets)
 }
 
 /// The map in a message's body.

@@ -9,7 +9,7 @@ use van_core::amqp::{
 
 /// An event, without its borrow.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Seen {
+pub(crate) enum Seen {
     Opened,
     Attached(LinkId, Box<Attach>),
     Detached(Option<Condition>),
@@ -23,34 +23,34 @@ pub enum Seen {
 }
 
 #[derive(Debug, Default)]
-pub struct Log(pub Vec<Seen>);
+pub(crate) struct Log(pub(crate) Vec<Seen>);
 
-pub struct Pair {
-    pub client: Connection,
-    pub server: Connection,
-    pub client_seen: Log,
-    pub server_seen: Log,
-    pub now: Instant,
+pub(crate) struct Pair {
+    pub(crate) client: Connection,
+    pub(crate) server: Connection,
+    pub(crate) client_seen: Log,
+    pub(crate) server_seen: Log,
+    pub(crate) now: Instant,
     /// Sizes of the pieces in which octets arrive, in turn; whole if empty.
-    pub cuts: Vec<usize>,
+    pub(crate) cuts: Vec<usize>,
 }
 
 /// Any instant will do: only differences count.
 #[allow(clippy::disallowed_methods)]
-pub fn start() -> Instant {
+pub(crate) fn start() -> Instant {
     Instant::now()
 }
 
-pub fn config(name: &str) -> Config {
+pub(crate) fn config(name: &str) -> Config {
     Config::new(name)
 }
 
-pub fn anonymous() -> Admission {
+pub(crate) fn anonymous() -> Admission {
     Admission { mechanisms: vec![Mechanism::Anonymous], sasl_optional: false }
 }
 
 /// Says yes to everything that wants an answer.
-pub fn answer(connection: &mut Connection, event: &Event<'_>) {
+pub(crate) fn answer(connection: &mut Connection, event: &Event<'_>) {
     match event {
         Event::Authenticate(_) => connection.authenticate(true).expect("welcome"),
         Event::Opened(_) if !connection.is_open() => connection.answer_open([]),
@@ -77,11 +77,11 @@ impl Log {
         self.0.push(seen);
     }
 
-    pub fn last(&self) -> Option<&Seen> {
+    pub(crate) fn last(&self) -> Option<&Seen> {
         self.0.last()
     }
 
-    pub fn payload(&self) -> Vec<u8> {
+    pub(crate) fn payload(&self) -> Vec<u8> {
         self.0
             .iter()
             .filter_map(|seen| if let Seen::Payload(octets) = seen { Some(octets.as_slice()) } else { None })
@@ -89,7 +89,7 @@ impl Log {
             .concat()
     }
 
-    pub fn delivery(&self) -> Option<DeliveryId> {
+    pub(crate) fn delivery(&self) -> Option<DeliveryId> {
         self.0.iter().rev().find_map(|seen| if let Seen::Delivery(delivery) = seen { Some(*delivery) } else { None })
     }
 
@@ -99,7 +99,7 @@ impl Log {
 }
 
 impl Pair {
-    pub fn new(logins: Vec<Login>, admission: Admission) -> Self {
+    pub(crate) fn new(logins: Vec<Login>, admission: Admission) -> Self {
         let now = start();
         Self {
             client: Connection::connect(config("client"), logins, now),
@@ -112,7 +112,7 @@ impl Pair {
     }
 
     /// A pair with both opens exchanged.
-    pub fn open() -> Self {
+    pub(crate) fn open() -> Self {
         let mut pair = Self::new(vec![Login::Anonymous], anonymous());
         pair.run();
         assert!(pair.client.is_open() && pair.server.is_open());
@@ -120,11 +120,11 @@ impl Pair {
     }
 
     /// Carries octets both ways until nobody has anything to say.
-    pub fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         self.carry().expect("no error");
     }
 
-    pub fn run_to_error(&mut self) -> Error {
+    pub(crate) fn run_to_error(&mut self) -> Error {
         self.carry().expect_err("an error")
     }
 
@@ -136,14 +136,14 @@ impl Pair {
         Ok(())
     }
 
-    pub fn advance(&mut self, by: Duration) {
+    pub(crate) fn advance(&mut self, by: Duration) {
         self.now += by;
         self.client.handle_timeout(self.now).expect("client hears");
         self.server.handle_timeout(self.now).expect("server hears");
     }
 
     /// Attaches a link at the client, on a new session, and lets the server answer.
-    pub fn attach(&mut self, new: NewLink) -> LinkId {
+    pub(crate) fn attach(&mut self, new: NewLink) -> LinkId {
         let channel = self.client.begin().expect("a channel");
         let link = self.client.attach(channel, new).expect("a link");
         self.run();
@@ -151,14 +151,14 @@ impl Pair {
     }
 
     /// Grants credit on the link the server saw last.
-    pub fn server_grants(&mut self, credit: u32) -> LinkId {
+    pub(crate) fn server_grants(&mut self, credit: u32) -> LinkId {
         let link = self.server_seen.link().expect("a link");
         self.server.set_credit(link, credit);
         self.run();
         link
     }
 
-    pub fn client_sends(&mut self, link: LinkId, payload: &[u8], more: bool) {
+    pub(crate) fn client_sends(&mut self, link: LinkId, payload: &[u8], more: bool) {
         assert!(payload.len() <= self.client.max_payload(link));
         self.client.transfer(link, payload.len(), more).expect("a delivery under way");
         let octets = [self.client.output(), payload].concat();
