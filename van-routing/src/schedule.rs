@@ -35,20 +35,24 @@ impl Paced {
     }
 }
 
-/// A question to another router that is repeated, ever more slowly, until it is answered.
+/// A question to another router that is repeated, more slowly, until it is answered or was asked often enough.
+///
+/// Bounded, because the other router may not exist, or be unable to answer. Its next advertisement opens the
+/// request again.
 #[derive(Debug)]
 pub(crate) struct Request {
     next: Option<Instant>,
-    /// How often the time until the next repetition has doubled.
-    doublings: u32,
+    tries: u32,
 }
 
 impl Request {
-    /// Where doubling ends: at 16 times the first wait.
-    const MAX_DOUBLINGS: u32 = 4;
+    const MAX_TRIES: u32 = 10;
+
+    /// How often the time until the next try doubles.
+    const MAX_DOUBLINGS: u32 = 3;
 
     pub(crate) fn opened(now: Instant) -> Self {
-        Self { next: Some(now), doublings: 0 }
+        Self { next: Some(now), tries: 0 }
     }
 
     /// Opens or closes the request; one that is open already keeps its time.
@@ -64,8 +68,9 @@ impl Request {
     pub(crate) fn take_due(&mut self, now: Instant, first_wait: Duration) -> bool {
         let is_due = self.next.is_some_and(|next| next <= now);
         if is_due {
-            self.next = Some(now + first_wait * 2_u32.pow(self.doublings));
-            self.doublings = Self::MAX_DOUBLINGS.min(self.doublings + 1);
+            let wait = first_wait * 2_u32.pow(self.tries.min(Self::MAX_DOUBLINGS));
+            self.tries += 1;
+            self.next = (self.tries < Self::MAX_TRIES).then(|| now + wait);
         }
         is_due
     }
@@ -93,11 +98,13 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_repeated_ever_more_slowly() {
+    fn requests_are_repeated_more_slowly_and_not_forever() {
         let start = epoch();
         let mut request = Request::opened(start);
-        let asked: Vec<_> = (0..80).filter(|&i| request.take_due(start + ms(100 * i), ms(100))).collect();
-        assert_eq!(asked, [0, 1, 3, 7, 15, 31, 47, 63, 79]);
+        let asked: Vec<_> = (0..1000).filter(|&i| request.take_due(start + ms(100 * i), ms(100))).collect();
+        assert_eq!(asked, [0, 1, 3, 7, 15, 23, 31, 39, 47, 55]);
+        request.set_open(start, true);
+        assert_eq!(request.due(), Some(start));
     }
 
     #[test]

@@ -57,7 +57,8 @@ pub struct Timing {
 
     /// How long to wait for an answer before asking again (default 200 ms, ours).
     ///
-    /// The time doubles with each repetition, up to 16 times as long.
+    /// The time doubles with each of the first repetitions, up to 8 times as long. After the tenth we wait for the
+    /// next advertisement.
     pub request_retry: Duration,
 
     /// The least time between two computations of the paths (default 20 ms, ours).

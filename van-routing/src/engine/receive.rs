@@ -199,7 +199,7 @@ fn learn<'a>(
     now: Instant,
     id: &RouterId,
 ) -> Result<&'a mut Remote, MessageError> {
-    if !remotes.contains_key(id) && remotes.len() >= Engine::MAX_ROUTERS {
+    if remotes.len() >= Engine::MAX_ROUTERS && !remotes.contains_key(id) {
         return Err(MessageError::TooManyRouters { router: id.clone() });
     }
     Ok(remotes.entry(id.clone()).or_insert_with(|| Remote::new(now)))

@@ -65,10 +65,9 @@ pub(crate) struct Cable {
 enum Event {
     Wake(usize),
     Originate { router: usize, to: Destination, message: Message },
-    Arrive { cable: usize, life: usize, from_end: usize, packet: Packet },
+    Arrive { cable: usize, life: usize, from_end: usize, packet: Arc<Packet> },
 }
 
-#[derive(Clone)]
 struct Packet {
     to: Destination,
     trace: Vec<RouterId>,
@@ -176,7 +175,7 @@ impl Network {
                 Event::Originate { router, to, message } => self.originate(router, to, message),
                 Event::Arrive { cable, life, from_end, packet } => {
                     if self.cables[cable].life == life {
-                        self.arrive(self.cables[cable].ends[1 - from_end], cable, packet);
+                        self.arrive(self.cables[cable].ends[1 - from_end], cable, &packet);
                     }
                 }
             }
@@ -253,10 +252,10 @@ impl Network {
             Destination::Tree => engine.table().tree(engine.id(), &[]),
             Destination::Router(id) => engine.table().route(id).map(|route| route.link).into_iter().collect(),
         };
-        self.send(router, links, Packet { to, trace: Vec::new(), message: Arc::new(message) });
+        self.send(router, links, to, &[], Arc::new(message));
     }
 
-    fn arrive(&mut self, router: usize, cable: usize, packet: Packet) {
+    fn arrive(&mut self, router: usize, cable: usize, packet: &Packet) {
         let (now, is_stock) = (self.now, self.routers[router].is_stock);
         let Some(engine) = &mut self.routers[router].engine else { return };
         let max_trace = if is_stock { engine.table().radius() as usize + 1 } else { engine.table().max_trace() };
@@ -267,13 +266,14 @@ impl Network {
             // What is refused is lost; the protocol has to cope.
             let _ = engine.handle_message(now, link_id(cable), &packet.message);
         }
-        let links = if is_stock { stock_forward(engine.table(), &packet) } else { forward(engine, now, &packet) };
-        self.send(router, links, packet);
+        let links = if is_stock { stock_forward(engine.table(), packet) } else { forward(engine, now, packet) };
+        self.send(router, links, packet.to.clone(), &packet.trace, packet.message.clone());
         self.drain(router);
     }
 
-    fn send(&mut self, router: usize, links: Vec<LinkId>, mut packet: Packet) {
-        packet.trace.push(self.routers[router].id.clone());
+    fn send(&mut self, router: usize, links: Vec<LinkId>, to: Destination, trace: &[RouterId], message: Arc<Message>) {
+        let trace = trace.iter().chain([&self.routers[router].id]).cloned().collect();
+        let packet = Arc::new(Packet { to, trace, message });
         for link in links {
             let index = usize::try_from(link.0).expect("an index");
             self.sent += 1;

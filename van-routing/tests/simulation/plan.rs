@@ -50,7 +50,7 @@ impl Plan {
             let fault = Fault::choose(&mut network);
             fault.apply(&mut network);
             self.await_convergence(&mut network, &format_args!("fault {number}, {fault:?}"));
-            let pause = network.rng.below_u32(3000);
+            let pause = network.rng.below_u32(1500);
             network.run_for(Duration::from_millis(pause.into()));
         }
     }

@@ -1,0 +1,186 @@
+//! A `van-router` process: its configuration, its log, its numbers.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use super::certificates::{Certificates, PROFILE};
+use super::http;
+use super::site::Site;
+
+/// How much of a log is shown when a test fails.
+const LOG_LINES: usize = 40;
+
+/// What a router is to do: a list of entities, as in `skrouterd.json`.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    name: &'static str,
+    entities: Vec<Value>,
+}
+
+impl Plan {
+    /// A router with attributes of its own, beside id and mode.
+    pub(crate) fn new(name: &'static str, attributes: &Value) -> Self {
+        let mut router = json!({"id": name, "mode": "interior"});
+        for (key, value) in attributes.as_object().into_iter().flatten() {
+            router[key] = value.clone();
+        }
+        Self { name, entities: vec![json!(["router", router])] }
+    }
+
+    /// Accepts links.
+    pub(crate) fn accepting(mut self, at: &[SocketAddr]) -> Self {
+        for address in at {
+            self.entities.push(json!(["listener", {
+                "name": format!("links at {address}"), "role": "inter-router", "host": address.ip(), "port": address.port(),
+                "sslProfile": PROFILE, "saslMechanisms": "EXTERNAL", "authenticatePeer": true,
+            }]));
+        }
+        self
+    }
+
+    /// Keeps a link up.
+    pub(crate) fn linked_to(mut self, address: SocketAddr) -> Self {
+        self.entities.push(json!(["connector", {
+            "name": "uplink", "role": "inter-router", "host": address.ip(), "port": address.port(), "sslProfile": PROFILE,
+        }]));
+        self
+    }
+
+    /// Lets clients of a routing key in.
+    pub(crate) fn listening(mut self, key: &str, at: SocketAddr) -> Self {
+        self.entities.push(json!(["tcpListener", {"name": key, "host": at.ip(), "port": at.port(), "address": key}]));
+        self
+    }
+
+    /// Reaches a workload.
+    pub(crate) fn connecting(mut self, key: &str, to: SocketAddr) -> Self {
+        self.entities.push(json!(["tcpConnector", {"name": key, "host": to.ip(), "port": to.port(), "address": key}]));
+        self
+    }
+}
+
+/// A running router; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Router {
+    name: &'static str,
+    site: Site,
+    configuration: PathBuf,
+    log: PathBuf,
+    /// Where it says how it is.
+    status: SocketAddr,
+    process: Child,
+}
+
+impl Router {
+    /// Starts a router with files in the folder, and waits until it answers.
+    pub(crate) fn start(site: &Site, folder: &Path, certificates: &Certificates, plan: Plan) -> Self {
+        let Plan { name, mut entities } = plan;
+        let status = site.free_address();
+        let addresses = entities.iter().filter(|entity| entity[0] == "listener").filter_map(|entity| {
+            let host = entity[1]["host"].as_str()?;
+            host.parse().ok()
+        });
+        entities.push(certificates.profile(name, &addresses.collect::<Vec<_>>()));
+        entities.push(json!(["listener", {"name": "status", "host": status.ip(), "port": status.port(), "http": true}]));
+        let configuration = folder.join(format!("{name}.json"));
+        fs::write(&configuration, Value::from(entities).to_string()).expect("a configuration can be written");
+        let log = folder.join(format!("{name}.log"));
+        let process = spawn(site, &configuration, &log);
+        let router = Self { name, site: site.clone(), configuration, log, status, process };
+        router.wait_until_it_answers();
+        router
+    }
+
+    /// Ends it as a crash does: `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().expect("it was running");
+        self.process.wait().expect("a child can be waited for");
+    }
+
+    /// Starts it again after [`Router::kill`], with the same configuration.
+    pub(crate) fn start_again(&mut self) {
+        self.process = spawn(&self.site, &self.configuration, &self.log);
+        self.wait_until_it_answers();
+    }
+
+    fn wait_until_it_answers(&self) {
+        super::wait_until(&format!("the router {} answers", self.name), || {
+            http::get(&self.site, self.status, "/healthz").is_ok()
+        });
+    }
+
+    /// Stops it where it is, as a hanging machine does.
+    pub(crate) fn freeze(&self) {
+        kill_process(self.pid(), Signal::STOP).expect("it is running");
+    }
+
+    /// Lets it go on after [`Router::freeze`].
+    pub(crate) fn thaw(&self) {
+        kill_process(self.pid(), Signal::CONT).expect("it is there");
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.process)
+    }
+
+    /// All its numbers, by name.
+    pub(crate) fn metrics(&self) -> BTreeMap<String, u64> {
+        let text = http::get(&self.site, self.status, "/metrics").expect("a running router tells its numbers");
+        let text = String::from_utf8(text).expect("numbers are text");
+        let samples = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(' '));
+        samples.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
+    }
+
+    /// One of its numbers.
+    #[track_caller]
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let metrics = self.metrics();
+        *metrics.get(name).unwrap_or_else(|| panic!("no {name} among {:?}", metrics.keys()))
+    }
+
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it is running").count()
+    }
+
+    /// How much of its memory is in RAM.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it is running");
+        let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        1024 * kibibytes.and_then(|number| number.parse::<u64>().ok()).expect("Linux tells the resident size")
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        if std::thread::panicking() {
+            let lines: Vec<_> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+            eprintln!("--- the end of the log of {}:\n{tail}", self.name);
+        } else {
+            assert!(!log.contains("panicked at"), "{} panicked:\n{log}", self.name);
+        }
+    }
+}
+
+/// Starts the program; it ends with the test, even if that is killed.
+fn spawn(site: &Site, configuration: &Path, log: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(log).expect("a log can be written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_van-router"));
+    command.args([van_router::Arguments::WHILE_STDIN, "--config"]).arg(configuration);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
+    site.within(|| command.spawn()).expect("the router was built with this test")
+}

@@ -1,0 +1,127 @@
+//! Makes the recordings: a skupper-router as a process, and real sockets between it and our router.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::conversation::{Conversation, Entry, Scenario, What};
+
+const LINK_PORT: u16 = 25_671;
+const THEIR_LISTENER: u16 = 25_672;
+const THEIR_WORKLOAD: u16 = 25_673;
+
+/// How long a conversation is listened to.
+const LENGTH: Duration = Duration::from_secs(12);
+
+struct Skrouterd(Child);
+
+impl Drop for Skrouterd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(skrouterd: &Path, scenario: Scenario) -> Skrouterd {
+    let link = match scenario {
+        Scenario::WeDial => {
+            json!(["listener", {"name": "l", "host": "127.0.0.1", "port": LINK_PORT, "role": "inter-router", "authenticatePeer": false}])
+        }
+        Scenario::TheyDial => {
+            json!(["connector", {"name": "c", "host": "127.0.0.1", "port": LINK_PORT, "role": "inter-router"}])
+        }
+    };
+    let configuration = json!([
+        ["router", {"id": "theirs", "mode": "interior", "dataConnectionCount": "1"}],
+        link,
+        ["tcpListener", {"name": "clients", "host": "127.0.0.1", "port": THEIR_LISTENER, "address": "at-ours"}],
+        ["tcpConnector", {"name": "workload", "host": "127.0.0.1", "port": THEIR_WORKLOAD, "address": "at-theirs"}],
+    ]);
+    let path = std::env::temp_dir().join("van-golden.json");
+    std::fs::write(&path, configuration.to_string()).expect("a temporary folder");
+    let child = Command::new(skrouterd).arg("-c").arg(path).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    Skrouterd(child.expect("skrouterd starts"))
+}
+
+/// The link's connections, the control connection first.
+fn connect(scenario: Scenario, listener: &TcpListener) -> Vec<TcpStream> {
+    match scenario {
+        Scenario::WeDial => (0..2).map(|_| dial(LINK_PORT)).collect(),
+        Scenario::TheyDial => (0..2).map(|_| listener.accept().expect("they dial").0).collect(),
+    }
+}
+
+fn dial(port: u16) -> TcpStream {
+    let end = Instant::now() + LENGTH;
+    while Instant::now() < end {
+        if let Ok(socket) = TcpStream::connect(("127.0.0.1", port)) {
+            return socket;
+        }
+        std::thread::yield_now();
+    }
+    panic!("nobody listens on port {port}");
+}
+
+pub(crate) fn record(scenario: Scenario, skrouterd: &Path) -> Vec<Entry> {
+    let workload = TcpListener::bind(("127.0.0.1", THEIR_WORKLOAD)).expect("a free port");
+    std::thread::spawn(move || {
+        let (mut client, _) = workload.accept().expect("a client");
+        let mut request = Vec::new();
+        client.read_to_end(&mut request).expect("a request");
+        client.write_all(&request).expect("an answer");
+    });
+    // Without the one who dials there is nobody to accept; the port is then theirs.
+    let listener = match scenario {
+        Scenario::TheyDial => TcpListener::bind(("127.0.0.1", LINK_PORT)).expect("a free port"),
+        Scenario::WeDial => TcpListener::bind(("127.0.0.1", 0)).expect("a free port"),
+    };
+    let _skrouterd = start(skrouterd, scenario);
+    let sockets = connect(scenario, &listener);
+    sockets.iter().for_each(|socket| socket.set_nonblocking(true).expect("a socket"));
+    let begun = Instant::now();
+    let mut conversation = Conversation::new(scenario);
+    let (mut written, mut their_client, mut has_client) = (0, None, false);
+    while begun.elapsed() < LENGTH {
+        for entry in &conversation.entries[written..] {
+            if let What::Said(number, octets) = &entry.what {
+                write_all(&sockets[*number], octets);
+            }
+        }
+        written = conversation.entries.len();
+        for (number, mut socket) in sockets.iter().enumerate() {
+            let mut buffer = [0; 65_536];
+            match socket.read(&mut buffer) {
+                Ok(count) if count > 0 => conversation.hear(begun.elapsed(), number, &buffer[..count]),
+                Ok(_) => panic!("they closed connection {number}"),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        conversation.tick_if_due(begun.elapsed());
+        if conversation.is_reachable() && !std::mem::replace(&mut has_client, true) {
+            conversation.connect_client(begun.elapsed());
+        }
+        if has_client && their_client.is_none() && begun.elapsed() > LENGTH / 2 {
+            let mut client = dial(THEIR_LISTENER);
+            client.write_all(b"a request of theirs").expect("they listen");
+            client.shutdown(std::net::Shutdown::Write).expect("a socket");
+            their_client = Some(client);
+        }
+    }
+    conversation.check_done();
+    conversation.entries
+}
+
+fn write_all(mut socket: &TcpStream, mut octets: &[u8]) {
+    while !octets.is_empty() {
+        match socket.write(octets) {
+            Ok(count) => octets = &octets[count..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
