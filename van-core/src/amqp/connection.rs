@@ -909,6 +909,11 @@ impl Connection {
         self.write_transfer(link, payload, |transfer| transfer.more = more)
     }
 
+    /// Appends the payload of the [`Connection::transfer`] just made, for those who do not send it from where it lies.
+    pub fn append_payload(&mut self, payload: &[u8]) {
+        self.out.extend_from_slice(payload);
+    }
+
     /// Gives up the delivery under way on a link we send on.
     pub fn abort(&mut self, link: LinkId, state: Option<DeliveryState>) {
         let Some(own) = self.link_mut(link) else { return };

@@ -8,13 +8,11 @@
 //!   ◄── up (u64), once all came; then the end ──    so the answer comes after the client's half-close
 //! ```
 
-use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use super::PATIENCE;
 use super::site::Site;
@@ -71,7 +69,7 @@ impl Pattern {
             let wanted = PIECE.min(usize::try_from(self.length - place).unwrap_or(PIECE));
             let count = from.read(&mut buffer[..wanted])?;
             if count == 0 {
-                return Err(Failure::Truncated { place, length: self.length });
+                return Err(Failure::Truncated);
             }
             let mut received = &buffer[..count];
             while !received.is_empty() {
@@ -90,12 +88,15 @@ impl Pattern {
 /// Why an exchange did not complete.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The connection was refused, reset or otherwise broken: nobody was misled.
+    /// The connection was refused, reset or broken in another way: nobody was misled.
     Broken(io::Error),
-    /// The stream ended in order, but too early.
-    Truncated { place: u64, length: u64 },
+    /// The stream ended as if it were complete, and was not.
+    Truncated,
     /// An octet is not what was sent, or more came than was sent.
-    Wrong { place: u64 },
+    Wrong {
+        /// Its place in the stream.
+        place: u64,
+    },
     /// Nothing moved for [`PATIENCE`].
     Stalled,
 }
@@ -104,6 +105,7 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Stalled,
+            io::ErrorKind::UnexpectedEof => Self::Truncated,
             _ => Self::Broken(error),
         }
     }
@@ -117,7 +119,7 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    /// So many octets each way, unlike those of any other exchange.
+    /// So many octets up and down, unlike those of any other exchange of this test program.
     pub(crate) fn new(up: u64, down: u64) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         Self::with_seed(next_random(&mut COUNT.fetch_add(1, Ordering::Relaxed)), up, down)
@@ -127,62 +129,141 @@ impl Exchange {
         Self { up: Pattern { seed, length: up }, down: Pattern { seed: !seed, length: down } }
     }
 
-    /// The client's part.
-    pub(crate) fn run(self, stream: &TcpStream) -> Result<(), Failure> {
+    /// The client's part, from connecting on.
+    pub(crate) fn run(self, site: &Site, workload: SocketAddr) -> Result<(), Failure> {
+        let stream = &site.connect(workload)?;
         limit_waiting(stream)?;
         let send = || {
+            let head = [self.up.seed, self.up.length, self.down.length].map(u64::to_le_bytes);
             let mut sending = stream;
-            sending.write_all(&self.head())?;
+            sending.write_all(head.as_flattened())?;
             self.up.send(sending)?;
-            Ok(sending.shutdown(Shutdown::Write)?)
+            sending.shutdown(Shutdown::Write)
         };
         let receive = || {
             self.down.receive(stream)?;
-            let receipt = Pattern { seed: self.up.seed, length: 0 };
-            take_number(stream, self.up.length)?;
-            receipt.end(stream)
+            if take_number(stream)? != self.up.length {
+                return Err(Failure::Wrong { place: self.down.length });
+            }
+            take_end(stream)
         };
-        both(stream, send, receive)
+        both(send, receive)
     }
 
     /// The workload's part.
     fn answer(mut stream: &TcpStream) -> Result<(), Failure> {
         limit_waiting(stream)?;
-        let mut head = [0; 24];
-        stream.read_exact(&mut head)?;
-        let number = |n| u64::from_le_bytes(*head[8 * n..].first_chunk().expect("the head has three numbers"));
-        let exchange = Self::with_seed(number(0), number(1), number(2));
+        let (seed, up, down) = (take_number(stream)?, take_number(stream)?, take_number(stream)?);
+        let exchange = Self::with_seed(seed, up, down);
         let receive = || {
             exchange.up.receive(stream)?;
-            exchange.up.end(stream)
+            take_end(stream)
         };
-        both(stream, || Ok(exchange.down.send(stream)?), receive)?;
-        Ok(stream.write_all(&exchange.up.length.to_le_bytes())?)
-    }
-
-    fn head(self) -> Vec<u8> {
-        [self.up.seed, self.up.length, self.down.length].into_iter().flat_map(u64::to_le_bytes).collect()
+        both(|| exchange.down.send(stream), receive)?;
+        Ok(stream.write_all(&up.to_le_bytes())?)
     }
 }
 
-impl Pattern {
-    /// Takes the end of the stream, and nothing before it.
-    fn end(self, mut from: &TcpStream) -> Result<(), Failure> {
-        match from.read(&mut [0])? {
-            0 => Ok(()),
-            _ => Err(Failure::Wrong { place: self.length }),
-        }
-    }
+/// Sends and receives at the same time. Each ends when the other end does its part or breaks the connection.
+fn both(
+    send: impl FnOnce() -> io::Result<()> + Send,
+    receive: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    thread::scope(|scope| {
+        let sending = scope.spawn(send);
+        let received = receive();
+        let sent = sending.join().expect("sending does not panic");
+        received.and_then(|()| Ok(sent?))
+    })
 }
 
-fn take_number(mut from: &TcpStream, expected: u64) -> Result<(), Failure> {
+fn limit_waiting(stream: &TcpStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))
+}
+
+fn take_number(mut from: &TcpStream) -> io::Result<u64> {
     let mut octets = [0; 8];
-    match from.read_exact(&mut octets) {
-        Ok(()) if octets == expected.to_le_bytes() => Ok(()),
-        Ok(()) => Err(Failure::Wrong { place: expected }),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            Err(Failure::Truncated { place: expected, length: expected })
-        }
-        Err(error) => Err(error.into()),
+    from.read_exact(&mut octets)?;
+    Ok(u64::from_le_bytes(octets))
+}
+
+fn take_end(mut from: &TcpStream) -> Result<(), Failure> {
+    match from.read(&mut [0])? {
+        0 => Ok(()),
+        _ => Err(Failure::Wrong { place: u64::MAX }),
+    }
+}
+
+/// How exchanges went, on one side.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    completed: AtomicU64,
+    broken: AtomicU64,
+    truncated: AtomicU64,
+    faults: Mutex<Vec<Failure>>,
+}
+
+impl Tally {
+    pub(crate) fn note(&self, outcome: Result<(), Failure>) {
+        let counter = match outcome {
+            Ok(()) => &self.completed,
+            Err(Failure::Broken(_)) => &self.broken,
+            Err(Failure::Truncated) => &self.truncated,
+            Err(fault) => return self.faults.lock().expect("nothing panics meanwhile").push(fault),
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn completed(&self) -> u64 {
+        self.completed.load(Ordering::Relaxed)
+    }
+
+    /// How many connections were broken, which every application can notice.
+    pub(crate) fn broken(&self) -> u64 {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    /// How many streams ended as if they were complete, and were not.
+    pub(crate) fn truncated(&self) -> u64 {
+        self.truncated.load(Ordering::Relaxed)
+    }
+
+    /// # Panics
+    /// When octets were wrong, or stayed away without an end.
+    #[track_caller]
+    pub(crate) fn assert_no_faults(&self) {
+        let faults = self.faults.lock().expect("nothing panics meanwhile");
+        assert!(faults.is_empty(), "{faults:?}");
+    }
+}
+
+/// A workload for exchanges, and how it saw them.
+#[derive(Debug)]
+pub(crate) struct Exchanges {
+    workload: Workload,
+    pub(crate) tally: Arc<Tally>,
+}
+
+impl Exchanges {
+    pub(crate) fn start(site: &Site) -> Self {
+        let tally = Arc::<Tally>::default();
+        let noted = Arc::clone(&tally);
+        let workload = Workload::start(site, move |stream| {
+            // A connection without any octet only asks whether somebody is here.
+            if matches!(stream.peek(&mut [0]), Ok(0)) {
+                return;
+            }
+            let outcome = Exchange::answer(&stream);
+            if outcome.is_err() {
+                workload::reset(stream);
+            }
+            noted.note(outcome);
+        });
+        Self { workload, tally }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.workload.address()
     }
 }

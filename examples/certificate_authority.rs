@@ -1,6 +1,6 @@
 //! A certificate authority alone: make it, let it issue, look at what it issued.
 //!
-//! `cargo run -p van-tls --example authority -- /tmp/certs west.example.com 10.0.0.7`
+//! `cargo run -p examples --example certificate_authority -- /tmp/certs west.example.com 10.0.0.7`
 
 use std::error::Error;
 use std::path::Path;

@@ -1,0 +1,131 @@
+//! Programs of others: found on this machine, started, run to their end.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::PATIENCE;
+use super::site::Site;
+
+/// Where Debian puts programs that are not on everybody's path.
+const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin"];
+
+/// Where Debian puts each version of PostgreSQL.
+const POSTGRESQL: &str = "/usr/lib/postgresql";
+
+/// How long a server may take to end when it is asked to.
+const END: Duration = Duration::from_secs(5);
+
+/// Hands on what a test needs, or says why the test is skipped; with `VAN_REQUIRE_FOREIGN=1` that is a failure.
+#[track_caller]
+pub(crate) fn given<T>(found: Result<T, String>) -> Option<T> {
+    let is_required = std::env::var("VAN_REQUIRE_FOREIGN").is_ok_and(|value| value == "1");
+    match found {
+        Ok(found) => Some(found),
+        Err(reason) if is_required => panic!("{reason}, and VAN_REQUIRE_FOREIGN=1 wants this test"),
+        Err(reason) => {
+            println!("skipped: {reason}");
+            None
+        }
+    }
+}
+
+/// Where a program is.
+pub(crate) fn find(name: &str) -> Result<PathBuf, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).chain(FOLDERS.map(PathBuf::from)).collect();
+    let mut versions: Vec<_> = fs::read_dir(POSTGRESQL).into_iter().flatten().flatten().collect();
+    versions.sort_by_key(|version| std::cmp::Reverse(version.file_name()));
+    folders.extend(versions.iter().map(|version| version.path().join("bin")));
+    let found = folders.into_iter().map(|folder| folder.join(name)).find(|program| program.is_file());
+    found.ok_or_else(|| format!("the program {name} is not installed"))
+}
+
+/// Where programs are; or the first that is missing.
+pub(crate) fn find_all<const N: usize>(names: [&str; N]) -> Result<[PathBuf; N], String> {
+    let found: Vec<_> = names.into_iter().map(find).collect::<Result<_, _>>()?;
+    Ok(found.try_into().expect("as many as were looked for"))
+}
+
+/// The user and group ids of a user of the system.
+pub(crate) fn user(name: &str) -> Option<(u32, u32)> {
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    let mut fields = users.lines().map(|line| line.split(':')).find(|fields| fields.clone().next() == Some(name))?;
+    Some((fields.nth(2)?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+/// A server of others; asked to end when dropped, then killed.
+#[derive(Debug)]
+pub(crate) struct Server {
+    process: Child,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts a server; what it says goes to a file of its own in the folder.
+    pub(crate) fn start(site: &Site, folder: &Path, command: &mut Command) -> Self {
+        let name = Path::new(command.get_program()).file_name().unwrap_or(OsStr::new("server"));
+        let log = folder.join(name).with_extension("log");
+        let output = fs::File::create(&log).expect("a log can be written");
+        command.stdout(output.try_clone().expect("descriptors are left")).stderr(output).stdin(Stdio::null());
+        let process = site.within(|| command.spawn()).unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+        Self { process, log }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // PostgreSQL, nginx, redis-server and iperf3 all take an interrupt for "now, but in order".
+        let _ = kill_process(Pid::from_child(&self.process), Signal::INT);
+        let end = Instant::now() + END;
+        while Instant::now() < end && matches!(self.process.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if thread::panicking() {
+            eprintln!("--- {}:\n{}", self.log.display(), fs::read_to_string(&self.log).unwrap_or_default());
+        }
+    }
+}
+
+/// Runs a program to its successful end, and returns what it said on both outputs.
+///
+/// # Panics
+/// When it ends otherwise, or not within [`PATIENCE`] after the time it takes by itself.
+#[track_caller]
+pub(crate) fn run(site: &Site, command: &mut Command, takes: Duration) -> String {
+    let output = finish(site, command, takes);
+    let text = [output.stdout, output.stderr].map(|output| String::from_utf8_lossy(&output).into_owned()).concat();
+    assert!(output.status.success(), "{command:?}: {}\n{text}", output.status);
+    text
+}
+
+/// Runs a program to its end.
+#[track_caller]
+pub(crate) fn finish(site: &Site, command: &mut Command, takes: Duration) -> Output {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let process = site.within(|| command.spawn()).unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    let pid = Pid::from_child(&process);
+    let (done, end) = mpsc::channel();
+    thread::spawn(move || done.send(process.wait_with_output()));
+    match end.recv_timeout(takes + PATIENCE) {
+        Ok(output) => output.expect("a child can be waited for"),
+        Err(_) => {
+            let _ = kill_process(pid, Signal::KILL);
+            panic!("{command:?} did not end within {:?}", takes + PATIENCE);
+        }
+    }
+}
+
+/// Lets a command run as a user without privileges.
+pub(crate) fn as_user(command: &mut Command, (user, group): (u32, u32)) -> &mut Command {
+    command.uid(user).gid(group)
+}

@@ -1,0 +1,1 @@
+//! The examples are the files beside this folder; `cargo run -p examples --example two_routers` runs one.
