@@ -1,4 +1,33 @@
-//! The sockets of a VAN router.
+//! The sockets of a VAN router, and the threads that run them. [`Router`] is a whole router inside any program.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
+//! use van_adaptors::{Options, Router};
+//! use van_core::management::config::Configuration;
+//!
+//! let text = std::fs::read_to_string("router.json")?;
+//! let configuration = Configuration::parse(&text, |name| std::env::var(name).ok())?;
+//! let mut router = Router::start(configuration, &Options::default())?;
+//! while !router.routes().is_reachable("backend") {
+//!     router.routes_changed().await;
+//! }
+//! router.shutdown(Duration::from_secs(10)).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! * `router` the control plane: one thread around [`van_core::router::Core`], and what can fail at a start
+//! * `amqp` links: dialled, accepted, brought up to the exchange of opens; from there on a shard has them
+//! * `shard` the threads of the data plane, each around one [`van_core::plane::Plane`]
+//! * `tcp` clients accepted, workloads connected · `web` health, metrics, routes
+//!
+//! What always holds: a link is made only with a `VerifiedPeer`; a connection and a stream belong to one shard each;
+//! shards share an immutable picture of the routes and counters, all else goes by messages; sockets of the data plane
+//! have no tasks, their shard serves those that are ready, in turns.
+//!
+//! Start reading at [`Router::start`]; for octets at `shard/runtime.rs`.
 
 mod amqp;
 mod router;
