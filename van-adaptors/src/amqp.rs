@@ -5,3 +5,8 @@ pub(crate) mod link;
 mod open;
 
 pub(crate) use open::{EstablishError, Opened, establish};
+
+/// Why a connection was closed, for people. Without a condition this router closed it.
+fn reason_text(reason: Option<van_core::amqp::Condition>) -> String {
+    reason.map_or_else(|| "closed by this router".to_owned(), |reason| reason.to_string())
+}

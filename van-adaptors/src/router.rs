@@ -96,6 +96,9 @@ enum Command {
     },
 }
 
+/// How often a router that is stopping looks whether something still runs.
+const DRAIN_GLANCE: Duration = Duration::from_millis(20);
+
 /// A handle for those who dial and accept.
 #[derive(Debug, Clone)]
 pub(crate) struct Control(mpsc::UnboundedSender<Command>);
@@ -401,22 +404,29 @@ impl Task {
     async fn work(mut self, configuration: Configuration, prepared: Prepared) {
         self.start(configuration, prepared);
         self.act();
-        loop {
+        let mut stopping: Option<Stopping> = None;
+        while !stopping.as_ref().is_some_and(|stopping| stopping.is_over(&self.shards)) {
             let timeout = self.core.poll_timeout();
             tokio::select! {
                 biased;
                 Some(command) = self.inbox.recv() => match command {
                     Command::Admit { candidate, opened, reply } => self.admit(*candidate, *opened, reply),
                     Command::Shutdown { deadline, done } => {
-                        self.shut_down(deadline).await;
-                        let _ = done.send(());
-                        return;
+                        self.take_no_more();
+                        stopping = Some(Stopping { end: Instant::now() + deadline, done });
                     }
                 },
                 Some((_, report)) = self.reports.recv() => self.handle_report(report),
                 () = sleep_until(timeout) => self.core.handle_timeout(Instant::now()),
+                // The shards do not say when they become idle; they can be asked.
+                () = tokio::time::sleep(DRAIN_GLANCE), if stopping.is_some() => {}
             }
             self.act();
+        }
+        self.background.abort_all();
+        self.shards.stop();
+        if let Some(Stopping { done, .. }) = stopping {
+            let _ = done.send(());
         }
     }
 
@@ -480,7 +490,15 @@ impl Task {
                 if !is_initiator {
                     engine.answer_open([]);
                 }
-                let Ok(socket) = socket.into_std() else { return };
+                let socket = match socket.into_std() {
+                    Ok(socket) => socket,
+                    Err(error) => {
+                        let reason = Condition::new("van:connection-lost", error.to_string());
+                        let _ = reply.send(Err(reason.clone()));
+                        let lost = Report::ConnectionLost { connection: admitted.id, reason: Some(reason) };
+                        return self.core.handle_report(Instant::now(), lost);
+                    }
+                };
                 let (id, purpose) = (admitted.id, admitted.purpose);
                 let adopted = Adopted { id, purpose, is_initiator, socket, records, engine, received, opened, output };
                 let (closer, closed) = oneshot::channel();
@@ -530,25 +548,29 @@ impl Task {
             if is_reachable {
                 open.open(*id, &self.shards);
             } else {
-                open.close(*id, &self.shards);
+                open.close(*id, &self.shards, "nobody consumes its routing key");
             }
         }
     }
 
-    async fn shut_down(&mut self, deadline: Duration) {
-        for (id, open) in &mut self.listeners {
-            open.close(*id, &self.shards);
+    /// No new clients from here, no new streams from elsewhere. The router stays in the network for what runs.
+    fn take_no_more(&mut self) {
+        for (id, mut open) in self.listeners.drain() {
+            open.close(id, &self.shards, "the router is stopping");
         }
-        self.background.abort_all();
-        let end = Instant::now() + deadline;
-        while Instant::now() < end && self.shards.stats.iter().any(|stats| stats.read().directions > 0) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        for id in self.closers.keys() {
-            let condition = Condition::new("amqp:connection:forced", "the router is stopping");
-            self.shards.tell_all(|| Message::Close { connection: *id, condition: Some(condition.clone()) });
-        }
-        self.shards.stop();
+        self.core.retire_connectors(Instant::now());
+    }
+}
+
+/// The router is to end when nothing runs any more, or at the latest when its time is over.
+struct Stopping {
+    end: Instant,
+    done: oneshot::Sender<()>,
+}
+
+impl Stopping {
+    fn is_over(&self, shards: &Shards) -> bool {
+        Instant::now() >= self.end || shards.stats.iter().all(|stats| stats.read().directions == 0)
     }
 }
 
@@ -569,9 +591,9 @@ impl OpenListener {
         }
     }
 
-    fn close(&mut self, id: ListenerId, shards: &Shards) {
+    fn close(&mut self, id: ListenerId, shards: &Shards, reason: &str) {
         if std::mem::take(&mut self.is_open) {
-            info!(listener = %self.listener.name, key = %self.key, "listener closed: nobody consumes its routing key");
+            info!(listener = %self.listener.name, key = %self.key, reason, "listener closed");
             shards.tell(self.shard, Message::Unlisten { listener: id });
         }
     }

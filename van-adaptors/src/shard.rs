@@ -43,7 +43,9 @@ pub(crate) enum Message {
     Connected { stream: Key, outcome: std::io::Result<tokio::net::TcpStream> },
     /// From another shard.
     Crossing { from: ShardId, crossing: Crossing },
-    /// The thread is to end.
+    /// A socket of a closed connection is closed too.
+    Lingered,
+    /// The thread is to end: in order, or at once when it is told again.
     Stop,
 }
 
@@ -135,7 +137,7 @@ impl Shards {
         }
     }
 
-    /// Ends the threads and waits for them.
+    /// Resets all streams, closes all connections in order, ends the threads and waits for them.
     pub(crate) fn stop(&self) {
         self.tell_all(|| Message::Stop);
         for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {

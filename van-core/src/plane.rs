@@ -248,6 +248,7 @@ impl Plane {
                 self.outlet_lost(io, attachment);
             }
         }
+        self.thin_out(io, key);
     }
 
     /// Room has come back on a connection.
@@ -290,6 +291,17 @@ impl Plane {
             if is_inlet {
                 self.inlet_ended(io, attachment, Ending::Aborted, true);
             }
+        }
+    }
+
+    /// Ends everything: streams are reset, connections closed in order.
+    pub fn shut_down(&mut self, io: &mut impl Io, condition: &Condition) {
+        for stream in self.streams.keys() {
+            self.break_stream(io, stream);
+        }
+        let connections: Vec<_> = self.by_id.keys().copied().collect();
+        for id in connections {
+            self.close_connection(io, id, Some(condition.clone()));
         }
     }
 

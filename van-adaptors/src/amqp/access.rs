@@ -5,12 +5,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use van_core::amqp::{Admission, Config, Connection, Mechanism};
+use van_core::plane::Purpose;
 use van_core::router::{Announcement, Candidate, Origin, open_config};
 use van_tls::LinkAcceptor;
 
-use super::{EstablishError, Opened, establish};
+use super::{EstablishError, Opened, establish, reason_text};
 use crate::router::Control;
 
 /// How long to rest when there are no descriptors left, before trying again.
@@ -52,11 +53,18 @@ async fn accept(access: Access, socket: TcpStream, peer: SocketAddr, control: Co
     match open(&access, socket).await {
         Ok(opened) => {
             let announcement = Announcement::read(&opened.open);
-            let router = announcement.container.clone();
+            let (router, purpose) = (announcement.container.clone(), announcement.purpose);
             let subject = opened.peer.certificate().map(|certificate| certificate.subject.to_string());
             let candidate = Candidate { announcement, origin: Origin::Accepted, cost: access.cost };
             match control.admit(candidate, opened).await {
-                Ok(_) => info!(listener = %access.name, %peer, router, subject, "link connection accepted"),
+                Ok(closed) if purpose == Purpose::Control => {
+                    info!(listener = %access.name, %peer, router, subject, "link accepted");
+                    tokio::spawn(async move {
+                        let reason = reason_text(closed.await.ok().flatten());
+                        warn!(listener = %access.name, %peer, router, reason, "link lost");
+                    });
+                }
+                Ok(_) => debug!(listener = %access.name, %peer, router, subject, "data connection accepted"),
                 Err(condition) => warn!(listener = %access.name, %peer, router, %condition, "link connection refused"),
             }
         }

@@ -19,7 +19,7 @@ use van_core::plane::Purpose;
 use van_core::router::{Announcement, Candidate, Dialled, Origin, open_config};
 use van_tls::LinkConnector;
 
-use super::{EstablishError, Opened, establish};
+use super::{EstablishError, Opened, establish, reason_text};
 use crate::router::Control;
 use crate::tcp::listener::fits;
 
@@ -78,8 +78,7 @@ pub(crate) async fn run(link: Link, control: Control, mut random: Random) {
                     let pause = Pause::new(Random::new(random.next_u64().wrapping_add(number.into())));
                     data.spawn(keep_data_connection(link.clone(), correlator.clone(), control.clone(), pause));
                 }
-                let reason = closed.await.ok().flatten();
-                let reason = reason.map_or_else(|| "closed by this router".to_owned(), |reason| reason.to_string());
+                let reason = reason_text(closed.await.ok().flatten());
                 warn!(link = %link.name, reason, "link lost; dialling again");
             }
             // The same error over and over is told once.
@@ -94,11 +93,18 @@ pub(crate) async fn run(link: Link, control: Control, mut random: Random) {
 }
 
 async fn keep_data_connection(link: Link, correlator: String, control: Control, mut pause: Pause) {
+    let mut is_told = false;
     loop {
         let dialled = Instant::now();
         match connect(&link, &correlator, Purpose::Data, &control).await {
-            Ok(closed) => drop(closed.await),
-            Err(error) => warn!(link = %link.name, %error, "a data connection is not up; trying again"),
+            Ok(closed) => {
+                is_told = false;
+                drop(closed.await);
+            }
+            Err(error) if !std::mem::replace(&mut is_told, true) => {
+                warn!(link = %link.name, %error, "a data connection is not up; trying again");
+            }
+            Err(_) => {}
         }
         pause.rest(dialled).await;
     }

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 use tracing::{debug, error};
 use van_core::amqp::Condition;
-use van_core::plane::{Key, ListenerId, Plane};
+use van_core::plane::{Io, Key, ListenerId, Plane, Report};
 
 use super::ready::{Subject, Token};
 use super::world::{Received, World};
@@ -32,6 +32,9 @@ const READS_PER_TURN: usize = 4;
 
 /// Times a connection is refilled in one turn, 256 KiB each.
 const REFILLS_PER_TURN: usize = 2;
+
+/// How long connections may take to close at the end.
+const STOP_TIME: Duration = Duration::from_secs(2);
 
 /// Octets read from a connection at once: 8 full records, behind one that is incomplete.
 const RECEIVE_OCTETS: usize = 9 * (van_tls::MAX_RECORD_PAYLOAD + van_tls::RECORD_OVERHEAD);
@@ -56,6 +59,7 @@ struct Shard {
     listeners: HashMap<ListenerId, Vec<JoinHandle<()>>>,
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
+    is_stopping: bool,
     ready: Vec<Arc<Token>>,
     touched: Vec<Key>,
     buffer: Vec<u8>,
@@ -74,6 +78,7 @@ impl Shard {
             listeners: HashMap::new(),
             timer: Box::pin(tokio::time::sleep_until(Instant::now().into())),
             timer_at: None,
+            is_stopping: false,
             ready: Vec::new(),
             touched: Vec::new(),
             buffer: vec![0; RECEIVE_OCTETS],
@@ -84,6 +89,7 @@ impl Shard {
     fn take_messages(&mut self, context: &mut Context<'_>, is_busy: &mut bool) -> bool {
         for _ in 0..MESSAGES_PER_TURN {
             match self.inbox.poll_recv(context) {
+                Poll::Ready(Some(Message::Stop)) if !self.is_stopping => self.stop(),
                 Poll::Ready(Some(Message::Stop) | None) => return false,
                 Poll::Ready(Some(message)) => self.handle(message),
                 Poll::Pending => return true,
@@ -91,6 +97,18 @@ impl Shard {
         }
         *is_busy = true;
         true
+    }
+
+    /// Ends everything in order; at once if that takes too long.
+    fn stop(&mut self) {
+        self.is_stopping = true;
+        self.listeners.clear();
+        self.plane.shut_down(&mut self.world, &Condition::new("amqp:connection:forced", "the router is stopping"));
+        let inbox = self.inboxes[self.number].clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(STOP_TIME).await;
+            let _ = inbox.send(Message::Stop);
+        });
     }
 
     fn handle(&mut self, message: Message) {
@@ -123,12 +141,19 @@ impl Shard {
             },
             Message::Connected { .. } | Message::Stop => {}
             Message::Crossing { from, crossing } => plane.crossed(world, from, crossing),
+            Message::Lingered => world.lingered(),
         }
     }
 
     fn adopt(&mut self, adopted: Adopted) {
         let Adopted { id, purpose, is_initiator, socket, records, engine, received, opened, output } = adopted;
-        let Ok(socket) = TcpStream::from_std(socket) else { return };
+        let socket = match TcpStream::from_std(socket) {
+            Ok(socket) => socket,
+            Err(error) => {
+                let reason = Some(Condition::new("van:connection-lost", error.to_string()));
+                return self.world.report(Report::ConnectionLost { connection: id, reason });
+            }
+        };
         // The key comes from the plane, and the plane sends at once: so the socket comes in between.
         let key = self.plane.add_connection(id, purpose, is_initiator, engine);
         self.world.add_connection(key, socket, records, received, output);
@@ -243,6 +268,9 @@ impl Future for Shard {
         this.write_out();
         is_busy |= this.world.has_touched();
         this.stats[this.number].publish(&this.plane.counters());
+        if this.is_stopping && this.world.is_disconnected() {
+            return Poll::Ready(());
+        }
         if is_busy {
             context.waker().wake_by_ref();
         }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Buf;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use van_core::plane::{ConnectorId, Crossing, Io, Key, Read, Report, ShardId, Write};
@@ -32,6 +32,9 @@ const SLICES: usize = 64;
 /// Sealed octets that wait before a connection is read no more: a peer that does not read gets no answers to remember.
 const STALL_OCTETS: usize = 1_048_576;
 
+/// How long a peer may take to end its half of a closed connection.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+
 /// A workload that does not answer for this long is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -46,6 +49,8 @@ pub(super) struct World {
     streams: Vec<Option<Stream>>,
     /// Connections with octets to write.
     touched: Vec<Key>,
+    /// Sockets of closed connections whose peers have not ended yet.
+    lingering: usize,
 }
 
 struct Connection {
@@ -98,6 +103,7 @@ impl World {
             connections: Vec::new(),
             streams: Vec::new(),
             touched: Vec::new(),
+            lingering: 0,
         }
     }
 
@@ -181,10 +187,37 @@ impl World {
         connection.seal_gathered();
         let is_writing = connection.write();
         if connection.is_closing && (connection.is_broken || !connection.output.has_remaining()) {
-            remove(&mut self.connections, key, |it| it.key);
+            self.linger(key);
             return false;
         }
         is_writing && connection.was_full.take()
+    }
+
+    /// Closes a connection's socket once the peer has ended, or took too long. Linux resets a socket that is closed before
+    /// all that came is read, and the peer would not hear why the connection was closed.
+    fn linger(&mut self, key: Key) {
+        let Some(Connection { mut socket, .. }) = remove(&mut self.connections, key, |it| it.key) else { return };
+        let inbox = self.inboxes[usize::from(self.shard.0)].clone();
+        self.lingering += 1;
+        tokio::task::spawn_local(async move {
+            let rest = async {
+                socket.shutdown().await?;
+                tokio::io::copy(&mut socket, &mut tokio::io::sink()).await
+            };
+            let _ = tokio::time::timeout(LINGER_TIME, rest).await;
+            drop(socket);
+            let _ = inbox.send(Message::Lingered);
+        });
+    }
+
+    /// A socket that lingered is closed.
+    pub(super) fn lingered(&mut self) {
+        self.lingering -= 1;
+    }
+
+    /// Whether all connections are closed, their sockets too.
+    pub(super) fn is_disconnected(&self) -> bool {
+        self.lingering == 0 && self.connections.iter().all(Option::is_none)
     }
 
     // === streams ===

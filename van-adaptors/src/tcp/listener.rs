@@ -20,7 +20,12 @@ const EXHAUSTED_REST: Duration = Duration::from_millis(50);
 
 /// The addresses a listener's host stands for: all interfaces if it is empty.
 pub(crate) fn addresses(host: &str, port: u16, family: Option<Family>) -> io::Result<Vec<SocketAddr>> {
-    let hosts: &[&str] = if host.is_empty() { &["::", "0.0.0.0"] } else { &[host] };
+    let has_v6 = || Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)).is_ok();
+    let hosts: &[&str] = match host {
+        "" if has_v6() => &["::", "0.0.0.0"],
+        "" => &["0.0.0.0"],
+        _ => &[host],
+    };
     let mut found = Vec::new();
     for host in hosts {
         found.extend((*host, port).to_socket_addrs()?.filter(|address| fits(address, family)));

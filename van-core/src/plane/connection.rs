@@ -265,6 +265,12 @@ impl Connection {
         Some((attachment, link))
     }
 
+    /// Takes a stream out of line for which the peer has refused or taken back the link.
+    pub(super) fn take_stranded(&mut self) -> Option<Key> {
+        let is_stranded = self.stream_line.len() > self.idle.len() + self.starving.len();
+        if is_stranded { self.stream_line.pop_back().map(|(attachment, _)| attachment) } else { None }
+    }
+
     fn line(&mut self, lane: Lane) -> &mut VecDeque<(Key, bool)> {
         match lane {
             Lane::Stream => &mut self.stream_line,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::attachment::{Attachment, Ending, Flow, Inlet, Lane, Offer, Outlet, Tried};
-use super::connection::{CONTROL_DELIVERY, Class, MAX_CONTROL_BYTES, PRIORITIES};
+use super::connection::{CONTROL_DELIVERY, Class, Connection, MAX_CONTROL_BYTES, PRIORITIES};
 use super::crossing::{Crossing, Destination};
 use super::routes::{Carried, Choice, ConnectionRef, ConnectorId, ShardId};
 use super::stream::{Answer, ReplyName, Side, Stream};
@@ -150,8 +150,8 @@ impl Plane {
                 "no address",
             ))));
         };
-        // Nobody is further away than the radius: a longer way has gone in a circle.
-        if annotations.hops() > self.routes.table.radius() as usize + 1 {
+        // A way longer than any is a circle.
+        if annotations.hops() > self.routes.table.max_trace() {
             return Way::Refused(DeliveryState::Released);
         }
         let lane = match offer.is_stream {
@@ -285,6 +285,17 @@ impl Plane {
         }
         self.touch(connection);
         self.serve(io, connection, lane);
+        self.thin_out(io, connection);
+    }
+
+    /// Streams wait for links of a connection that will not come: they find another way.
+    pub(super) fn thin_out(&mut self, io: &mut impl Io, key: Key) {
+        while let Some(waiting) = self.connections.get_mut(key).and_then(Connection::take_stranded) {
+            let outlet = self.attachments.get(waiting).map(|attachment| attachment.outlet);
+            if matches!(outlet, Some(Outlet::Queued { connection, .. }) if connection == key) {
+                self.turned_down(io, waiting);
+            }
+        }
     }
 
     /// The message as this router sends it on: its annotations with us in the trace, the rest as it is.

@@ -85,6 +85,13 @@ impl Directory {
         key(address).filter(|_| was_last)
     }
 
+    /// Removes all connectors of this router. What the network is to be told.
+    pub(super) fn remove_connectors(&mut self) -> Vec<AddressKey> {
+        let addresses: Vec<_> = std::mem::take(&mut self.here).into_keys().collect();
+        addresses.iter().for_each(|address| self.renew(address));
+        addresses.iter().filter_map(|address| key(address)).collect()
+    }
+
     /// Takes note of a consumer at another router; the address it is for, if it is of a class that streams use.
     pub(super) fn add_owner(&mut self, router: &RouterId, mobile: &MobileAddress) -> Option<Arc<str>> {
         let address: Arc<str> = mobile.key.as_str().strip_prefix(MOBILE)?.into();

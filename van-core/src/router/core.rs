@@ -183,6 +183,14 @@ impl Core {
         self.consumers_changed();
     }
 
+    /// This router's connectors take no new streams any more, here or from elsewhere. Streams under way are not touched.
+    pub fn retire_connectors(&mut self, now: Instant) {
+        for key in self.directory.remove_connectors() {
+            self.engine.withdraw(now, &key);
+        }
+        self.consumers_changed();
+    }
+
     /// Somebody wants to know whether an address has a consumer: whether it has now, and with [`Output::Reachable`] every
     /// change.
     pub fn watch(&mut self, address: &Arc<str>) -> bool {
@@ -253,7 +261,7 @@ impl Core {
         };
         let annotations = head.annotations;
         // A way longer than any is a circle.
-        if annotations.is_some_and(|annotations| annotations.hops() > self.table().radius() as usize + 1) {
+        if annotations.is_some_and(|annotations| annotations.hops() > self.table().max_trace()) {
             return;
         }
         let trace: Vec<_> = annotations
@@ -282,8 +290,8 @@ impl Core {
             }
             Address::Router(id) => {
                 let to = RouterId::new(id).ok();
-                let link = to.and_then(|to| self.table().unicast(&to, origin.as_ref().unwrap_or(&me)));
-                self.relay(&head, octets, link.into_iter().collect());
+                let route = to.and_then(|to| self.table().route(&to));
+                self.relay(&head, octets, route.map(|route| route.link).into_iter().collect());
             }
             _ => {}
         }
@@ -331,7 +339,7 @@ impl Core {
             Destination::Link(link) => vec![*link],
             Destination::Flood => self.table().flood(&[]),
             Destination::Tree => self.table().tree(me, &[]),
-            Destination::Router(id) => self.table().unicast(id, me).into_iter().collect(),
+            Destination::Router(id) => self.table().route(id).map(|route| route.link).into_iter().collect(),
         };
         if !links.is_empty() {
             let octets = control::encode(message, to, &self.node);
