@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use van_tls::{Authority, AuthorityRequest, KeyKind, LeafRequest, Usage, directory};
+use van_tls::{Authority, AuthorityRequest, Credentials, KeyKind, LeafRequest, Usage, directory};
 
 /// No test runs longer.
 const LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -28,8 +28,8 @@ impl Certificates {
         Self { authority, folder: folder.to_owned() }
     }
 
-    /// Issues a router's certificate, which names the addresses too, and returns the TLS profile that uses it.
-    pub(crate) fn profile(&self, router: &str, addresses: &[IpAddr]) -> Value {
+    /// Issues a router's certificate, which names the addresses too.
+    pub(crate) fn credentials(&self, router: &str, addresses: &[IpAddr]) -> Credentials {
         let leaf = LeafRequest {
             common_name: router.into(),
             hosts: addresses.iter().map(IpAddr::to_string).chain([router.to_owned()]).collect(),
@@ -38,9 +38,13 @@ impl Certificates {
             now: SystemTime::now(),
             valid_for: LIFE,
         };
-        let credentials = self.authority.issue(&leaf).expect("a certificate can be issued");
+        self.authority.issue(&leaf).expect("a certificate can be issued")
+    }
+
+    /// The TLS profile of a router whose certificate names the addresses too.
+    pub(crate) fn profile(&self, router: &str, addresses: &[IpAddr]) -> Value {
         let folder = self.folder.join(router);
-        directory::write(&folder, &credentials).expect("certificates can be written");
+        directory::write(&folder, &self.credentials(router, addresses)).expect("certificates can be written");
         json!(["sslProfile", {
             "name": PROFILE,
             "caCertFile": folder.join(directory::CA_FILE),

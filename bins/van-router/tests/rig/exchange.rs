@@ -172,8 +172,11 @@ fn both(
     thread::scope(|scope| {
         let sending = scope.spawn(send);
         let received = receive();
-        let sent = sending.join().expect("sending does not panic");
-        received.and_then(|()| Ok(sent?))
+        // Linux tells of a reset once: when sending heard of it, receiving sees an end.
+        match (sending.join().expect("sending does not panic"), received) {
+            (Err(error), Ok(()) | Err(Failure::Truncated)) => Err(error.into()),
+            (_, received) => received,
+        }
     })
 }
 
@@ -250,11 +253,12 @@ impl Exchanges {
         let tally = Arc::<Tally>::default();
         let noted = Arc::clone(&tally);
         let workload = Workload::start(site, move |stream| {
-            // A connection without any octet only asks whether somebody is here.
-            if matches!(stream.peek(&mut [0]), Ok(0)) {
-                return;
-            }
-            let outcome = Exchange::answer(&stream);
+            let outcome = match stream.peek(&mut [0]) {
+                // A connection without any octet only asks whether somebody is here.
+                Ok(0) => return,
+                Ok(_) => Exchange::answer(&stream),
+                Err(error) => Err(error.into()),
+            };
             if outcome.is_err() {
                 workload::reset(stream);
             }

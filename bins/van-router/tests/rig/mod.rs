@@ -10,6 +10,7 @@
 //! | `workload` | servers inside the test |
 //! | `exchange` | octets that both ends know, checked one by one |
 //! | `http` | a request without a library |
+//! | `intruder` | a peer that means harm |
 //!
 //! Whatever is started or made here is stopped or removed when dropped, also when a test panics.
 
@@ -21,6 +22,7 @@ pub(crate) mod certificates;
 pub(crate) mod chain;
 pub(crate) mod exchange;
 pub(crate) mod http;
+pub(crate) mod intruder;
 pub(crate) mod program;
 pub(crate) mod router;
 pub(crate) mod site;

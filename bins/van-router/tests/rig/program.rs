@@ -1,8 +1,7 @@
 //! Programs of others: found on this machine, started, run to their end.
 
-use std::ffi::OsStr;
-use std::fs;
-use std::os::unix::process::CommandExt;
+use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -64,19 +63,26 @@ pub(crate) fn user(name: &str) -> Option<(u32, u32)> {
 /// A server of others; asked to end when dropped, then killed.
 #[derive(Debug)]
 pub(crate) struct Server {
+    address: SocketAddr,
     process: Child,
     log: PathBuf,
 }
 
 impl Server {
-    /// Starts a server; what it says goes to a file of its own in the folder.
-    pub(crate) fn start(site: &Site, folder: &Path, command: &mut Command) -> Self {
-        let name = Path::new(command.get_program()).file_name().unwrap_or(OsStr::new("server"));
-        let log = folder.join(name).with_extension("log");
-        let output = fs::File::create(&log).expect("a log can be written");
+    /// Starts a server that will listen at an address of the site, and waits until it does. What it says goes to a file
+    /// in the folder.
+    pub(crate) fn start(site: &Site, address: SocketAddr, folder: &Path, command: &mut Command) -> Self {
+        let log = folder.join(format!("server-{}.log", address.port()));
+        let output = File::create(&log).expect("a log can be written");
         command.stdout(output.try_clone().expect("descriptors are left")).stderr(output).stdin(Stdio::null());
         let process = site.within(|| command.spawn()).unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
-        Self { process, log }
+        let server = Self { address, process, log };
+        super::wait_until(&format!("{:?} listens", command.get_program()), || site.connect(address).is_ok());
+        server
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 
@@ -101,8 +107,8 @@ impl Drop for Server {
 /// # Panics
 /// When it ends otherwise, or not within [`PATIENCE`] after the time it takes by itself.
 #[track_caller]
-pub(crate) fn run(site: &Site, command: &mut Command, takes: Duration) -> String {
-    let output = finish(site, command, takes);
+pub(crate) fn run(site: &Site, takes: Duration, command: &mut Command) -> String {
+    let output = finish(site, takes, command);
     let text = [output.stdout, output.stderr].map(|output| String::from_utf8_lossy(&output).into_owned()).concat();
     assert!(output.status.success(), "{command:?}: {}\n{text}", output.status);
     text
@@ -110,7 +116,7 @@ pub(crate) fn run(site: &Site, command: &mut Command, takes: Duration) -> String
 
 /// Runs a program to its end.
 #[track_caller]
-pub(crate) fn finish(site: &Site, command: &mut Command, takes: Duration) -> Output {
+pub(crate) fn finish(site: &Site, takes: Duration, command: &mut Command) -> Output {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let process = site.within(|| command.spawn()).unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     let pid = Pid::from_child(&process);
@@ -123,9 +129,4 @@ pub(crate) fn finish(site: &Site, command: &mut Command, takes: Duration) -> Out
             panic!("{command:?} did not end within {:?}", takes + PATIENCE);
         }
     }
-}
-
-/// Lets a command run as a user without privileges.
-pub(crate) fn as_user(command: &mut Command, (user, group): (u32, u32)) -> &mut Command {
-    command.uid(user).gid(group)
 }

@@ -80,14 +80,21 @@ pub(crate) struct Router {
 impl Router {
     /// Starts a router with files in the folder, and waits until it answers.
     pub(crate) fn start(site: &Site, folder: &Path, certificates: &Certificates, plan: Plan) -> Self {
-        let Plan { name, mut entities } = plan;
-        let status = site.free_address();
-        let addresses = entities.iter().filter(|entity| entity[0] == "listener").filter_map(|entity| {
+        let addresses = plan.entities.iter().filter(|entity| entity[0] == "listener").filter_map(|entity| {
             let host = entity[1]["host"].as_str()?;
             host.parse().ok()
         });
-        entities.push(certificates.profile(name, &addresses.collect::<Vec<_>>()));
-        entities.push(json!(["listener", {"name": "status", "host": status.ip(), "port": status.port(), "http": true}]));
+        let profile = certificates.profile(plan.name, &addresses.collect::<Vec<_>>());
+        Self::start_with(site, folder, profile, plan)
+    }
+
+    /// Starts a router with a TLS profile of the caller's.
+    pub(crate) fn start_with(site: &Site, folder: &Path, profile: Value, plan: Plan) -> Self {
+        let Plan { name, mut entities } = plan;
+        let status = site.free_address();
+        entities.push(profile);
+        entities
+            .push(json!(["listener", {"name": "status", "host": status.ip(), "port": status.port(), "http": true}]));
         let configuration = folder.join(format!("{name}.json"));
         fs::write(&configuration, Value::from(entities).to_string()).expect("a configuration can be written");
         let log = folder.join(format!("{name}.log"));
@@ -101,6 +108,19 @@ impl Router {
     pub(crate) fn kill(&mut self) {
         self.process.kill().expect("it was running");
         self.process.wait().expect("a child can be waited for");
+    }
+
+    /// Tells it to stop: it may let its streams end first.
+    pub(crate) fn terminate(&self) {
+        kill_process(self.pid(), Signal::TERM).expect("it is running");
+    }
+
+    /// Whether it has ended, in order.
+    #[track_caller]
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let status = self.process.try_wait().expect("a child can be waited for");
+        assert!(status.is_none_or(|status| status.success()), "{}: {status:?}", self.name);
+        status.is_some()
     }
 
     /// Starts it again after [`Router::kill`], with the same configuration.
@@ -148,6 +168,18 @@ impl Router {
         *metrics.get(name).unwrap_or_else(|| panic!("no {name} among {:?}", metrics.keys()))
     }
 
+    /// How many TCP connections there are to a port of its site.
+    pub(crate) fn connections_at(&self, port: u16) -> usize {
+        // Source: Linux, Documentation/networking/proc_net_tcp.rst; state 1 is ESTABLISHED.
+        let connections = fs::read_to_string(format!("/proc/{}/net/tcp", self.pid())).expect("it is running");
+        let local = format!(":{port:04X}");
+        let is_it = |line: &&str| {
+            let mut fields = line.split_whitespace().skip(1);
+            fields.next().is_some_and(|address| address.ends_with(&local)) && fields.nth(1) == Some("01")
+        };
+        connections.lines().filter(is_it).count()
+    }
+
     /// How many descriptors it has open.
     pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it is running").count()
@@ -155,9 +187,28 @@ impl Router {
 
     /// How much of its memory is in RAM.
     pub(crate) fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most that [`Router::resident_bytes`] was since [`Router::forget_peak`].
+    pub(crate) fn peak_resident_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    pub(crate) fn forget_peak(&self) {
+        // Source: Linux, Documentation/filesystems/proc.rst, clear_refs.
+        fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").expect("it is running, and ours");
+    }
+
+    fn status_bytes(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it is running");
-        let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-        1024 * kibibytes.and_then(|number| number.parse::<u64>().ok()).expect("Linux tells the resident size")
+        let kibibytes = status.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB"));
+        1024 * kibibytes.and_then(|number| number.parse::<u64>().ok()).expect("Linux tells the sizes of memory")
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).expect("the log is there")
     }
 }
 

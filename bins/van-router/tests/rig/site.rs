@@ -80,7 +80,7 @@ pub(crate) struct Sites {
     pub(crate) listener: Site,
     pub(crate) transit: Site,
     pub(crate) connector: Site,
-    /// Where the transit accepts the links of the listener and of the connector.
+    /// Where the transit accepts the links of the listener and of the connector: two ports.
     pub(crate) accesses: [SocketAddr; 2],
 }
 
@@ -107,7 +107,7 @@ impl Sites {
             listener: Site::in_namespace(a, to_a[0]),
             transit: Site::in_namespace(b, to_a[1]),
             connector: Site::in_namespace(c, to_c[0]),
-            accesses: [SocketAddr::new(to_a[1], 5671), SocketAddr::new(to_c[1], 5671)],
+            accesses: [SocketAddr::new(to_a[1], 5671), SocketAddr::new(to_c[1], 5672)],
         })
     }
 
