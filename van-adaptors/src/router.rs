@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 use van_core::Random;
 use van_core::amqp::Condition;
-use van_core::management::config::{Configuration, Connector, Listener, Service, TcpListener, TlsProfile};
+use van_core::management::config::{Configuration, Connector, Family, Listener, Service, TcpListener, TlsProfile};
 use van_core::plane::{ConnectionId, ConnectorId, Counters, ListenerId, Report, Routes, ShardId};
 use van_core::router::{Candidate, Core, Fact, Identity, Output};
 use van_tls::directory::ProfileFiles;
@@ -45,7 +45,7 @@ pub struct Router {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("{entity}: cannot listen on {address}: {source}{}", in_use_hint(.source))]
+    #[error("{entity}: cannot listen on {address}{}", listen_hint(.source))]
     Listen {
         /// The entity.
         entity: String,
@@ -62,7 +62,7 @@ pub enum StartError {
         /// What is wrong, and with which file.
         message: String,
     },
-    /// An entity contradicts itself.
+    /// An entity contradicts itself, or another one.
     #[error("{entity}: {message}")]
     Entity {
         /// The entity.
@@ -71,13 +71,17 @@ pub enum StartError {
         message: String,
     },
     /// A thread cannot be started.
-    #[error("cannot start a thread: {0}")]
+    #[error("cannot start a thread")]
     Thread(#[source] io::Error),
 }
 
-fn in_use_hint(error: &io::Error) -> &'static str {
+fn listen_hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; another program, perhaps another router, is listening there",
+        // Without a code of the system it is ours, of a name that has no address of the family wanted.
+        io::ErrorKind::AddrNotAvailable if error.raw_os_error().is_some() => {
+            "; this machine has no such address: name one that it has, or leave `host` out for all"
+        }
         io::ErrorKind::PermissionDenied => "; ports below 1024 need the privilege to bind them",
         _ => "",
     }
@@ -216,41 +220,67 @@ impl Prepared {
         let mut profiles = Profiles { configuration, read: HashMap::new() };
         let links =
             configuration.connectors.iter().map(|connector| profiles.link(connector)).collect::<Result<_, _>>()?;
+        let mut places = Places::default();
         let (mut accesses, mut sites) = (Vec::new(), Vec::new());
         for listener in &configuration.listeners {
             match (&listener.service, profiles.access(listener)?) {
-                (_, Some(access)) => accesses.push((access, open_listener(listener)?)),
+                (_, Some(access)) => accesses.push((access, places.open_listener(listener)?)),
                 (Service::Http { has_health, has_metrics }, None) => {
                     let site = Site { name: listener.name.clone(), has_health: *has_health, has_metrics: *has_metrics };
-                    sites.push((site, open_listener(listener)?));
+                    sites.push((site, places.open_listener(listener)?));
                 }
                 (Service::Links { .. }, None) => {}
             }
         }
-        let tcp_listeners = configuration.tcp_listeners.iter().map(try_tcp_listener).collect::<Result<_, _>>()?;
+        let tcp_listeners = configuration.tcp_listeners.iter();
+        let tcp_listeners =
+            tcp_listeners.map(|listener| places.try_tcp_listener(listener)).collect::<Result<_, _>>()?;
         Ok(Self { accesses, sites, links, tcp_listeners })
     }
 }
 
-fn listen_error(entity: String, host: &str, port: u16) -> impl Fn(io::Error) -> StartError {
-    let address = if host.is_empty() { format!("port {port}") } else { format!("{host}:{port}") };
-    move |source| StartError::Listen { entity: entity.clone(), address: address.clone(), source }
-}
+/// Where entities listen, with their names: no two can at one address.
+#[derive(Default)]
+struct Places(Vec<(SocketAddr, String)>);
 
-fn open_listener(listener: &Listener) -> Result<Vec<std::net::TcpListener>, StartError> {
-    let failed = listen_error(format!("listener \"{}\"", listener.name), &listener.host, listener.port);
-    let addresses = listener::addresses(&listener.host, listener.port, listener.family).map_err(&failed)?;
-    addresses.into_iter().map(|address| listener::bind(address, None)).collect::<io::Result<_>>().map_err(&failed)
-}
-
-/// The socket is opened when the routing key has a consumer; that it can be is tried now.
-fn try_tcp_listener(listener: &TcpListener) -> Result<(TcpListener, Vec<SocketAddr>), StartError> {
-    let failed = listen_error(format!("tcpListener \"{}\"", listener.name), &listener.host, listener.port);
-    let addresses = listener::addresses(&listener.host, listener.port, None).map_err(&failed)?;
-    for address in &addresses {
-        drop(listener::bind(*address, None).map_err(&failed)?);
+impl Places {
+    fn open_listener(&mut self, listener: &Listener) -> Result<Vec<std::net::TcpListener>, StartError> {
+        let entity = format!("listener \"{}\"", listener.name);
+        Ok(self.open(entity, &listener.host, listener.port, listener.family)?.1)
     }
-    Ok((listener.clone(), addresses))
+
+    /// The socket is opened when the routing key has a consumer; that it can be is tried now.
+    fn try_tcp_listener(&mut self, listener: &TcpListener) -> Result<(TcpListener, Vec<SocketAddr>), StartError> {
+        let entity = format!("tcpListener \"{}\"", listener.name);
+        Ok((listener.clone(), self.open(entity, &listener.host, listener.port, None)?.0))
+    }
+
+    fn open(
+        &mut self,
+        entity: String,
+        host: &str,
+        port: u16,
+        family: Option<Family>,
+    ) -> Result<(Vec<SocketAddr>, Vec<std::net::TcpListener>), StartError> {
+        let place = if host.is_empty() { format!("port {port}") } else { format!("{host}:{port}") };
+        let failed = |source| StartError::Listen { entity: entity.clone(), address: place.clone(), source };
+        let addresses = listener::addresses(host, port, family).map_err(failed)?;
+        let is_taken = |(taken, _): &&(SocketAddr, _)| addresses.iter().any(|address| overlap(*taken, *address));
+        if let Some((taken, other)) = self.0.iter().find(is_taken) {
+            let message = format!("cannot listen on {place}; {other} is to listen on {taken}: change one of them");
+            return Err(StartError::Entity { entity, message });
+        }
+        let sockets = addresses.iter().map(|address| listener::bind(*address, None)).collect::<io::Result<_>>();
+        let sockets = sockets.map_err(failed)?;
+        self.0.extend(addresses.iter().map(|address| (*address, entity.clone())));
+        Ok((addresses, sockets))
+    }
+}
+
+/// Whether the system lets only one of them be listened on. (Port 0 stands for one of its choice.)
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let is_same_host = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.port() != 0 && a.is_ipv4() == b.is_ipv4() && is_same_host
 }
 
 /// TLS profiles, each read once.
@@ -278,7 +308,7 @@ impl<'a> Profiles<'a> {
                     let connector = LinkConnector::new(self.credentials(name)?, check, &Policy::default());
                     Some(connector.map_err(|error| StartError::Credentials {
                         profile: name.clone(),
-                        message: error.to_string(),
+                        message: with_causes(&error),
                     })?)
                 }
                 None => None,
@@ -317,7 +347,7 @@ impl<'a> Profiles<'a> {
                     let acceptor = LinkAcceptor::new(self.credentials(name)?, &Policy::default());
                     Some(acceptor.map_err(|error| StartError::Credentials {
                         profile: name.clone(),
-                        message: error.to_string(),
+                        message: with_causes(&error),
                     })?)
                 }
                 None if *requires_authentication => {
@@ -358,11 +388,12 @@ fn read_credentials(profile: &TlsProfile) -> Result<Credentials, String> {
 }
 
 /// An error and what caused it, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        text.push_str(if text.ends_with('?') { " " } else { ": " });
+        text.push_str(&error.to_string());
         cause = error.source();
     }
     text
@@ -407,6 +438,10 @@ impl Task {
         let mut stopping: Option<Stopping> = None;
         while !stopping.as_ref().is_some_and(|stopping| stopping.is_over(&self.shards)) {
             let timeout = self.core.poll_timeout();
+            if timeout.is_some_and(|at| at <= Instant::now()) {
+                self.core.handle_timeout(Instant::now());
+                self.act();
+            }
             tokio::select! {
                 biased;
                 Some(command) = self.inbox.recv() => match command {
@@ -416,7 +451,7 @@ impl Task {
                         stopping = Some(Stopping { end: Instant::now() + deadline, done });
                     }
                 },
-                Some((_, report)) = self.reports.recv() => self.handle_report(report),
+                Some((shard, report)) = self.reports.recv() => self.handle_report(shard, report),
                 () = sleep_until(timeout) => self.core.handle_timeout(Instant::now()),
                 // The shards do not say when they become idle; they can be asked.
                 () = tokio::time::sleep(DRAIN_GLANCE), if stopping.is_some() => {}
@@ -513,7 +548,10 @@ impl Task {
         }
     }
 
-    fn handle_report(&mut self, report: Report) {
+    fn handle_report(&mut self, shard: ShardId, report: Report) {
+        if let Report::Control { connection, message } = &report {
+            self.shards.tell(shard, Message::Taken { connection: *connection, octets: message.len() });
+        }
         if let Report::ConnectionLost { connection, reason } = &report
             && let Some(closer) = self.closers.remove(connection)
         {
@@ -612,7 +650,7 @@ fn log(fact: &Fact) {
         Fact::NeighborDown { router } => warn!(%router, "neighbour lost"),
         Fact::DuplicateId { router } => warn!(%router, "two routers have this id; rename one"),
         Fact::Malformed { router, error } => warn!(%router, %error, "unreadable router message"),
-        Fact::Refused(error) => warn!(%error, "router message refused"),
+        Fact::Refused { router, error } => warn!(%router, %error, "router message refused"),
         _ => {}
     }
 }

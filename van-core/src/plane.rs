@@ -30,7 +30,7 @@ use bytes::Bytes;
 use self::attachment::{Attachment, Inlet, Outlet};
 pub use self::attachment::{Ending, Lane};
 pub use self::connection::Purpose;
-use self::connection::{CONTROL_DELIVERY, Class, Connection};
+use self::connection::{CONTROL_DELIVERY, Class, Connection, MAX_UNTAKEN_BYTES};
 pub use self::crossing::{Crossing, Destination};
 pub use self::io::{Io, Read, Report, Write};
 pub use self::routes::{
@@ -202,6 +202,7 @@ impl Plane {
             Event::Complete { token, delivery, .. } if token == CONTROL_DELIVERY => {
                 let message = Bytes::from(std::mem::take(&mut connection.control_inbox));
                 connection.engine.dispose(delivery, Some(DeliveryState::Accepted), true);
+                connection.untaken += message.len();
                 io.report(Report::Control { connection: connection.id, message });
             }
             Event::Aborted { token, .. } if token == CONTROL_DELIVERY => connection.control_inbox.clear(),
@@ -271,6 +272,29 @@ impl Plane {
         }
         self.lose_connection(io, key, None);
         self.flush(io);
+    }
+
+    /// Closes a connection whose peer has gone too far.
+    fn fail_connection(&mut self, io: &mut impl Io, key: Key, reason: Condition) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.engine.close(Some(reason.clone()));
+        }
+        self.lose_connection(io, key, Some(reason));
+    }
+
+    /// The control plane has dealt with a message of this many octets ([`Report::Control`]). The connection, if it may be
+    /// read again now.
+    pub fn control_taken(&mut self, id: ConnectionId, octets: usize) -> Option<Key> {
+        let key = *self.by_id.get(&id)?;
+        let connection = self.connections.get_mut(key)?;
+        let was_choked = connection.untaken > MAX_UNTAKEN_BYTES;
+        connection.untaken -= octets;
+        (was_choked && connection.untaken <= MAX_UNTAKEN_BYTES).then_some(key)
+    }
+
+    /// Whether a peer says more than the control plane can take: its connection is not to be read for now.
+    pub fn is_choked(&self, key: Key) -> bool {
+        self.connections.get(key).is_some_and(|connection| connection.untaken > MAX_UNTAKEN_BYTES)
     }
 
     /// Ends everything that runs over a connection.

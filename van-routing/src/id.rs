@@ -18,12 +18,13 @@ impl RouterId {
     /// Checks an id and takes it in.
     ///
     /// # Errors
-    /// An id must not be empty, nor longer than [`RouterId::MAX_BYTES`], nor contain a `/`, which separates
-    /// it from the rest of an address (`_topo/0/<id>/…`).
+    /// An id must not be empty, nor longer than [`RouterId::MAX_BYTES`], nor contain control characters,
+    /// nor a `/`, which separates it from the rest of an address (`_topo/0/<id>/…`).
     pub fn new(id: &str) -> Result<Self, InvalidRouterId> {
         match id.len() {
             0 => Err(InvalidRouterId::Empty),
             bytes if bytes > Self::MAX_BYTES => Err(InvalidRouterId::TooLong { bytes }),
+            _ if id.contains(char::is_control) => Err(InvalidRouterId::Control { id: id.to_owned() }),
             _ if id.contains('/') => Err(InvalidRouterId::Slash { id: id.to_owned() }),
             _ => Ok(Self(id.into())),
         }
@@ -72,6 +73,12 @@ pub enum InvalidRouterId {
     TooLong {
         /// Its length.
         bytes: usize,
+    },
+    /// The text contains a control character.
+    #[error("router id {id:?} contains a control character")]
+    Control {
+        /// The text.
+        id: String,
     },
     /// The text contains a `/`.
     #[error("router id {id:?} contains a '/'")]

@@ -487,14 +487,26 @@ fn a_link_state_with_too_many_peers_is_refused() {
 fn no_more_than_so_many_routers_get_known() {
     let mut me = Fixture::with_neighbor();
     let names: Vec<_> = (2..Engine::MAX_ROUTERS).map(|i| format!("r{i}")).collect();
-    let peers: Vec<_> = names.iter().map(String::as_str).collect();
+    let peers: Vec<_> = ["me", "beyond"].into_iter().chain(names.iter().map(String::as_str)).collect();
     me.hear(&link_state("peer", 1, 2, &peers));
+    me.pass(ms(20));
     let too_many = |router| Err(MessageError::TooManyRouters { router: id(router) });
     let mut refused = |message| me.engine.handle_message(me.now, LINK, &message);
     assert_eq!(refused(link_state("peer", 1, 3, &["one-more"])), too_many("peer"));
     assert_eq!(refused(advertisement("stray", 1, 0, 0)), too_many("stray"));
     assert_eq!(refused(hello("stray", 1, &["me"])), too_many("stray"));
     assert_eq!(refused(link_state_request("stray")), too_many("stray"));
+}
+
+#[test]
+fn routers_that_cannot_be_reached_make_room_for_those_that_may_be() {
+    let mut me = Fixture::with_neighbor();
+    for number in 0..2 * Engine::MAX_ROUTERS {
+        me.hear(&link_state(&format!("invented-{number}"), 1, 1, &["me"]));
+    }
+    me.hear(&link_state("peer", 1, 2, &["me", "real"]));
+    me.pass(ms(20));
+    assert!(me.engine.table().route(&id("real")).is_some());
 }
 
 #[test]

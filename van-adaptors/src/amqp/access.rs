@@ -57,14 +57,20 @@ async fn accept(access: Access, socket: TcpStream, peer: SocketAddr, control: Co
             let subject = opened.peer.certificate().map(|certificate| certificate.subject.to_string());
             let candidate = Candidate { announcement, origin: Origin::Accepted, cost: access.cost };
             match control.admit(candidate, opened).await {
-                Ok(closed) if purpose == Purpose::Control => {
-                    info!(listener = %access.name, %peer, router, subject, "link accepted");
+                Ok(closed) => {
+                    let listener = access.name;
+                    match purpose {
+                        Purpose::Control => info!(listener, %peer, router, subject, "link accepted"),
+                        Purpose::Data => debug!(listener, %peer, router, subject, "data connection accepted"),
+                    }
                     tokio::spawn(async move {
                         let reason = reason_text(closed.await.ok().flatten());
-                        warn!(listener = %access.name, %peer, router, reason, "link lost");
+                        match purpose {
+                            Purpose::Control => warn!(listener, %peer, router, reason, "link lost"),
+                            Purpose::Data => warn!(listener, %peer, router, reason, "data connection lost"),
+                        }
                     });
                 }
-                Ok(_) => debug!(listener = %access.name, %peer, router, subject, "data connection accepted"),
                 Err(condition) => warn!(listener = %access.name, %peer, router, %condition, "link connection refused"),
             }
         }

@@ -12,6 +12,8 @@ use van_tls::{
     ConnectError, Handshake, HandshakeError, OpenError, OutBuf, Plain, RecordLayer, SealError, VerifiedPeer,
 };
 
+use crate::router::with_causes;
+
 /// How long a peer may take from its first octet to its open. (skupper-router waits for ever.)
 pub(crate) const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -31,20 +33,22 @@ pub(crate) struct Opened {
     pub(crate) output: OutBuf,
 }
 
-/// Why a connection came to nothing.
+/// Why a connection came to nothing, its causes included: it is for the log.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EstablishError {
     #[error("no answer for {} s; is there a router at that port?", ESTABLISH_TIMEOUT.as_secs())]
-    Timeout,
+    NoAnswer,
+    #[error("the peer has not opened within {} s; is it a router?", ESTABLISH_TIMEOUT.as_secs())]
+    NoOpen,
     #[error("the connection broke off: {0}")]
     Io(#[from] io::Error),
-    #[error("TLS: {0}")]
+    #[error("TLS: {}", with_causes(.0))]
     Start(#[from] ConnectError),
-    #[error("TLS: {0}")]
+    #[error("TLS: {}", with_causes(.0))]
     Tls(#[from] HandshakeError),
-    #[error("TLS: {0}")]
+    #[error("TLS: {}", with_causes(.0))]
     Open(#[from] OpenError),
-    #[error("TLS: {0}")]
+    #[error("TLS: {}", with_causes(.0))]
     Seal(#[from] SealError),
     #[error(transparent)]
     Amqp(#[from] amqp::Error),
@@ -62,6 +66,8 @@ pub(crate) async fn establish(
     tls: Option<Handshake>,
     engine: Connection,
 ) -> Result<Opened, EstablishError> {
+    // The accepting end is silent until the peer has spoken.
+    let too_late = if engine.output().is_empty() { EstablishError::NoOpen } else { EstablishError::NoAnswer };
     let establishing = async move {
         socket.set_nodelay(true)?;
         let mut socket = socket;
@@ -74,7 +80,7 @@ pub(crate) async fn establish(
         };
         exchange_opens(Opening { socket, records, engine, peer, received, output }).await
     };
-    tokio::time::timeout(ESTABLISH_TIMEOUT, establishing).await.unwrap_or(Err(EstablishError::Timeout))
+    tokio::time::timeout(ESTABLISH_TIMEOUT, establishing).await.unwrap_or(Err(too_late))
 }
 
 async fn shake_hands(socket: &mut TcpStream, mut handshake: Handshake) -> Result<van_tls::Established, EstablishError> {

@@ -117,6 +117,11 @@ impl Shard {
             Message::Adopt(adopted) => self.adopt(*adopted),
             Message::Routes(routes) => plane.set_routes(routes),
             Message::SendControl { connection, message } => plane.send_control(world, connection, message),
+            Message::Taken { connection, octets } => {
+                if let Some(key) = plane.control_taken(connection, octets) {
+                    world.wake(key);
+                }
+            }
             Message::Close { connection, condition } => plane.close_connection(world, connection, condition),
             Message::Retire { connection } => plane.retire(world, connection),
             Message::Listen { listener, socket, key } => self.listen(listener, socket, key),
@@ -199,6 +204,9 @@ impl Shard {
         }
         let mut opened = Vec::new();
         for _ in 0..READS_PER_TURN {
+            if self.plane.is_choked(key) {
+                return;
+            }
             match self.world.receive(key, &mut self.buffer, &mut opened) {
                 Received::Opened => {
                     let pieces: Vec<&[u8]> = opened.iter().map(|place| &self.buffer[place.clone()]).collect();

@@ -136,6 +136,13 @@ impl World {
         put(&mut self.connections, key, connection);
     }
 
+    /// Has a connection served again.
+    pub(super) fn wake(&mut self, key: Key) {
+        if let Some(connection) = get(&mut self.connections, key, |it| it.key) {
+            connection.waker.wake_by_ref();
+        }
+    }
+
     /// Reads a connection once and opens what is whole. `buffer` holds the octets, `opened` the places of plaintext.
     pub(super) fn receive(&mut self, key: Key, buffer: &mut [u8], opened: &mut Vec<Range<usize>>) -> Received {
         opened.clear();

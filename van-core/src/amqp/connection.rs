@@ -30,7 +30,7 @@ use super::performative::{Attach, Begin, Close, Detach, Disposition, End, Flow, 
 use super::sasl::{Claim, Login, Mechanism, SaslFrame, outcome};
 use super::session::Session;
 use super::terminus::{Source, Target};
-use super::value::{Symbol, Value};
+use super::value::{Printable, Symbol, Value};
 use crate::slab::Key;
 
 const SASL_HEADER: [u8; 8] = *b"AMQP\x03\x01\x00\x00";
@@ -238,7 +238,7 @@ pub enum Error {
     #[error("authentication refused (SASL outcome {0})")]
     Refused(u8),
     /// The peer asked for a mechanism that was not offered, or used it wrongly.
-    #[error("peer used SASL mechanism {0}, which was not offered or is malformed")]
+    #[error("peer used SASL mechanism {}, which was not offered or is malformed", Printable(.0.as_str()))]
     BadMechanism(Symbol),
     /// Octets that are no AMQP frame.
     #[error(transparent)]
@@ -255,7 +255,7 @@ impl Error {
     /// What the peer is told in our close; `None` where it would not understand one.
     pub fn condition(&self) -> Option<Condition> {
         match self {
-            Self::Frame(FrameError::Performative(error)) => {
+            Self::Frame(error @ FrameError::Performative(_)) => {
                 Some(Condition::new("amqp:decode-error", error.to_string()))
             }
             Self::Frame(error) => Some(Condition::new("amqp:connection:framing-error", error.to_string())),
@@ -457,6 +457,9 @@ impl Connection {
     }
 
     fn recv_sasl<'a>(&mut self, frame: SaslFrame) -> Result<Progress<'a>, Error> {
+        if !matches!(self.stage, Stage::Mechanisms(_) | Stage::Outcome | Stage::Init(_)) {
+            return Err(violation("amqp:not-allowed", "unexpected SASL frame"));
+        }
         match (std::mem::replace(&mut self.stage, Stage::Closed), frame) {
             (Stage::Mechanisms(logins), SaslFrame::Mechanisms(offered)) => {
                 let is_offered = |login: &&Login| offered.iter().any(|name| name == login.mechanism().name());
@@ -488,6 +491,7 @@ impl Connection {
             (Stage::Opening, Performative::Open(open)) => return self.recv_open(open),
             (Stage::Opening | Stage::Open, Performative::Close(close)) => self.recv_close(close),
             (Stage::Open, Performative::Begin(begin)) => self.recv_begin(channel, &begin)?,
+            (Stage::Open, Performative::Open(_)) => return Err(violation("amqp:not-allowed", "second open")),
             (Stage::Open, performative) => {
                 let Some(&local) = self.by_remote_channel.get(&channel) else {
                     return Err(violation("amqp:not-allowed", format!("no session on channel {channel}")));
@@ -499,9 +503,7 @@ impl Connection {
                     Performative::Disposition(disposition) => self.recv_disposition(local, &disposition),
                     Performative::Detach(detach) => self.recv_detach(local, detach)?,
                     Performative::End(end) => self.recv_end(local, channel, &end),
-                    Performative::Open(_) | Performative::Begin(_) | Performative::Close(_) => {
-                        return Err(violation("amqp:not-allowed", "second open"));
-                    }
+                    Performative::Open(_) | Performative::Begin(_) | Performative::Close(_) => {}
                 }
             }
             _ => return Err(violation("amqp:not-allowed", "frame before open")),
@@ -754,7 +756,7 @@ impl Connection {
             self.events.push_back(Event::Detached { link: link_id, token: link.token, condition: end.error.clone() });
         }
         if !session.end_sent {
-            write_frame(&mut self.out, local, &End { error: None }, 0);
+            self.send(local, &End { error: None });
         }
     }
 
@@ -841,9 +843,8 @@ impl Connection {
 
     /// Closes the connection; the peer's close answers with [`Event::Closed`].
     pub fn close(&mut self, error: Option<Condition>) {
-        if matches!(self.stage, Stage::Open | Stage::Answering) && !self.close_sent {
-            self.close_sent = true;
-            self.send(0, &Close { error });
+        if matches!(self.stage, Stage::Open | Stage::Answering) {
+            self.send_close(error);
         }
     }
 
@@ -1067,9 +1068,8 @@ impl Connection {
             let open = self.config.open();
             self.send(0, &open); // a close must follow an open
         }
-        if is_speaking && !self.close_sent {
-            self.close_sent = true;
-            self.send(0, &Close { error: condition });
+        if is_speaking {
+            self.send_close(condition);
         }
         self.stage = Stage::Closed;
     }
@@ -1148,7 +1148,7 @@ impl Connection {
 
     fn write_transfer(&mut self, id: LinkId, payload: usize, fill: impl FnOnce(&mut Transfer)) -> Option<DeliveryId> {
         let LinkId { channel, key } = id;
-        let session = self.sessions.get_mut(usize::from(channel))?.as_mut()?;
+        let session = self.sessions.get_mut(usize::from(channel))?.as_mut().filter(|_| !self.close_sent)?;
         let own = session.links.get_mut(key)?;
         let current = own.current.as_mut()?;
         let mut transfer = Transfer::new(key.index());
@@ -1174,8 +1174,16 @@ impl Connection {
         Some(DeliveryId { channel, role: Role::Sender, number })
     }
 
+    /// Nothing follows a close.
     fn send(&mut self, channel: u16, performative: &impl super::codec::Encode) {
-        write_frame(&mut self.out, channel, performative, 0);
+        if !self.close_sent {
+            write_frame(&mut self.out, channel, performative, 0);
+        }
+    }
+
+    fn send_close(&mut self, error: Option<Condition>) {
+        self.send(0, &Close { error });
+        self.close_sent = true;
     }
 }
 

@@ -104,7 +104,7 @@ impl Link {
 
     /// As sender, takes the receiver's word for the credit.
     pub(super) fn recv_credit(&mut self, receiver_count: Option<u32>, credit: u32, drain: bool) {
-        let limit = receiver_count.unwrap_or(0).wrapping_add(credit);
+        let limit = receiver_count.unwrap_or(0).wrapping_add(credit.min(i32::MAX.cast_unsigned()));
         // A limit behind our own count is no credit, not four billion.
         let left = limit.wrapping_sub(self.delivery_count).cast_signed();
         self.credit = left.max(0).cast_unsigned();

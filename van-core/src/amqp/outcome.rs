@@ -1,11 +1,12 @@
 //! Delivery states and error conditions (AMQP 1.0 §3.4, §2.8.14).
 
 use super::codec::{Composer, Decode, DecodeError, Encode, Reader};
-use super::value::{Symbol, Value};
+use super::value::{Printable, Symbol, Value};
 
 /// Why a link, session or connection ended, or a delivery was refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("{condition}{}", description.as_deref().map(|text| format!(": {text}")).unwrap_or_default())]
+#[error("{}{}{}", Printable(condition.as_str()), if description.is_some() { ": " } else { "" },
+    Printable(description.as_deref().unwrap_or_default()))]
 pub struct Condition {
     /// The condition's name, for example `amqp:connection:forced`.
     pub condition: Symbol,
@@ -21,7 +22,7 @@ pub enum DeliveryState {
     Received {
         /// The section reached, counted from 0.
         section_number: u32,
-        /// Octets of that section. On a TCP stream: all octets written to the workload so far (wire.md §4).
+        /// Octets of that section. On a TCP stream: all octets written to the workload so far (docs/wire.md §8.5).
         section_offset: u64,
     },
     /// Processed.

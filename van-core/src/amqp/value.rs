@@ -7,6 +7,21 @@ use std::fmt;
 use super::codec::{Decode, DecodeError, Encode, Reader, code, encode_list, encode_map, put_array};
 use super::limits::{MAX_EMPTY_ELEMENTS, MAX_VALUE_DEPTH};
 
+/// A peer's words for people: without control characters, which could forge lines of a log.
+pub(super) struct Printable<'a>(pub(super) &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            match character.is_control() {
+                true => write!(f, "{}", character.escape_default())?,
+                false => write!(f, "{character}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A symbol: an ASCII name from a constrained vocabulary.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Symbol(Box<str>);

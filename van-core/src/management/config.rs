@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde_json::Value;
 use van_routing::{Cost, RouterId, Timing, Treatment};
 
 use super::schema::{ENTITY_TYPES, EntityType, Kind};
+use crate::plane::MAX_SHARDS;
 use crate::router::Distribution;
 
 /// What a router is to be and do.
@@ -204,7 +206,7 @@ impl Configuration {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn parse(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let mut reading = Reading { faults: Vec::new(), warnings: Vec::new() };
+        let mut reading = Reading::default();
         let entities = reading.entities(text, &variable);
         let configuration = reading.configuration(&entities);
         match configuration {
@@ -214,13 +216,14 @@ impl Configuration {
     }
 }
 
-/// An entity whose attributes are known and of the right kind.
+/// An entity of a known type.
 struct Entity {
     kind: &'static EntityType,
     /// Its name, or one made of host and port.
     name: String,
     place: String,
-    attributes: BTreeMap<String, Setting>,
+    /// All that are given; `None` for one that is faulty, of which nothing more is to be said.
+    attributes: BTreeMap<String, Option<Setting>>,
 }
 
 #[derive(Debug, Clone)]
@@ -231,9 +234,12 @@ enum Setting {
     Map,
 }
 
+#[derive(Default)]
 struct Reading {
     faults: Vec<Fault>,
     warnings: Vec<String>,
+    /// The places of the entities that are not started.
+    left_out: BTreeSet<String>,
 }
 
 // === from text to entities ===
@@ -277,19 +283,15 @@ impl Reading {
             Some(label) => format!("{} {label}", kind.name),
             None => format!("{} (entity {number})", kind.name),
         };
-        let mut settings = BTreeMap::new();
-        for (key, value) in attributes {
-            settings.extend(self.attribute(kind, &place, key, value, variable).map(|setting| (key.clone(), setting)));
-        }
+        let read = |(key, value)| (String::clone(key), self.attribute(kind, &place, key, value, variable));
+        let settings: BTreeMap<_, _> = attributes.iter().map(read).collect();
         for missing in
             kind.attributes.iter().filter(|attribute| attribute.is_required && !attributes.contains_key(attribute.name))
         {
             self.fault(&place, format!("`{}` is missing", missing.name));
         }
-        let name = match settings.get("name") {
-            Some(Setting::Text(name)) => name.clone(),
-            _ => ["host", "port"].map(|key| settings.get(key).map(Setting::to_text).unwrap_or_default()).join(":"),
-        };
+        let text = |key| Some(settings.get(key)?.as_ref()?.to_text());
+        let name = text("name").unwrap_or_else(|| ["host", "port"].map(|key| text(key).unwrap_or_default()).join(":"));
         Some(Entity { kind, name, place, attributes: settings })
     }
 
@@ -427,28 +429,29 @@ impl fmt::Display for Kind {
 // === from entities to a configuration ===
 
 impl Entity {
+    fn setting(&self, key: &str) -> Option<&Setting> {
+        self.attributes.get(key)?.as_ref()
+    }
+
     fn text(&self, key: &str) -> Option<String> {
-        self.attributes.get(key).map(Setting::to_text)
+        self.setting(key).map(Setting::to_text)
     }
 
     fn number(&self, key: &str) -> Option<u64> {
-        match self.attributes.get(key) {
+        match self.setting(key) {
             Some(Setting::Number(number)) => Some(*number),
             _ => None,
         }
     }
 
     fn truth(&self, key: &str, default: bool) -> bool {
-        match self.attributes.get(key) {
+        match self.setting(key) {
             Some(Setting::Truth(truth)) => *truth,
             _ => default,
         }
     }
 
-    fn seconds(&self, key: &str, default: Duration) -> Duration {
-        self.number(key).map_or(default, Duration::from_secs)
-    }
-
+    /// Whether it is given, faulty or not.
     fn has(&self, key: &str) -> bool {
         self.attributes.contains_key(key)
     }
@@ -456,6 +459,12 @@ impl Entity {
 
 /// Source: skupper-router, `idleTimeoutSeconds`.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(16);
+
+/// What a peer can be told of a time, which is milliseconds in 32 bits (AMQP 1.0 §2.7.1). No other is to be longer.
+const MAX_SECONDS: u64 = u32::MAX as u64 / 1000;
+
+/// What listen(2) takes.
+const MAX_BACKLOG: u64 = i32::MAX as u64;
 
 impl Reading {
     fn configuration(&mut self, entities: &[Entity]) -> Option<Configuration> {
@@ -475,10 +484,11 @@ impl Reading {
         }
         let tls_profiles: BTreeMap<_, _> =
             of("sslProfile").map(|entity| (entity.name.clone(), TlsProfile::read(entity))).collect();
+        self.check_profiles(entities, &tls_profiles);
+        let id = self.router_id(router);
         let configuration = Configuration {
-            id: self.router_id(router)?,
-            timing: timing(router),
-            shards: router.number("workerThreads").and_then(|count| u16::try_from(count).ok()),
+            timing: self.timing(router),
+            shards: self.within(router, "workerThreads", 1..=MAX_SHARDS.into()),
             data_connections: self.data_connections(router),
             distribution: self.distribution(router, of("address")),
             connectors: of("connector").filter_map(|entity| self.connector(entity)).collect(),
@@ -488,21 +498,40 @@ impl Reading {
             logs: of("log").map(Log::read).collect(),
             tls_profiles,
             warnings: Vec::new(),
+            id: id?,
         };
-        self.check_profiles(entities, &configuration.tls_profiles);
+        self.note_unserved(entities);
         Some(Configuration { warnings: std::mem::take(&mut self.warnings), ..configuration })
     }
 
     /// Notes that an entity is understood and not started.
     fn leave_out(&mut self, entity: &Entity, why: &str) {
         self.warnings.push(format!("{} is not started: {why}", entity.place));
+        self.left_out.insert(entity.place.clone());
+    }
+
+    /// Notes what a user would take as effective, and is not.
+    fn note_unserved(&mut self, entities: &[Entity]) {
+        for entity in entities.iter().filter(|entity| !self.left_out.contains(&entity.place)) {
+            for attribute in entity.kind.attributes {
+                let (Some(harmless), Some(value)) = (attribute.unserved, entity.text(attribute.name)) else { continue };
+                let harmless = match attribute.name {
+                    // In clear there is no certificate to authenticate by.
+                    "saslMechanisms" if !entity.has("sslProfile") => &["ANONYMOUS"],
+                    _ => harmless,
+                };
+                if !harmless.contains(&value.as_str()) {
+                    self.warnings.push(no_effect(entity, attribute.name));
+                }
+            }
+        }
     }
 
     fn check_names(&mut self, entities: &[Entity]) {
         let mut seen = BTreeSet::new();
         for entity in entities {
             let key = if entity.kind.is_single { String::new() } else { entity.name.clone() };
-            let has_name = entity.kind.is_single || entity.has("name");
+            let has_name = entity.kind.is_single || entity.text("name").is_some();
             if has_name && !seen.insert((entity.kind.name, key)) {
                 let what = if entity.kind.is_single { "there can be only one" } else { "the name is used twice" };
                 self.fault(&entity.place, what);
@@ -528,13 +557,14 @@ impl Reading {
         match router.text("mode").as_deref() {
             Some("interior") => {}
             Some("edge") => self.fault(&router.place, "mode edge is not in this version; use interior"),
+            None if router.has("mode") => {}
             // The original's default, too.
             _ => self.fault(&router.place, "mode standalone is not in this version; use \"mode\": \"interior\""),
         }
-        let Some(id) = router.text("id") else {
+        if !router.has("id") {
             self.fault(&router.place, "`id` is missing: the router's name, unique in the network");
-            return None;
-        };
+        }
+        let id = router.text("id")?;
         RouterId::new(&id).map_err(|error| self.fault(&router.place, format!("`id`: {error}"))).ok()
     }
 
@@ -558,12 +588,12 @@ impl Reading {
         for entity in addresses {
             let treatment =
                 entity.text("distribution").map_or(Some(Treatment::AnycastBalanced), |word| treatment(&word));
-            match (entity.text("prefix"), entity.has("pattern")) {
-                (Some(prefix), false) => {
-                    let prefix = prefix.trim_matches('/').to_owned();
+            match (entity.has("prefix"), entity.has("pattern")) {
+                (true, false) => {
+                    let prefix = entity.text("prefix").unwrap_or_default().trim_matches('/').to_owned();
                     distribution.prefixes.extend(treatment.map(|treatment| (prefix, treatment)));
                 }
-                (None, true) => self.leave_out(entity, "patterns are not in this version, prefixes are"),
+                (false, true) => self.leave_out(entity, "patterns are not in this version, prefixes are"),
                 _ => self.fault(&entity.place, "either `prefix` or `pattern` is needed, not both"),
             }
         }
@@ -582,13 +612,40 @@ impl Reading {
         }
     }
 
-    fn max_frame_bytes(&mut self, entity: &Entity) -> Option<u32> {
-        let size = entity.number("maxFrameSize")?;
-        let allowed = u32::try_from(size).ok().filter(|size| (512..=1_048_576).contains(size));
+    /// A number within limits, if it is given.
+    fn within<T: TryFrom<u64>>(&mut self, entity: &Entity, key: &str, limits: RangeInclusive<u64>) -> Option<T> {
+        let number = entity.number(key)?;
+        let allowed = T::try_from(number).ok().filter(|_| limits.contains(&number));
         if allowed.is_none() {
-            self.fault(&entity.place, format!("`maxFrameSize` must be from 512 to 1048576, not {size}"));
+            let (least, most) = limits.into_inner();
+            self.fault(&entity.place, format!("`{key}` must be from {least} to {most}, not {number}"));
         }
         allowed
+    }
+
+    fn seconds(&mut self, entity: &Entity, key: &str, default: Duration) -> Duration {
+        self.within(entity, key, 0..=MAX_SECONDS).map_or(default, Duration::from_secs)
+    }
+
+    fn max_frame_bytes(&mut self, entity: &Entity) -> Option<u32> {
+        self.within(entity, "maxFrameSize", 512..=1_048_576)
+    }
+
+    fn timing(&mut self, router: &Entity) -> Timing {
+        let defaults = Timing::default();
+        Timing {
+            hello_interval: self.seconds(router, "helloIntervalSeconds", defaults.hello_interval),
+            hello_max_age: self.seconds(router, "helloMaxAgeSeconds", defaults.hello_max_age),
+            advertisement_interval: self.seconds(router, "raIntervalSeconds", defaults.advertisement_interval),
+            flux_advertisement_interval: self.seconds(
+                router,
+                "raIntervalFluxSeconds",
+                defaults.flux_advertisement_interval,
+            ),
+            link_state_max_age: self.seconds(router, "remoteLsMaxAgeSeconds", defaults.link_state_max_age),
+            unreachable_holdoff: self.seconds(router, "unreachableHoldoffSeconds", defaults.unreachable_holdoff),
+            ..defaults
+        }
     }
 
     fn port(&mut self, entity: &Entity) -> Option<u16> {
@@ -602,14 +659,14 @@ impl Reading {
         let connector = Connector {
             name: entity.name.clone(),
             host: entity.text("host").unwrap_or_else(|| "127.0.0.1".into()),
-            port: self.port(entity)?,
             family: family(entity),
             cost: self.cost(entity),
             tls_profile: entity.text("sslProfile"),
             verifies_host: entity.truth("verifyHostname", true),
             max_frame_bytes: self.max_frame_bytes(entity),
-            idle_timeout: entity.seconds("idleTimeoutSeconds", IDLE_TIMEOUT),
+            idle_timeout: self.seconds(entity, "idleTimeoutSeconds", IDLE_TIMEOUT),
             data_connections: self.data_connections(entity),
+            port: self.port(entity)?,
         };
         match entity.text("role").as_deref() {
             Some("inter-router") if entity.has("proxyProfile") => {
@@ -628,6 +685,10 @@ impl Reading {
                 if entity.truth("websockets", false) {
                     self.warnings.push(format!("{}: websockets are not in this version", entity.place));
                 }
+                // It is for routers; this listener is open to all.
+                if entity.truth("authenticatePeer", false) {
+                    self.warnings.push(no_effect(entity, "authenticatePeer"));
+                }
                 Service::Http { has_health: entity.truth("healthz", true), has_metrics: entity.truth("metrics", true) }
             }
             (false, Some("inter-router")) => Service::Links {
@@ -635,7 +696,7 @@ impl Reading {
                 tls_profile: entity.text("sslProfile"),
                 requires_authentication: entity.truth("authenticatePeer", false),
                 max_frame_bytes: self.max_frame_bytes(entity),
-                idle_timeout: entity.seconds("idleTimeoutSeconds", IDLE_TIMEOUT),
+                idle_timeout: self.seconds(entity, "idleTimeoutSeconds", IDLE_TIMEOUT),
             },
             (false, role) => {
                 self.leave_out(entity, &format!("role {} is not in this version", role.unwrap_or("normal")));
@@ -665,13 +726,11 @@ impl Reading {
             self.leave_out(entity, &format!("`{key}` is not in this version"));
             return None;
         }
-        let Some(address) = entity.text("address") else {
+        if !entity.has("address") {
             self.fault(&entity.place, "`address` is missing: the routing key");
-            return None;
-        };
-        let backlog =
-            entity.number("backlog").filter(|backlog| *backlog > 0).and_then(|backlog| u32::try_from(backlog).ok());
-        let host = entity.text("host").unwrap_or_default();
+        }
+        let backlog = self.within(entity, "backlog", 0..=MAX_BACKLOG).filter(|backlog| *backlog > 0);
+        let (host, address) = (entity.text("host").unwrap_or_default(), entity.text("address")?);
         Some(TcpListener { name: entity.name.clone(), host, port: self.port(entity)?, address, backlog })
     }
 
@@ -685,23 +744,14 @@ impl Reading {
     }
 }
 
+fn no_effect(entity: &Entity, key: &str) -> String {
+    format!("{}: `{key}` is read but has no effect in this version", entity.place)
+}
+
 fn family(entity: &Entity) -> Option<Family> {
     match entity.text("socketAddressFamily")?.as_str() {
         "IPv4" => Some(Family::V4),
         _ => Some(Family::V6),
-    }
-}
-
-fn timing(router: &Entity) -> Timing {
-    let defaults = Timing::default();
-    Timing {
-        hello_interval: router.seconds("helloIntervalSeconds", defaults.hello_interval),
-        hello_max_age: router.seconds("helloMaxAgeSeconds", defaults.hello_max_age),
-        advertisement_interval: router.seconds("raIntervalSeconds", defaults.advertisement_interval),
-        flux_advertisement_interval: router.seconds("raIntervalFluxSeconds", defaults.flux_advertisement_interval),
-        link_state_max_age: router.seconds("remoteLsMaxAgeSeconds", defaults.link_state_max_age),
-        unreachable_holdoff: router.seconds("unreachableHoldoffSeconds", defaults.unreachable_holdoff),
-        ..defaults
     }
 }
 
@@ -809,6 +859,69 @@ mod tests {
                 "connector \"l\": `role` must be one of normal, inter-router, route-container, edge, inter-edge, inter-network, not \"inter-ruter\"",
                 "connector \"l\": `verifyHostname` must be true or false, not \"maybe\"",
             ],
+        );
+    }
+
+    /// A value that is faulty was also told to be missing, or to be the default.
+    #[test]
+    fn a_faulty_value_is_told_once() {
+        check_faults(
+            r#"["tcpListener", {"name": "l", "port": 1, "address": {}}], ["connector", {"role": "inter-router", "name": "c", "port": "x"}],
+               ["address", {"prefix": []}], ["sslProfile", {"name": []}],
+               ["listener", {"name": "s", "role": "inter-router", "port": 1, "requireSsl": true, "sslProfile": []}]"#,
+            &[
+                "tcpListener \"l\": `address` must be a text, not {}",
+                "connector \"c\": `port` must be a port (0 to 65535, amqp or amqps), not \"x\"",
+                "address []: `prefix` must be a text, not []",
+                "sslProfile []: `name` must be a text, not []",
+                "listener \"s\": `sslProfile` must be a text, not []",
+            ],
+        );
+        let error = parse(r#"[["router", {"id": ["a"], "mode": "core"}]]"#).expect_err("faulty");
+        assert_eq!(error.0.len(), 2, "{error}");
+    }
+
+    /// Such numbers were taken for none at all, or ended the router later.
+    #[test]
+    fn numbers_beyond_their_limits_are_faults() {
+        check_faults(
+            r#"["connector", {"name": "c", "role": "inter-router", "port": 1, "idleTimeoutSeconds": 4294968}],
+               ["tcpListener", {"name": "l", "port": 1, "address": "k", "backlog": 4294967297}]"#,
+            &[
+                "connector \"c\": `idleTimeoutSeconds` must be from 0 to 4294967, not 4294968",
+                "tcpListener \"l\": `backlog` must be from 0 to 2147483647, not 4294967297",
+            ],
+        );
+        let router = r#"[["router", {"id": "a", "mode": "interior", "workerThreads": 1025, "raIntervalSeconds": 18446744073709551615}]]"#;
+        let faults = [
+            "router \"a\": `raIntervalSeconds` must be from 0 to 4294967, not 18446744073709551615",
+            "router \"a\": `workerThreads` must be from 1 to 1024, not 1025",
+        ];
+        assert_eq!(parse(router).expect_err("faulty").to_string(), faults.join("\n"));
+    }
+
+    #[test]
+    fn what_has_no_effect_is_told_unless_it_changes_nothing() {
+        let text = r#"[
+            ["router", {"id": "a", "mode": "interior", "hostName": "h", "dropTcpConnections": "no"}],
+            ["sslProfile", {"name": "p", "ciphers": "ALL", "protocols": "TLSv1.3", "oldestValidOrdinal": 0}],
+            ["listener", {"name": "tls", "role": "inter-router", "port": 1, "sslProfile": "p", "saslMechanisms": "EXTERNAL"}],
+            ["listener", {"name": "clear", "role": "inter-router", "port": 2, "saslMechanisms": "EXTERNAL"}],
+            ["listener", {"name": "web", "port": 3, "http": true, "authenticatePeer": true}],
+            ["connector", {"name": "up", "role": "edge", "port": 4, "saslUsername": "u"}],
+            ["address", {"prefix": "p", "priority": 4}]
+        ]"#;
+        let no_effect = |what: &str| format!("{what} is read but has no effect in this version");
+        assert_eq!(
+            parse(text).expect("valid").warnings,
+            [
+                "connector \"up\" is not started: role edge is not in this version".into(),
+                no_effect("listener \"web\": `authenticatePeer`"),
+                no_effect("router \"a\": `dropTcpConnections`"),
+                no_effect("sslProfile \"p\": `ciphers`"),
+                no_effect("listener \"clear\": `saslMechanisms`"),
+                no_effect("address \"p\": `priority`"),
+            ]
         );
     }
 

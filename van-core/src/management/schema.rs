@@ -24,6 +24,9 @@ pub struct Attribute {
     pub kind: Kind,
     /// Whether it must be given.
     pub is_required: bool,
+    /// Set if it has no effect in this version and a user would miss it: the values that change nothing, because they ask
+    /// for what is so anyway or are the original's default. A warning names any other.
+    pub unserved: Option<&'static [&'static str]>,
 }
 
 /// What values an attribute takes.
@@ -45,32 +48,40 @@ pub enum Kind {
     Map,
 }
 
+const fn attribute(name: &'static str, kind: Kind) -> Attribute {
+    Attribute { name, kind, is_required: false, unserved: None }
+}
+
 const fn text(name: &'static str) -> Attribute {
-    Attribute { name, kind: Kind::Text, is_required: false }
+    attribute(name, Kind::Text)
 }
 
 const fn number(name: &'static str) -> Attribute {
-    Attribute { name, kind: Kind::Number, is_required: false }
+    attribute(name, Kind::Number)
 }
 
 const fn positive(name: &'static str) -> Attribute {
-    Attribute { name, kind: Kind::Positive, is_required: false }
+    attribute(name, Kind::Positive)
 }
 
 const fn truth(name: &'static str) -> Attribute {
-    Attribute { name, kind: Kind::Truth, is_required: false }
+    attribute(name, Kind::Truth)
 }
 
 const fn word(name: &'static str, words: &'static [&'static str]) -> Attribute {
-    Attribute { name, kind: Kind::Word(words), is_required: false }
+    attribute(name, Kind::Word(words))
 }
 
 const fn port() -> Attribute {
-    Attribute { name: "port", kind: Kind::Port, is_required: false }
+    attribute("port", Kind::Port)
 }
 
 const fn required(attribute: Attribute) -> Attribute {
     Attribute { is_required: true, ..attribute }
+}
+
+const fn unserved(attribute: Attribute, harmless: &'static [&'static str]) -> Attribute {
+    Attribute { unserved: Some(harmless), ..attribute }
 }
 
 /// How an entity type stands here.
@@ -114,7 +125,7 @@ pub const ENTITY_TYPES: &[EntityType] = &[
         name: "router",
         attributes: &[
             text("id"),
-            text("vanId"),
+            unserved(text("vanId"), &[]),
             word("mode", &["standalone", "interior", "edge"]),
             text("hostName"),
             positive("helloIntervalSeconds"),
@@ -124,31 +135,31 @@ pub const ENTITY_TYPES: &[EntityType] = &[
             positive("remoteLsMaxAgeSeconds"),
             number("unreachableHoldoffSeconds"),
             positive("workerThreads"),
-            text("debugDumpFile"),
-            text("saslConfigDir"),
-            text("saslConfigName"),
-            truth("timestampsInUTC"),
-            text("timestampFormat"),
+            unserved(text("debugDumpFile"), &[]),
+            unserved(text("saslConfigDir"), &[]),
+            unserved(text("saslConfigName"), &["skrouterd"]),
+            unserved(truth("timestampsInUTC"), &["true"]),
+            unserved(text("timestampFormat"), &[]),
             word("defaultDistribution", DISTRIBUTIONS),
             text("metadata"),
             text("dataConnectionCount"),
-            truth("dropTcpConnections"),
+            unserved(truth("dropTcpConnections"), &["true"]),
         ],
         ..SINGLE
     },
     EntityType {
         name: "sslProfile",
         attributes: &[
-            text("ciphers"),
-            text("protocols"),
+            unserved(text("ciphers"), &[]),
+            unserved(text("protocols"), &["TLSv1.3"]),
             text("caCertFile"),
             text("certFile"),
             text("privateKeyFile"),
-            text("password"),
-            text("uidFormat"),
-            text("uidNameMappingFile"),
+            unserved(text("password"), &[]),
+            unserved(text("uidFormat"), &[]),
+            unserved(text("uidNameMappingFile"), &[]),
             number("ordinal"),
-            number("oldestValidOrdinal"),
+            unserved(number("oldestValidOrdinal"), &["0"]),
         ],
         ..SERVED
     },
@@ -161,26 +172,26 @@ pub const ENTITY_TYPES: &[EntityType] = &[
             word("role", ROLES),
             positive("cost"),
             text("sslProfile"),
-            text("saslMechanisms"),
+            unserved(text("saslMechanisms"), &["EXTERNAL"]),
             truth("authenticatePeer"),
             truth("requireEncryption"),
             truth("requireSsl"),
             positive("maxFrameSize"),
-            positive("maxSessions"),
-            positive("maxSessionFrames"),
+            unserved(positive("maxSessions"), &["32768"]),
+            unserved(positive("maxSessionFrames"), &[]),
             number("idleTimeoutSeconds"),
-            number("initialHandshakeTimeoutSeconds"),
-            word("stripAnnotations", ANNOTATIONS),
-            positive("linkCapacity"),
-            text("failoverUrls"),
+            unserved(number("initialHandshakeTimeoutSeconds"), &["0"]),
+            unserved(word("stripAnnotations", ANNOTATIONS), &["both"]),
+            unserved(positive("linkCapacity"), &[]),
+            unserved(text("failoverUrls"), &[]),
             truth("healthz"),
             truth("metrics"),
             truth("websockets"),
             truth("http"),
-            text("httpRootDir"),
-            text("messageLoggingComponents"),
-            text("policyVhost"),
-            Attribute { name: "openProperties", kind: Kind::Map, is_required: false },
+            unserved(text("httpRootDir"), &["disabled"]),
+            unserved(text("messageLoggingComponents"), &["none"]),
+            unserved(text("policyVhost"), &[]),
+            unserved(attribute("openProperties", Kind::Map), &[]),
         ],
         ..SERVED
     },
@@ -195,20 +206,20 @@ pub const ENTITY_TYPES: &[EntityType] = &[
             text("sslProfile"),
             text("proxyProfile"),
             truth("verifyHostname"),
-            text("saslMechanisms"),
-            text("saslUsername"),
-            text("saslPassword"),
+            unserved(text("saslMechanisms"), &["EXTERNAL"]),
+            unserved(text("saslUsername"), &[]),
+            unserved(text("saslPassword"), &[]),
             truth("allowRedirect"),
             positive("maxFrameSize"),
-            positive("maxSessions"),
-            positive("maxSessionFrames"),
+            unserved(positive("maxSessions"), &["32768"]),
+            unserved(positive("maxSessionFrames"), &[]),
             number("idleTimeoutSeconds"),
-            word("stripAnnotations", ANNOTATIONS),
-            positive("linkCapacity"),
+            unserved(word("stripAnnotations", ANNOTATIONS), &["both"]),
+            unserved(positive("linkCapacity"), &[]),
             text("dataConnectionCount"),
-            text("messageLoggingComponents"),
-            text("policyVhost"),
-            Attribute { name: "openProperties", kind: Kind::Map, is_required: false },
+            unserved(text("messageLoggingComponents"), &["none"]),
+            unserved(text("policyVhost"), &[]),
+            unserved(attribute("openProperties", Kind::Map), &[]),
         ],
         ..SERVED
     },
@@ -223,7 +234,7 @@ pub const ENTITY_TYPES: &[EntityType] = &[
             text("siteId"),
             text("sslProfile"),
             truth("authenticatePeer"),
-            word("observer", &["none", "auto", "http1", "http2"]),
+            unserved(word("observer", &["none", "auto", "http1", "http2"]), &["none", "auto"]),
         ],
         ..SERVED
     },
@@ -242,7 +253,12 @@ pub const ENTITY_TYPES: &[EntityType] = &[
     },
     EntityType {
         name: "address",
-        attributes: &[text("prefix"), text("pattern"), word("distribution", DISTRIBUTIONS), number("priority")],
+        attributes: &[
+            text("prefix"),
+            text("pattern"),
+            word("distribution", DISTRIBUTIONS),
+            unserved(number("priority"), &[]),
+        ],
         ..SERVED
     },
     EntityType {
@@ -250,8 +266,8 @@ pub const ENTITY_TYPES: &[EntityType] = &[
         attributes: &[
             required(word("module", MODULES)),
             text("enable"),
-            truth("includeTimestamp"),
-            truth("includeSource"),
+            unserved(truth("includeTimestamp"), &["true"]),
+            unserved(truth("includeSource"), &["false"]),
             text("outputFile"),
         ],
         ..SERVED

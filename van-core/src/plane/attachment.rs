@@ -26,6 +26,8 @@ pub(super) struct Attachment {
     pub(super) parked: Parked,
     /// The message so far, while it is gathered and as long as another consumer may have to be offered it.
     pub(super) message: Option<Box<Offer>>,
+    /// Octets of it that its connection counts as gathered.
+    pub(super) gathered: usize,
     /// How the inlet ended, once it has.
     pub(super) ended: Option<Ending>,
     /// The outcome told to the inlet's side.
@@ -145,6 +147,7 @@ impl Attachment {
             outlet,
             parked: Parked::default(),
             message: None,
+            gathered: 0,
             ended: None,
             verdict: None,
             is_inlet_settled: false,
@@ -155,6 +158,11 @@ impl Attachment {
             flow,
             carried: None,
         }
+    }
+
+    /// What has come of a message of which it is not known yet where it goes.
+    pub(super) fn gathering(&self) -> Option<&Vec<u8>> {
+        self.message.as_ref().filter(|offer| offer.tried.is_none()).map(|offer| &offer.octets)
     }
 
     /// Whether everybody has had their last word.

@@ -23,8 +23,14 @@ pub(crate) const PRIORITIES: u8 = 10;
 /// Credit on every link between routers. Source: skupper-router, `linkCapacity`.
 const LINK_CREDIT: u32 = 250;
 
-/// Octets of one message of the router protocol. An address list of 100,000 names of 60 octets fits.
-pub(super) const MAX_CONTROL_BYTES: usize = 8 * 1024 * 1024;
+/// Octets of deliveries that a peer may have begun before it is known where they go. The head of a stream takes about 300.
+pub(super) const MAX_GATHERED_BYTES: usize = 4 * 1024 * 1024;
+
+/// Octets of messages of the router protocol that may wait for the control plane before a connection is read no more.
+pub(super) const MAX_UNTAKEN_BYTES: usize = 1024 * 1024;
+
+/// Octets of one message of the router protocol. As many addresses as a router may have, of 60 octets each, fit.
+pub(super) const MAX_CONTROL_BYTES: usize = 1024 * 1024;
 
 /// What a connection between routers is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +80,10 @@ pub(super) struct Connection {
     control_leaving: Bytes,
     /// The control message that is arriving.
     pub(super) control_inbox: Vec<u8>,
+    /// Octets of messages of the router protocol that the control plane has not dealt with yet.
+    pub(super) untaken: usize,
+    /// Octets of deliveries of which it is not known yet where they go.
+    pub(super) gathered: usize,
     pub(super) is_dirty: bool,
     /// It goes when nothing runs over it.
     pub(super) is_retired: bool,
@@ -119,6 +129,8 @@ impl Connection {
             control_queue: VecDeque::new(),
             control_leaving: Bytes::new(),
             control_inbox: Vec::new(),
+            untaken: 0,
+            gathered: 0,
             is_dirty: false,
             is_retired: false,
         }

@@ -23,9 +23,12 @@ impl Plane {
         let Some(attachment) = self.attachments.get_mut(key).filter(|attachment| attachment.ended.is_none()) else {
             return;
         };
+        let is_gathering = attachment.gathering().is_some();
         attachment.ended = Some(ending);
         attachment.is_inlet_settled |= is_settled;
-        let is_gathering = attachment.message.as_ref().is_some_and(|offer| offer.tried.is_none());
+        let (inlet, gathered) = (attachment.inlet, std::mem::take(&mut attachment.gathered));
+        self.count_gathered(io, inlet, gathered, key);
+        let Some(attachment) = self.attachments.get_mut(key) else { return };
         match (ending, attachment.outlet) {
             (Ending::Complete, Outlet::Undecided) if is_gathering => self.consider(io, key),
             (_, Outlet::Shard { shard }) => {

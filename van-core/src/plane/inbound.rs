@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::attachment::{Attachment, Ending, Flow, Inlet, Lane, Offer, Outlet, Tried};
-use super::connection::{CONTROL_DELIVERY, Class, Connection, MAX_CONTROL_BYTES, PRIORITIES};
+use super::connection::{CONTROL_DELIVERY, Class, Connection, MAX_CONTROL_BYTES, MAX_GATHERED_BYTES, PRIORITIES};
 use super::crossing::{Crossing, Destination};
 use super::routes::{Carried, Choice, ConnectionRef, ConnectorId, ShardId};
 use super::stream::{Answer, ReplyName, Side, Stream};
@@ -74,8 +74,8 @@ impl Plane {
         pieces.iter().for_each(|piece| connection.control_inbox.extend_from_slice(piece));
         if connection.control_inbox.len() > MAX_CONTROL_BYTES {
             let reason =
-                Condition::new("amqp:link:message-size-exceeded", "message of the router protocol beyond 8 MiB");
-            self.lose_connection(io, key, Some(reason));
+                Condition::new("amqp:link:message-size-exceeded", "message of the router protocol beyond 1 MiB");
+            self.fail_connection(io, key, reason);
         }
     }
 
@@ -85,13 +85,30 @@ impl Plane {
         match &mut attachment.message {
             Some(offer) if offer.tried.is_none() => {
                 pieces.iter().for_each(|piece| offer.octets.extend_from_slice(piece));
+                let (inlet, before) = (attachment.inlet, attachment.gathered);
                 self.consider(io, key);
+                self.count_gathered(io, inlet, before, key);
             }
             message => {
                 // More than its head is under way: nobody else can be offered it.
                 *message = None;
                 self.push(io, key, pieces);
             }
+        }
+    }
+
+    /// Keeps count of what a connection's peer has begun to say and not brought to an end.
+    pub(super) fn count_gathered(&mut self, io: &mut impl Io, inlet: Inlet, before: usize, key: Key) {
+        let Inlet::Delivery { connection: at, .. } = inlet else { return };
+        let now = self.attachments.get_mut(key).map_or(0, |attachment| {
+            attachment.gathered = attachment.gathering().filter(|_| attachment.ended.is_none()).map_or(0, Vec::len);
+            attachment.gathered
+        });
+        let Some(connection) = self.connections.get_mut(at) else { return };
+        connection.gathered = connection.gathered + now - before;
+        if connection.gathered > MAX_GATHERED_BYTES {
+            let reason = Condition::new("amqp:resource-limit-exceeded", "too many messages begun and not routable yet");
+            self.fail_connection(io, at, reason);
         }
     }
 

@@ -30,7 +30,7 @@ pub enum MalformedMessage {
     #[error("router message without a usable `{0}`")]
     Field(&'static str),
     /// A message of a kind we do not know.
-    #[error("unknown router message `{0}`")]
+    #[error("unknown router message {0:?}")]
     UnknownOpcode(String),
     /// A peer that is ahead of us.
     #[error("{router} speaks protocol version {version}, which is newer than ours")]

@@ -107,7 +107,12 @@ pub enum Fact {
         error: MalformedMessage,
     },
     /// A message of the routing protocol was refused.
-    Refused(MessageError),
+    Refused {
+        /// The peer it came from, which need not be the one that wrote it.
+        router: String,
+        /// Why.
+        error: MessageError,
+    },
 }
 
 impl Core {
@@ -282,8 +287,8 @@ impl Core {
                 }
             }
             Address::Everywhere("qdrouter.ma") => {
-                self.recv_message(now, from, &head, octets);
-                if let Some(origin) = origin {
+                let message = self.recv_message(now, from, &head, octets);
+                if let (Some(_), Some(origin)) = (message, origin) {
                     let links = self.table().tree(&origin, &trace);
                     self.relay(&head, octets, links);
                 }
@@ -297,14 +302,19 @@ impl Core {
         }
     }
 
-    /// Hands a message to the routing engine, and back for whoever relays it.
+    /// Hands a message to the routing engine, and back for whoever relays it: nothing that we would not take ourselves.
     fn recv_message(&mut self, now: Instant, from: ConnectionId, head: &Head<'_>, octets: &[u8]) -> Option<Message> {
         match control::decode(head, octets) {
             Ok(message) => {
-                if let Err(error) = self.engine.handle_message(now, super::peer::link(from), &message) {
-                    self.outputs.push_back(Output::Fact(Fact::Refused(error)));
+                match self.engine.handle_message(now, super::peer::link(from), &message) {
+                    // It is us who came late; others know the router.
+                    Ok(()) | Err(MessageError::UnknownRouter { .. }) => Some(message),
+                    Err(error) => {
+                        let router = self.peers.tell(from, &error)?;
+                        self.outputs.push_back(Output::Fact(Fact::Refused { router, error }));
+                        None
+                    }
                 }
-                Some(message)
             }
             Err(error) => {
                 self.report_malformed(from, error);
@@ -314,8 +324,9 @@ impl Core {
     }
 
     fn report_malformed(&mut self, from: ConnectionId, error: MalformedMessage) {
-        let router = self.peers.get(from).map(|peer| peer.container.clone()).unwrap_or_default();
-        self.outputs.push_back(Output::Fact(Fact::Malformed { router, error }));
+        if let Some(router) = self.peers.tell(from, &error) {
+            self.outputs.push_back(Output::Fact(Fact::Malformed { router, error }));
+        }
     }
 
     fn relay(&mut self, head: &Head<'_>, octets: &[u8], links: Vec<LinkId>) {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use van_routing::{Cost, LinkId};
+use van_routing::{Cost, LinkId, RouterId};
 
 use super::open::{Announcement, Dialled};
 use crate::amqp::Condition;
@@ -55,7 +55,12 @@ pub(super) struct Peer {
     has_trunking: bool,
     /// Both control links are there.
     pub(super) is_up: bool,
+    /// The faults of its messages that were told.
+    told: Vec<String>,
 }
+
+/// Different faults of one peer's messages that are told.
+const MAX_TOLD: usize = 32;
 
 /// What connections of one link have in common. Without correlator there is none.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,8 +83,14 @@ impl Peers {
         Self { shards, last: ConnectionId(0), peers: BTreeMap::new() }
     }
 
-    pub(super) fn get(&self, id: ConnectionId) -> Option<&Peer> {
-        self.peers.get(&id)
+    /// The name of the peer with whose message something is wrong, unless that was told already or too much was.
+    pub(super) fn tell(&mut self, id: ConnectionId, fault: &impl ToString) -> Option<String> {
+        let (peer, fault) = (self.peers.get_mut(&id)?, fault.to_string());
+        if peer.told.len() >= MAX_TOLD || peer.told.contains(&fault) {
+            return None;
+        }
+        peer.told.push(fault);
+        Some(peer.container.clone())
     }
 
     /// Takes a connection in. Also the control connection that it replaces, if there is one.
@@ -92,6 +103,9 @@ impl Peers {
         candidate: Candidate,
     ) -> Result<(Admitted, Option<ConnectionId>), Condition> {
         let Candidate { announcement, origin, cost } = candidate;
+        if let Err(error) = RouterId::new(&announcement.container) {
+            return Err(Condition::new("amqp:not-allowed", format!("the container id is no router id: {error}")));
+        }
         if announcement.container == me {
             return Err(Condition::new(
                 "amqp:not-allowed",
@@ -113,8 +127,10 @@ impl Peers {
         self.last.0 += 1;
         let cost = Cost::new(announcement.cost.max(cost)).unwrap_or(Cost::ONE);
         let (container, has_trunking) = (announcement.container, announcement.has_trunking);
-        self.peers
-            .insert(self.last, Peer { container, shard, cost, purpose, group, is_dialled, has_trunking, is_up: false });
+        self.peers.insert(
+            self.last,
+            Peer { container, shard, cost, purpose, group, is_dialled, has_trunking, is_up: false, told: Vec::new() },
+        );
         Ok((Admitted { id: self.last, shard, purpose }, rival))
     }
 

@@ -137,11 +137,29 @@ impl Engine {
     fn learn_peers(&mut self, now: Instant, update: &LinkStateUpdate) -> Result<(), MessageError> {
         let is_new = |peer: &&RouterId| **peer != self.id && !self.remotes.contains_key(*peer);
         let new: Vec<_> = update.link_state.peers.keys().filter(is_new).collect();
+        let new: Vec<_> = new.into_iter().cloned().collect();
+        self.make_room_for(now, &new);
         if self.remotes.len() + new.len() > Self::MAX_ROUTERS {
             return Err(MessageError::TooManyRouters { router: update.id.clone() });
         }
-        self.remotes.extend(new.into_iter().map(|peer| (peer.clone(), Remote::new(now))));
+        self.remotes.extend(new.into_iter().map(|peer| (peer, Remote::new(now))));
         Ok(())
+    }
+
+    /// Forgets routers that cannot be reached, as many as it takes: whoever invents routers does not keep real ones out.
+    fn make_room_for<'a>(&mut self, now: Instant, ids: impl IntoIterator<Item = &'a RouterId>) {
+        let new = ids.into_iter().filter(|id| !self.remotes.contains_key(*id)).count();
+        let excess = (self.remotes.len() + new).saturating_sub(Self::MAX_ROUTERS);
+        if excess == 0 || new == 0 {
+            return;
+        }
+        let neighbors = self.neighbors.adjacencies();
+        let is_idle = |(id, remote): &(&RouterId, &Remote)| !remote.is_reachable() && !neighbors.contains_key(*id);
+        let idle: Vec<_> = self.remotes.iter().filter(is_idle).map(|(id, _)| id.clone()).take(excess).collect();
+        for router in idle {
+            let removed = self.remotes.remove(&router).into_iter().flat_map(|mut remote| remote.addresses.clear(now));
+            self.outputs.extend(removed.map(|key| Output::AddressRemoved { router: router.clone(), key }));
+        }
     }
 
     fn handle_address_request(&mut self, request: &MobileAddressRequest) -> Result<(), MessageError> {
@@ -168,6 +186,7 @@ impl Engine {
 
     /// The sender of a message that names its instance; none if the message is to be ignored.
     fn meet(&mut self, now: Instant, id: &RouterId, instance: u64) -> Result<Option<&mut Remote>, MessageError> {
+        self.make_room_for(now, [id]);
         let remote = learn(&mut self.remotes, now, id)?;
         match remote.meet(now, instance) {
             Life::Same => Ok(Some(remote)),
