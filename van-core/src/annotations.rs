@@ -113,6 +113,8 @@ impl<'a> Decode<'a> for Trace<'a> {
         while fields.left() > 0 {
             fields.mandatory::<&str>("router annotations trace")?;
         }
+        // What follows the items counted is not passed on: it would be taken for the next one.
+        let items = &items[..items.len() - fields.octets().len()];
         Ok(Self { items, count })
     }
 }

@@ -1,6 +1,6 @@
 //! A generational slab: dense numbers for things that come and go, where a stale number never finds a new thing.
 
-/// A place in a [`Slab`]: its index, and which tenant of it is meant.
+/// A place in a slab: its index, and which tenant of it is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     index: u32,

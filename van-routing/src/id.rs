@@ -7,7 +7,7 @@ use std::{borrow::Borrow, fmt, num::NonZeroU32, str::FromStr, sync::Arc};
 /// Ids are ordered by their bytes, and this order decides between paths of equal cost. Every router of a
 /// network must agree on it.
 ///
-/// Source: wire.md §0 and §4.5.
+/// Source: docs/wire.md §0 and §4.5.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouterId(Arc<str>);
 

@@ -1,6 +1,6 @@
 //! What routers tell each other. How it is written down is the caller's business.
 //!
-//! Source: wire.md §4.2. The fields `pv` (protocol version) and `area` are constants of the encoding.
+//! Source: docs/wire.md §4.2. The fields `pv` (protocol version) and `area` are constants of the encoding.
 
 use crate::{AddressKey, LinkState, MobileAddress, RouterId};
 

@@ -15,7 +15,7 @@ pub(crate) use self::{
 /// The classes are `M` (mobile: routing keys and the like), `N` (another network) and `H` (an edge router).
 /// Nobody may advertise the other classes, which every router has for itself.
 ///
-/// Source: wire.md §4.6 and §5.1.
+/// Source: docs/wire.md §4.6 and §5.1.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AddressKey(Arc<str>);
 
@@ -106,7 +106,7 @@ impl MobileAddress {
 
 /// How messages to an address are distributed over its consumers.
 ///
-/// Source: wire.md §5.3, where the codes are.
+/// Source: docs/wire.md §5.3, where the codes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Treatment {
     /// A copy over every link (code 0; routing protocol only).

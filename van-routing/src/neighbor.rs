@@ -9,8 +9,8 @@
 //!        none for too long, or one of another router or life
 //! ```
 //!
-//! Source: wire.md §4.4. There the states belong to a router; here they belong to a link, so that each of
-//! several links to one neighbour must prove itself (trap T31). And there a neighbour that does not list us any
+//! Source: docs/wire.md §4.4. There the states belong to a router; here they belong to a link, so that each of
+//! several links to one neighbour must prove itself (docs/wire.md §1.9). And there a neighbour that does not list us any
 //! more is kept until it is too old; here it is believed.
 
 use std::{

@@ -12,7 +12,7 @@ use crate::{RouterId, Topology};
 /// cheaper. So of several cheapest paths to a router the one wins whose last hop starts at the router settled
 /// first. All routers of a network must choose alike, or updates get lost between them.
 ///
-/// Source: wire.md §4.5, step 2.
+/// Source: docs/wire.md §4.5, step 2.
 #[derive(Clone, Debug)]
 pub struct Paths<'a> {
     topology: &'a Topology,

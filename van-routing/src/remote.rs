@@ -7,7 +7,7 @@
 //!  unlisted, and nothing heard of its links
 //! ```
 //!
-//! Source: wire.md §4.3 and §4.4.
+//! Source: docs/wire.md §4.3 and §4.4.
 
 use std::time::{Duration, Instant};
 

@@ -28,7 +28,7 @@ pub struct Route {
 /// needs the paths of the origin, which are computed when first asked for and then kept, so a table costs one
 /// computation of paths at first and at most one more per router of the network.
 ///
-/// Source: wire.md §4.5, steps 3 and 4.
+/// Source: docs/wire.md §4.5, steps 3 and 4.
 #[derive(Debug)]
 pub struct Table {
     id: RouterId,
@@ -86,7 +86,7 @@ impl Table {
     /// skupper-router drops after [`radius`](Self::radius) plus one. That is too early where links differ in
     /// cost: the way here may have more hops than the way back, at the same cost.
     ///
-    /// Source: wire.md §6.5.
+    /// Source: docs/wire.md §6.5.
     pub fn max_trace(&self) -> usize {
         self.topology.len().max(1)
     }
@@ -118,7 +118,7 @@ impl Table {
     /// Messages of the routing protocol should rather follow [`route`](Self::route) whatever their origin, for
     /// they are what makes routers agree on who forwards what.
     ///
-    /// Source: wire.md §6.5 and §6.7.
+    /// Source: docs/wire.md §6.5 and §6.7.
     pub fn unicast(&self, destination: &RouterId, origin: &RouterId) -> Option<LinkId> {
         let is_known = self.topology.index(origin).is_some();
         let route = self.route(destination)?;
@@ -132,7 +132,7 @@ impl Table {
     /// nothing as long as a link costs the same in both directions; with costs that differ, the wider rule
     /// loses messages.
     ///
-    /// Source: wire.md §4.5, §6.5 and §6.8.
+    /// Source: docs/wire.md §4.5, §6.5 and §6.8.
     pub fn multicast<'a>(
         &self,
         destinations: impl IntoIterator<Item = &'a RouterId>,

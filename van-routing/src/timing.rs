@@ -35,7 +35,7 @@ pub struct Timing {
 
     /// How long after its last change the topology counts as in flux (default 8 s, twice the interval above).
     ///
-    /// Source: wire.md §4.2.
+    /// Source: docs/wire.md §4.2.
     pub flux: Duration,
 
     /// How long a link state is believed without a sign of its router (default 60 s).
@@ -47,12 +47,12 @@ pub struct Timing {
     ///
     /// Longer hides short outages from clients, and keeps them waiting in long ones.
     ///
-    /// Source: wire.md §4.4, `unreachableHoldoffSeconds`.
+    /// Source: docs/wire.md §4.4, `unreachableHoldoffSeconds`.
     pub unreachable_holdoff: Duration,
 
     /// How long a router is remembered that nobody lists (default 3 s).
     ///
-    /// Source: wire.md §4.4, "3 ticks".
+    /// Source: docs/wire.md §4.4, "3 ticks".
     pub unlisted_holdoff: Duration,
 
     /// How long to wait for an answer before asking again (default 200 ms, ours).

@@ -13,7 +13,7 @@ pub type Peers = BTreeMap<RouterId, Cost>;
 ///
 /// A hop counts in the direction it is listed; nobody checks that the other end lists it too.
 ///
-/// Source: wire.md §4.5.
+/// Source: docs/wire.md §4.5.
 #[derive(Clone, Debug)]
 pub struct Topology {
     // Routers are added in the order of their ids. So an index is found by binary search, and comparing

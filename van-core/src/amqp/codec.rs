@@ -494,8 +494,13 @@ impl<'a> Decode<'a> for String {
 
 impl<'a> Decode<'a> for Symbol {
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        <&str>::decode(reader).map(Self::from)
+        <&str>::decode(reader).and_then(symbol)
     }
+}
+
+/// A symbol may come as a string, but what it says must be one.
+fn symbol(text: &str) -> Result<Symbol, DecodeError> {
+    if text.is_ascii() { Ok(text.into()) } else { Err(DecodeError::Malformed("symbol")) }
 }
 
 /// A `multiple="true"` field: one symbol, or an array of them.
@@ -511,7 +516,7 @@ impl<'a> Decode<'a> for Vec<Symbol> {
         if count > 0 && !is_text {
             return Err(DecodeError::WrongType { expected: "an array of symbols", found: constructor });
         }
-        (0..count).map(|_| items.text(constructor).map(Symbol::from).map_err(truncated_within)).collect()
+        (0..count).map(|_| items.text(constructor).and_then(symbol).map_err(truncated_within)).collect()
     }
 }
 

@@ -291,6 +291,40 @@ enum Stage {
     Closed,
 }
 
+/// Events that one frame brings about. They are made one by one, for what they have in common may be large.
+#[derive(Debug)]
+enum Burst {
+    Dispositions {
+        deliveries: std::vec::IntoIter<(u32, Token)>,
+        channel: u16,
+        role: Role,
+        state: Option<DeliveryState>,
+        settled: bool,
+    },
+    Detached {
+        links: std::vec::IntoIter<(Key, Token)>,
+        channel: u16,
+        condition: Option<Condition>,
+    },
+}
+
+impl Burst {
+    fn next(&mut self) -> Option<Event<'static>> {
+        match self {
+            Self::Dispositions { deliveries, channel, role, state, settled } => {
+                let (number, token) = deliveries.next()?;
+                let delivery = DeliveryId { channel: *channel, role: *role, number };
+                Some(Event::Disposition { delivery, token, state: state.clone(), settled: *settled })
+            }
+            Self::Detached { links, channel, condition } => {
+                let (key, token) = links.next()?;
+                let link = LinkId { channel: *channel, key };
+                Some(Event::Detached { link, token, condition: condition.clone() })
+            }
+        }
+    }
+}
+
 /// A transfer whose payload is passing.
 #[derive(Debug, Clone, Copy)]
 struct Receiving {
@@ -317,6 +351,7 @@ pub struct Connection {
     peer_channel_max: u16,
     peer_idle_timeout: Option<Duration>,
     close_sent: bool,
+    burst: Option<Burst>,
     next_tick: Instant,
     silent_ticks: u32,
     heard: bool,
@@ -363,6 +398,7 @@ impl Connection {
             peer_channel_max: 0,
             peer_idle_timeout: None,
             close_sent: false,
+            burst: None,
             next_tick: now + FIRST_TICK,
             silent_ticks: 0,
             heard: false,
@@ -382,7 +418,7 @@ impl Connection {
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, Error> {
         self.heard |= !input.is_empty();
         loop {
-            if let Some(event) = self.events.pop_front() {
+            if let Some(event) = self.events.pop_front().or_else(|| self.burst.as_mut()?.next()) {
                 return Ok(Some(event));
             }
             match self.step(input) {
@@ -716,14 +752,14 @@ impl Connection {
         let role = disposition.role.opposite();
         let session = session_mut(&mut self.sessions, channel);
         let last = disposition.last.unwrap_or(disposition.first);
-        for (number, token) in session.unsettled(role, disposition.first, last) {
-            if disposition.settled {
-                session.deliveries_mut(role).remove(&number);
+        let unsettled = session.unsettled(role, disposition.first, last);
+        if disposition.settled {
+            for (number, _) in &unsettled {
+                session.deliveries_mut(role).remove(number);
             }
-            let (state, settled) = (disposition.state.clone(), disposition.settled);
-            let delivery = DeliveryId { channel, role, number };
-            self.events.push_back(Event::Disposition { delivery, token, state, settled });
         }
+        let (state, settled) = (disposition.state.clone(), disposition.settled);
+        self.burst = Some(Burst::Dispositions { deliveries: unsettled.into_iter(), channel, role, state, settled });
     }
 
     fn recv_detach(&mut self, channel: u16, detach: Detach) -> Result<(), Error> {
@@ -751,10 +787,8 @@ impl Connection {
         if self.receiving.is_some_and(|receiving| receiving.link.channel == local) {
             self.receiving = None;
         }
-        for (key, link) in session.links.iter() {
-            let link_id = LinkId { channel: local, key };
-            self.events.push_back(Event::Detached { link: link_id, token: link.token, condition: end.error.clone() });
-        }
+        let links: Vec<_> = session.links.iter().map(|(key, link)| (key, link.token)).collect();
+        self.burst = Some(Burst::Detached { links: links.into_iter(), channel: local, condition: end.error.clone() });
         if !session.end_sent {
             self.send(local, &End { error: None });
         }

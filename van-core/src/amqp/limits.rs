@@ -13,9 +13,6 @@ pub const DEFAULT_MAX_FRAME_BYTES: u32 = 65_536;
 /// How many octets a performative other than `transfer` may take. Attaches and opens are the large ones.
 pub const MAX_PERFORMATIVE_BYTES: usize = 65_536;
 
-/// Octets of a `transfer` performative: handle, ids, a tag of up to 32 octets and a delivery state.
-pub const MAX_TRANSFER_BYTES: usize = 512;
-
 /// Sessions on one connection; announced as `channel-max`. skupper-router opens 15.
 pub const MAX_SESSIONS: u16 = 1024;
 
@@ -28,11 +25,16 @@ pub const MAX_UNSETTLED: usize = 524_288;
 /// Transfer frames a peer may send before we give back window: 128 MiB of the 16 KiB frames that skupper-router sends.
 pub const INCOMING_WINDOW_FRAMES: u32 = 8192;
 
+/// Octets that are kept of a condition's description or of an outcome's annotations. One frame may give the same to as many
+/// deliveries as there are, and each remembers its own.
+pub const MAX_CONDITION_BYTES: usize = 1024;
+
 /// How deep lists, maps, arrays and described values may nest.
 pub const MAX_VALUE_DEPTH: usize = 32;
 
 /// Elements of an array whose elements take no octets of their own (`null`, `true`, empty lists).
-pub const MAX_EMPTY_ELEMENTS: usize = 4096;
+/// Each takes 32 octets of memory for none on the wire, and a frame may hold thousands of such arrays; nobody sends any.
+pub const MAX_EMPTY_ELEMENTS: usize = 16;
 
 /// Octets of a delivery tag (AMQP 1.0 §2.8.7).
 pub const MAX_DELIVERY_TAG_BYTES: usize = 32;

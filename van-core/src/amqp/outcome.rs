@@ -1,6 +1,7 @@
 //! Delivery states and error conditions (AMQP 1.0 §3.4, §2.8.14).
 
 use super::codec::{Composer, Decode, DecodeError, Encode, Reader};
+use super::limits::MAX_CONDITION_BYTES;
 use super::value::{Printable, Symbol, Value};
 
 /// Why a link, session or connection ended, or a delivery was refused.
@@ -62,7 +63,13 @@ impl<'a> Decode<'a> for Condition {
         if descriptor != 0x1d {
             return Err(DecodeError::UnexpectedDescriptor(descriptor));
         }
-        Ok(Self { condition: fields.mandatory("error.condition")?, description: fields.optional()? })
+        let condition: Symbol = fields.mandatory("error.condition")?;
+        if condition.as_str().len() > MAX_CONDITION_BYTES {
+            return Err(DecodeError::Malformed("error.condition"));
+        }
+        let description: Option<&str> = fields.optional()?;
+        let description = description.map(|text| text[..text.floor_char_boundary(MAX_CONDITION_BYTES)].to_owned());
+        Ok(Self { condition, description })
     }
 }
 
@@ -98,7 +105,11 @@ impl<'a> Decode<'a> for DeliveryState {
             0x27 => Self::Modified {
                 delivery_failed: fields.or_default()?,
                 undeliverable_here: fields.or_default()?,
-                annotations: fields.optional()?.map(Box::new),
+                annotations: if fields.octets().len() > MAX_CONDITION_BYTES {
+                    None
+                } else {
+                    fields.optional()?.map(Box::new)
+                },
             },
             other => Self::Other(other),
         })

@@ -22,6 +22,9 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
+/// Elements that memory is reserved for before they are read: a false count may stand at each of the levels of nesting.
+const MAX_RESERVED: usize = 16;
+
 /// A symbol: an ASCII name from a constrained vocabulary.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Symbol(Box<str>);
@@ -238,7 +241,7 @@ impl Value {
 
     fn decode_items(items: &mut Reader<'_>, count: usize, depth: usize) -> Result<Vec<Self>, DecodeError> {
         // Each element takes an octet at least, so `Truncated` ends a false count before memory does.
-        let mut list = Vec::with_capacity(count.min(items.len()));
+        let mut list = Vec::with_capacity(count.min(items.len()).min(MAX_RESERVED));
         for _ in 0..count {
             list.push(Self::decode_nested(items, depth + 1)?);
         }
@@ -249,7 +252,7 @@ impl Value {
         if !count.is_multiple_of(2) {
             return Err(DecodeError::Malformed("map with an odd number of elements"));
         }
-        let mut pairs = Vec::with_capacity((count / 2).min(items.len()));
+        let mut pairs = Vec::with_capacity((count / 2).min(items.len() / 2).min(MAX_RESERVED));
         for _ in 0..count / 2 {
             let key = Self::decode_nested(items, depth + 1)?;
             pairs.push((key, Self::decode_nested(items, depth + 1)?));

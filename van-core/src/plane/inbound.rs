@@ -360,6 +360,9 @@ impl Plane {
         if name.shard == self.shard {
             return self.bind_server_stream(io, key, name.stream, name.salt, features, &rest);
         }
+        if name.shard.0 >= self.routes.shards {
+            return self.refuse(io, key, DeliveryState::Released);
+        }
         let Some(attachment) = self.attachments.get(key) else { return };
         let is_settled = attachment.is_inlet_settled;
         let destination = Destination::Stream { stream: name.stream, salt: name.salt, features };

@@ -13,7 +13,7 @@ use crate::slab::Key;
 /// The world around a [`Plane`](super::Plane).
 ///
 /// Keys are the plane's own: of connections as [`Plane::add_connection`](super::Plane::add_connection) returned them, of
-/// streams as [`Plane::accept`](super::Plane::accept) did or as [`Io::connect`] was given them.
+/// streams as [`Plane::add_client`](super::Plane::add_client) did or as [`Io::connect`] was given them.
 pub trait Io {
     /// Octets that may be sent on a connection now; 0 until [`Plane::writable`](super::Plane::writable) is called.
     fn room(&self, connection: Key) -> usize;

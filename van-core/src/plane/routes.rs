@@ -32,6 +32,8 @@ pub struct Routes {
     pub id: RouterId,
     /// The router's name in traces: `0/<id>`.
     pub node: Arc<str>,
+    /// How many shards its data plane has.
+    pub shards: u16,
     /// Paths to all routers.
     pub table: Arc<Table>,
     /// The connections to each neighbour, by the link that stands for it in the table.
@@ -124,10 +126,10 @@ impl Consumers {
 
 impl Routes {
     /// The picture of a router that knows nobody yet.
-    pub fn alone(table: Arc<Table>) -> Self {
+    pub fn alone(table: Arc<Table>, shards: u16) -> Self {
         let id = table.id().clone();
         let node = format!("0/{id}").into();
-        Self { id, node, table, next_hops: BTreeMap::new(), addresses: Arc::default() }
+        Self { id, node, shards, table, next_hops: BTreeMap::new(), addresses: Arc::default() }
     }
 
     /// Chooses where a delivery for an address goes. `origin` is the router where it entered, if not this one.

@@ -119,7 +119,7 @@ impl Core {
     /// A router that knows nobody yet.
     pub fn new(identity: Identity, timing: Timing, distribution: Distribution, now: Instant) -> Self {
         let engine = routing::Engine::new(identity.id, identity.instance, timing, now);
-        let routes = Arc::new(Routes::alone(Arc::clone(engine.table())));
+        let routes = Arc::new(Routes::alone(Arc::clone(engine.table()), identity.shards));
         Self {
             node: Arc::clone(&routes.node),
             engine,
@@ -369,6 +369,7 @@ impl Core {
             self.routes = Arc::new(Routes {
                 id: self.engine.id().clone(),
                 node: Arc::clone(&self.node),
+                shards: self.routes.shards,
                 table: Arc::clone(self.engine.table()),
                 next_hops: self.peers.next_hops(),
                 addresses: self.directory.consumers(),

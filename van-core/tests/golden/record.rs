@@ -1,5 +1,7 @@
 //! Makes the recordings: a skupper-router as a process, and real sockets between it and our router.
 
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "talks to a real router, in real time")]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;

@@ -53,7 +53,7 @@ pub enum Output {
 
 /// To whom a message is to be sent.
 ///
-/// Only the way is named here; the address that goes with it is part of the encoding (wire.md §4.2).
+/// Only the way is named here; the address that goes with it is part of the encoding (docs/wire.md §4.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
     /// To the other end of a link, and not beyond.

@@ -1,6 +1,6 @@
 //! What each message does to an engine.
 //!
-//! Source: wire.md §4.3 to §4.6.
+//! Source: docs/wire.md §4.3 to §4.6.
 
 use std::{collections::BTreeMap, time::Instant};
 

@@ -1,6 +1,6 @@
 //! What an engine does by itself, when the time has come.
 //!
-//! Source: wire.md §4.2 and §4.4.
+//! Source: docs/wire.md §4.2 and §4.4.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 

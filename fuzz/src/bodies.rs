@@ -1,0 +1,8 @@
+//! The bodies: one function per target.
+
+pub(crate) mod amqp;
+pub(crate) mod config;
+pub(crate) mod engine;
+pub(crate) mod message;
+pub(crate) mod router;
+pub(crate) mod tls;
