@@ -232,9 +232,11 @@ impl Prepared {
                 (Service::Links { .. }, None) => {}
             }
         }
-        let tcp_listeners = configuration.tcp_listeners.iter();
-        let tcp_listeners =
-            tcp_listeners.map(|listener| places.try_tcp_listener(listener)).collect::<Result<_, _>>()?;
+        let tcp_listeners = configuration
+            .tcp_listeners
+            .iter()
+            .map(|listener| places.try_tcp_listener(listener))
+            .collect::<Result<_, _>>()?;
         Ok(Self { accesses, sites, links, tcp_listeners })
     }
 }

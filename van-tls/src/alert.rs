@@ -28,6 +28,8 @@ impl Alert {
             46 => "it does not accept our certificate",
             48 => "our certificate is from a CA it does not trust",
             49 => "our certificate gives no access",
+            // What it believes has the name of our CA, but another key: the signature is what does not fit.
+            51 => "most likely our certificate is from a CA it does not trust, which only has the name of one it does",
             70 => "it does not speak TLS 1.3",
             71 => "it demands stronger ciphers",
             112 => "it does not serve the name we asked for",

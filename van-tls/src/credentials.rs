@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
-use crate::inspect::{Certificate, InspectError, Utc, Validity};
+use crate::inspect::{Certificate, InspectError, Utc, Validity, not_pem, pem_fault};
 
 /// All that one end of a link needs.
 #[derive(Debug, Clone)]
@@ -233,9 +233,8 @@ pub enum UnfitError {
 }
 
 fn certificates(pem: &str, none: CredentialsError) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
-    let certificates = CertificateDer::pem_slice_iter(pem.as_bytes())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| InspectError::NotPem(error.into()))?;
+    let certificates =
+        CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>().map_err(not_pem)?;
     if certificates.is_empty() { Err(none) } else { Ok(certificates) }
 }
 
@@ -248,7 +247,7 @@ fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, CredentialsError> {
     }
     PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| match error {
         Error::NoItemsFound => CredentialsError::NoKey,
-        error => CredentialsError::UnknownKey(error.into()),
+        error => CredentialsError::UnknownKey(pem_fault(error)),
     })
 }
 

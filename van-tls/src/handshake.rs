@@ -250,7 +250,7 @@ fn guess_protocol(octets: &[u8]) -> String {
     } else if ["HTTP", "GET ", "POST", "PUT ", "HEAD", "PRI "].into_iter().any(is) {
         "HTTP in the clear".to_owned()
     } else {
-        format!("something that begins with {:02x?}", &octets[..octets.len().min(8)])
+        format!("something that begins with \"{}\"", octets[..octets.len().min(8)].escape_ascii())
     }
 }
 

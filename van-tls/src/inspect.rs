@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use x509_parser::asn1_rs::FromDer;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::error::X509Error;
 use x509_parser::extensions::GeneralName;
 use x509_parser::time::ASN1Time;
 
@@ -71,7 +72,7 @@ impl Certificate {
     /// # Errors
     /// As [`InspectError`] says.
     pub fn from_pem(pem: &str) -> Result<Self, InspectError> {
-        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| InspectError::NotPem(error.into()))?;
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(not_pem)?;
         Self::from_der(&der)
     }
 
@@ -129,7 +130,25 @@ pub(crate) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, InspectError> {
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) => Ok(certificate),
         Ok(_) => Err(InspectError::NotX509("octets follow the certificate".into())),
-        Err(error) => Err(InspectError::NotX509(error.to_string().into())),
+        Err(error) => Err(InspectError::NotX509(match X509Error::from(error) {
+            // Which tag was expected in which octet helps nobody replace the file.
+            X509Error::Der(_) | X509Error::NomError(_) => "its encoding is damaged or cut off".into(),
+            error => error.into(),
+        })),
+    }
+}
+
+pub(crate) fn not_pem(error: pem::Error) -> InspectError {
+    InspectError::NotPem(pem_fault(error))
+}
+
+/// The library shows lines as lists of octets; this says what is wrong with them.
+pub(crate) fn pem_fault(error: pem::Error) -> Box<dyn std::error::Error + Send + Sync> {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "the END line of a PEM block is absent or damaged".into(),
+        pem::Error::IllegalSectionStart { .. } => "the BEGIN line of a PEM block is damaged".into(),
+        pem::Error::Base64Decode(_) => "the base64 of a PEM block is damaged".into(),
+        error => error.into(),
     }
 }
 

@@ -24,14 +24,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Program::parse().command {
-        Command::Router(arguments) => van_router::run(&arguments),
+        Command::Router(arguments) => van_router::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Demo(arguments) => demo::run(&arguments),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("van: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    done.unwrap_or_else(|error| {
+        eprintln!("van: {error:#}");
+        ExitCode::FAILURE
+    })
 }

@@ -170,6 +170,24 @@ fn credentials_say_what_is_wrong_with_them() {
     check(chain, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", ca, "UnknownKey");
 }
 
+/// The libraries' own words were tags and lists of octets.
+#[test]
+fn damage_is_told_in_words() {
+    use std::error::Error;
+
+    let west = west().identity;
+    let check = |chain: String, expected: &str| {
+        let error = Identity::from_pem(&chain, west.key_pem()).unwrap_err();
+        let cause = error.source().unwrap().source().unwrap();
+        assert_eq!(cause.to_string(), expected);
+    };
+    let chain = west.chain_pem();
+    check(chain.replace("MII", "AAA"), "its encoding is damaged or cut off");
+    check(chain.replace("MII", "MI!"), "the base64 of a PEM block is damaged");
+    check(chain.replace("-----END", ""), "the END line of a PEM block is absent or damaged");
+    check(chain.replace("CERTIFICATE-----", "CERTIFICATE"), "the BEGIN line of a PEM block is damaged");
+}
+
 #[test]
 fn several_cas_are_trusted_together() {
     let old = new_ca("old", KeyKind::EcdsaP256);

@@ -251,7 +251,8 @@ fn other_protocols_are_recognised() {
     check(b"AMQP\x03\x01\x00\x00", "AMQP in the clear");
     check(b"HTTP/1.1 400 Bad Request\r\n", "HTTP in the clear");
     check(b"GET / HTTP/1.1\r\n", "HTTP in the clear");
-    check(b"SSH-2.0-OpenSSH\r\n", "something that begins with [53, 53, 48, 2d, 32, 2e, 30, 2d]");
+    check(b"SSH-2.0-OpenSSH\r\n", "something that begins with \"SSH-2.0-\"");
+    check(b"\x00\xff\"no", "something that begins with \"\\x00\\xff\\\"no\"");
 }
 
 #[test]

@@ -16,10 +16,10 @@ use tokio::task::JoinSet;
 /// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves until dropped; then its port is closed at once.
+/// Serves until dropped.
 pub(super) struct Backend {
     port: u16,
-    _serving: JoinSet<()>,
+    serving: JoinSet<()>,
 }
 
 impl Backend {
@@ -28,11 +28,16 @@ impl Backend {
         let port = socket.local_addr()?.port();
         let mut serving = JoinSet::new();
         serving.spawn(serve(site, socket));
-        Ok(Self { port, _serving: serving })
+        Ok(Self { port, serving })
     }
 
     pub(super) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Stops, and returns once its port is closed: until then the system would still take clients.
+    pub(super) async fn stop(mut self) {
+        self.serving.shutdown().await;
     }
 }
 

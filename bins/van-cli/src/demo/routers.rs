@@ -82,6 +82,8 @@ impl Routers {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)
+            // A terminal's Ctrl-C is for the demo; it stops them itself.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start the router {name}"))?;
@@ -156,10 +158,11 @@ fn make_certificates(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ports that nobody listens on now.
+/// Ports that nobody listens on now, below those that the system gives to whoever connects meanwhile (from 32768, ip(7)).
 fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
-    let sockets: Vec<_> = (0..N).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
-    let ports = sockets.iter().map(|socket| socket.local_addr().map(|address| address.port()));
-    let ports: Vec<u16> = ports.collect::<Result<_, _>>()?;
-    ports.try_into().ok().context("as many ports as sockets")
+    // Demos that start at the same time look in different places.
+    let first = 10_000 + (std::process::id() % 200) as u16 * 10;
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let ports: Vec<_> = (first..32_768).filter(is_free).take(N).collect();
+    ports.try_into().ok().context("no port from 10000 to 32767 is free")
 }

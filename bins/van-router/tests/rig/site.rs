@@ -50,22 +50,21 @@ impl Site {
 
     /// The address with a port that nobody listens on, and that is not given again.
     pub(crate) fn free_address(&self) -> SocketAddr {
+        self.listen().local_addr().expect("it is bound")
+    }
+
+    /// Opens a port here that is not given again.
+    pub(crate) fn listen(&self) -> TcpListener {
         static GIVEN: AtomicU32 = AtomicU32::new(0);
         loop {
             // Test programs that run at the same time start at different places.
             let offset = std::process::id().wrapping_mul(61).wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
             let port = u16::try_from(FIRST_PORT + offset % PORTS).expect("the sum is below 65536");
             let address = SocketAddr::new(self.address, port);
-            if self.within(|| TcpListener::bind(address)).is_ok() {
-                return address;
+            if let Ok(listener) = self.within(|| TcpListener::bind(address)) {
+                return listener;
             }
         }
-    }
-
-    /// Opens a port here.
-    pub(crate) fn listen(&self) -> TcpListener {
-        let address = self.free_address();
-        self.within(|| TcpListener::bind(address)).unwrap_or_else(|error| panic!("cannot listen on {address}: {error}"))
     }
 
     /// Connects from here.
