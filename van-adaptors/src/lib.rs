@@ -18,7 +18,7 @@
 //! # }
 //! ```
 //!
-//! * `router` the control plane: one thread around [`van_core::router::Core`], and what can fail at a start
+//! * `router` the handle · `prepared` what can fail at the start · `control` one thread around [`van_core::router::Core`]
 //! * `amqp` links: dialled, accepted, brought up to the exchange of opens; from there on a shard has them
 //! * `shard` the threads of the data plane, each around one [`van_core::plane::Plane`]
 //! * `tcp` clients accepted, workloads connected · `web` health, metrics, routes
@@ -30,9 +30,23 @@
 //! Start reading at [`Router::start`]; for octets at `shard/runtime.rs`.
 
 mod amqp;
+mod control;
+mod prepared;
 mod router;
 mod shard;
 mod tcp;
 mod web;
 
 pub use router::{Options, Router, StartError};
+
+/// An error and what caused it, in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(if text.ends_with('?') { " " } else { ": " });
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -12,7 +12,7 @@ use van_core::router::{Announcement, Candidate, Origin, open_config};
 use van_tls::LinkAcceptor;
 
 use super::{EstablishError, Opened, establish, reason_text};
-use crate::router::Control;
+use crate::control::Control;
 
 /// How long to rest when there are no descriptors left, before trying again.
 const EXHAUSTED_REST: Duration = Duration::from_millis(50);

@@ -20,7 +20,7 @@ use van_core::router::{Announcement, Candidate, Dialled, Origin, open_config};
 use van_tls::LinkConnector;
 
 use super::{EstablishError, Opened, establish, reason_text};
-use crate::router::Control;
+use crate::control::Control;
 use crate::tcp::listener::fits;
 
 /// The first pause before dialling again; it doubles with each failure.

@@ -12,7 +12,7 @@ use van_tls::{
     ConnectError, Handshake, HandshakeError, OpenError, OutBuf, Plain, RecordLayer, SealError, VerifiedPeer,
 };
 
-use crate::router::with_causes;
+use crate::with_causes;
 
 /// How long a peer may take from its first octet to its open. (skupper-router waits for ever.)
 pub(crate) const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(10);
