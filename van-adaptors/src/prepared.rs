@@ -143,7 +143,10 @@ impl<'a> Profiles<'a> {
                 .as_ref()
                 .and_then(|name| configuration.tls_profiles.get(name))
                 .map(|profile| profile.ordinal),
-            data_connections: connector.data_connections.or(configuration.data_connections).unwrap_or(shards.min(MAX_AUTO_CONNECTIONS)),
+            data_connections: connector
+                .data_connections
+                .or(configuration.data_connections)
+                .unwrap_or(shards.min(MAX_AUTO_CONNECTIONS)),
             max_frame_bytes: connector.max_frame_bytes,
             idle_timeout: connector.idle_timeout,
         })
