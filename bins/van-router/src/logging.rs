@@ -29,7 +29,7 @@ pub(crate) enum Format {
 
 /// The parts of ours that do what a module of the original does; the first that a target starts with counts.
 const MODULES: &[(&str, &[&str])] = &[
-    ("ROUTER", &["van_adaptors::router"]),
+    ("ROUTER", &["van_adaptors::control"]),
     ("ROUTER_CORE", &["van_core::router", "van_core::plane"]),
     ("ROUTER_LS", &["van_routing"]),
     ("PROTOCOL", &["van_core::amqp"]),
@@ -38,7 +38,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("HTTP", &["van_adaptors::web"]),
 ];
 
-/// From the one that says least.
+/// From the one that says most.
 const LEVELS: [(&str, Level); 6] = [
     ("trace", Level::TRACE),
     ("debug", Level::DEBUG),
@@ -156,6 +156,18 @@ mod tests {
         assert!(levels("none").unwrap().is_empty());
         assert!(levels("info+").unwrap().contains(&Level::WARN));
         assert!(levels("loud").is_err());
+    }
+
+    /// A target that nothing logs under would silence its module unnoticed.
+    #[test]
+    fn every_target_is_a_module_of_ours() {
+        let workspace = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for target in MODULES.iter().flat_map(|(_, targets)| *targets) {
+            let (name, path) = target.split_once("::").unwrap_or((target, "lib"));
+            let file = format!("{}/src/{}.rs", name.replace('_', "-"), path.replace("::", "/"));
+            let text = std::fs::read_to_string(workspace.join(&file));
+            assert!(text.is_ok(), "{target}: there is no {file}");
+        }
     }
 
     #[test]
