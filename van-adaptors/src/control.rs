@@ -238,15 +238,21 @@ impl Task {
     }
 
     fn handle_report(&mut self, shard: ShardId, report: Report) {
-        if let Report::Control { connection, message } = &report {
-            self.shards.tell(shard, Message::Taken { connection: *connection, octets: message.len() });
-        }
+        let taken = match &report {
+            Report::Control { connection, message } => {
+                Some(Message::Taken { connection: *connection, octets: message.len() })
+            }
+            _ => None,
+        };
         if let Report::ConnectionLost { connection, reason } = &report
             && let Some(closer) = self.closers.remove(connection)
         {
             let _ = closer.send(reason.clone());
         }
         self.core.handle_report(Instant::now(), report);
+        if let Some(taken) = taken {
+            self.shards.tell(shard, taken);
+        }
     }
 
     /// Does what the core wants.

@@ -5,7 +5,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use van_core::management::config::{Configuration, Connector, Family, Listener, Service, TcpListener, TlsProfile};
+use van_core::management::config::{
+    Configuration, Connector, Family, Listener, MAX_DATA_CONNECTIONS, Service, TcpListener, TlsProfile,
+};
+use van_core::plane::MAX_SHARDS;
 use van_tls::directory::ProfileFiles;
 use van_tls::{Credentials, HostCheck, LinkAcceptor, LinkConnector, Policy};
 
@@ -16,11 +19,10 @@ use crate::tcp::listener;
 use crate::web::Site;
 use crate::with_causes;
 
-/// Data connections of a link for each of which there is a shard, unless configured: as many as can be configured.
-const MAX_AUTO_CONNECTIONS: u16 = 16;
-
 /// Sockets and credentials, ready to be used.
 pub(crate) struct Prepared {
+    /// How many shards there are to be: one for each core, unless configured.
+    pub(crate) shards: u16,
     pub(crate) accesses: Vec<(Access, Vec<std::net::TcpListener>)>,
     pub(crate) sites: Vec<(Site, Vec<std::net::TcpListener>)>,
     pub(crate) links: Vec<Link>,
@@ -29,7 +31,9 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     pub(crate) fn new(configuration: &Configuration) -> Result<Self, StartError> {
-        let mut profiles = Profiles { configuration, read: HashMap::new() };
+        let cores = std::thread::available_parallelism().map_or(1, |count| count.get() as u16);
+        let shards = configuration.shards.unwrap_or(cores).clamp(1, MAX_SHARDS);
+        let mut profiles = Profiles { configuration, shards, read: HashMap::new() };
         let links =
             configuration.connectors.iter().map(|connector| profiles.link(connector)).collect::<Result<_, _>>()?;
         let mut places = Places::default();
@@ -49,7 +53,7 @@ impl Prepared {
             .iter()
             .map(|listener| places.try_tcp_listener(listener))
             .collect::<Result<_, _>>()?;
-        Ok(Self { accesses, sites, links, tcp_listeners })
+        Ok(Self { shards, accesses, sites, links, tcp_listeners })
     }
 }
 
@@ -100,6 +104,7 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 /// TLS profiles, each read once.
 struct Profiles<'a> {
     configuration: &'a Configuration,
+    shards: u16,
     read: HashMap<&'a str, Credentials>,
 }
 
@@ -107,8 +112,7 @@ impl<'a> Profiles<'a> {
     fn credentials(&mut self, name: &'a str) -> Result<&Credentials, StartError> {
         if !self.read.contains_key(name) {
             let profile = self.configuration.tls_profiles.get(name).cloned().unwrap_or_default();
-            let credentials = read_credentials(&profile)
-                .map_err(|message| StartError::Credentials { profile: name.to_owned(), message })?;
+            let credentials = read_credentials(&profile).map_err(|message| unusable(name, message))?;
             self.read.insert(name, credentials);
         }
         Ok(&self.read[name])
@@ -116,20 +120,14 @@ impl<'a> Profiles<'a> {
 
     fn link(&mut self, connector: &'a Connector) -> Result<Link, StartError> {
         let check = if connector.verifies_host { HostCheck::Verify } else { HostCheck::Waive };
-        let tls =
-            match &connector.tls_profile {
-                Some(name) => {
-                    let connector = LinkConnector::new(self.credentials(name)?, check, &Policy::default());
-                    Some(connector.map_err(|error| StartError::Credentials {
-                        profile: name.clone(),
-                        message: with_causes(&error),
-                    })?)
-                }
-                None => None,
-            };
+        let tls = match &connector.tls_profile {
+            Some(name) => {
+                let connector = LinkConnector::new(self.credentials(name)?, check, &Policy::default());
+                Some(connector.map_err(|error| unusable(name, with_causes(&error)))?)
+            }
+            None => None,
+        };
         let configuration = self.configuration;
-        let cores = std::thread::available_parallelism().map_or(1, |count| count.get() as u16);
-        let shards = configuration.shards.unwrap_or(cores);
         Ok(Link {
             name: connector.name.clone(),
             router: configuration.id.to_string(),
@@ -146,7 +144,7 @@ impl<'a> Profiles<'a> {
             data_connections: connector
                 .data_connections
                 .or(configuration.data_connections)
-                .unwrap_or(shards.min(MAX_AUTO_CONNECTIONS)),
+                .unwrap_or(self.shards.min(MAX_DATA_CONNECTIONS)),
             max_frame_bytes: connector.max_frame_bytes,
             idle_timeout: connector.idle_timeout,
         })
@@ -158,23 +156,19 @@ impl<'a> Profiles<'a> {
         else {
             return Ok(None);
         };
-        let tls =
-            match tls_profile {
-                Some(name) => {
-                    let acceptor = LinkAcceptor::new(self.credentials(name)?, &Policy::default());
-                    Some(acceptor.map_err(|error| StartError::Credentials {
-                        profile: name.clone(),
-                        message: with_causes(&error),
-                    })?)
-                }
-                None if *requires_authentication => {
-                    return Err(StartError::Entity {
-                        entity: format!("listener \"{}\"", listener.name),
-                        message: "authenticatePeer needs an sslProfile: routers authenticate by certificate".into(),
-                    });
-                }
-                None => None,
-            };
+        let tls = match tls_profile {
+            Some(name) => {
+                let acceptor = LinkAcceptor::new(self.credentials(name)?, &Policy::default());
+                Some(acceptor.map_err(|error| unusable(name, with_causes(&error)))?)
+            }
+            None if *requires_authentication => {
+                return Err(StartError::Entity {
+                    entity: format!("listener \"{}\"", listener.name),
+                    message: "authenticatePeer needs an sslProfile: routers authenticate by certificate".into(),
+                });
+            }
+            None => None,
+        };
         Ok(Some(Access {
             name: listener.name.clone(),
             router: self.configuration.id.to_string(),
@@ -185,6 +179,10 @@ impl<'a> Profiles<'a> {
             idle_timeout: *idle_timeout,
         }))
     }
+}
+
+fn unusable(profile: &str, message: String) -> StartError {
+    StartError::Credentials { profile: profile.to_owned(), message }
 }
 
 /// Reads a profile's files and checks that they can be used now.

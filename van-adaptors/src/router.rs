@@ -85,20 +85,18 @@ impl Router {
     /// See [`StartError`]; nothing is left running.
     pub fn start(configuration: Configuration, options: &Options) -> Result<Self, StartError> {
         let prepared = Prepared::new(&configuration)?;
-        let cores = std::thread::available_parallelism().map_or(1, |count| count.get() as u16);
-        let shard_count = configuration.shards.unwrap_or(cores).clamp(1, van_core::plane::MAX_SHARDS);
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seed = clock.as_nanos() as u64 ^ u64::from(std::process::id()) << 32;
         let identity = Identity {
             id: configuration.id.clone(),
             instance: options.instance.unwrap_or(clock.as_secs()),
-            shards: shard_count,
+            shards: prepared.shards,
         };
         let core =
             Core::new(identity, configuration.timing.clone(), configuration.distribution.clone(), Instant::now());
         let (reports_in, reports) = mpsc::unbounded_channel();
         let shards =
-            Arc::new(Shards::start(shard_count, core.routes(), &reports_in, seed).map_err(StartError::Thread)?);
+            Arc::new(Shards::start(prepared.shards, core.routes(), &reports_in, seed).map_err(StartError::Thread)?);
         let (published, routes) = watch::channel(Arc::clone(core.routes()));
         let task = Task::new(core, Arc::clone(&shards), reports, published, Random::new(seed));
         let control = task.control();

@@ -32,6 +32,7 @@ use tracing::warn;
 use van_core::plane::{Counters, Routes};
 
 use crate::shard::Stats;
+use crate::tcp::EXHAUSTED_REST;
 
 /// Clients served at the same time.
 const MAX_CLIENTS: usize = 64;
@@ -66,7 +67,7 @@ pub(crate) async fn serve(site: Site, socket: TcpListener, view: View) {
                 Ok((client, address)) => drop(clients.spawn(serve_client(site.clone(), view.clone(), client, address))),
                 Err(error) => {
                     warn!(listener = %site.name, %error, "cannot accept a client; trying again");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    tokio::time::sleep(EXHAUSTED_REST).await;
                 }
             },
             Some(_) = clients.join_next() => {}

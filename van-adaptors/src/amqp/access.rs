@@ -13,9 +13,7 @@ use van_tls::LinkAcceptor;
 
 use super::{EstablishError, Opened, establish, reason_text};
 use crate::control::Control;
-
-/// How long to rest when there are no descriptors left, before trying again.
-const EXHAUSTED_REST: Duration = Duration::from_millis(50);
+use crate::tcp::EXHAUSTED_REST;
 
 /// Connections that may be on their way to an open at the same time.
 const MAX_ESTABLISHING: usize = 256;

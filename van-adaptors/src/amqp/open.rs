@@ -12,7 +12,7 @@ use van_tls::{
     ConnectError, Handshake, HandshakeError, OpenError, OutBuf, Plain, RecordLayer, SealError, VerifiedPeer,
 };
 
-use crate::with_causes;
+use crate::{tcp, with_causes};
 
 /// How long a peer may take from its first octet to its open. (skupper-router waits for ever.)
 pub(crate) const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -187,6 +187,7 @@ impl Opened {
             self.records.close(&mut self.output);
             // Whether the peer still hears it is its own affair.
             let _ = tokio::time::timeout(ESTABLISH_TIMEOUT, write_all(&mut self.socket, &mut self.output)).await;
+            tcp::linger(self.socket).await;
         }
     }
 }

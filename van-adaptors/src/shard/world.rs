@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Buf;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use van_core::plane::{ConnectorId, Crossing, Io, Key, Read, Report, ShardId, Write};
@@ -31,9 +31,6 @@ const SLICES: usize = 64;
 
 /// Sealed octets that wait before a connection is read no more: a peer that does not read gets no answers to remember.
 const STALL_OCTETS: usize = 1_048_576;
-
-/// How long a peer may take to end its half of a closed connection.
-const LINGER_TIME: Duration = Duration::from_secs(1);
 
 /// A workload that does not answer for this long is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -200,19 +197,13 @@ impl World {
         is_writing && connection.was_full.take()
     }
 
-    /// Closes a connection's socket once the peer has ended, or took too long. Linux resets a socket that is closed before
-    /// all that came is read, and the peer would not hear why the connection was closed.
+    /// Closes a connection's socket when the peer has heard why.
     fn linger(&mut self, key: Key) {
-        let Some(Connection { mut socket, .. }) = remove(&mut self.connections, key, |it| it.key) else { return };
+        let Some(Connection { socket, .. }) = remove(&mut self.connections, key, |it| it.key) else { return };
         let inbox = self.inboxes[usize::from(self.shard.0)].clone();
         self.lingering += 1;
         tokio::task::spawn_local(async move {
-            let rest = async {
-                socket.shutdown().await?;
-                tokio::io::copy(&mut socket, &mut tokio::io::sink()).await
-            };
-            let _ = tokio::time::timeout(LINGER_TIME, rest).await;
-            drop(socket);
+            tcp::linger(socket).await;
             let _ = inbox.send(Message::Lingered);
         });
     }

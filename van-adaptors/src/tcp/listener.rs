@@ -3,20 +3,17 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 use tracing::warn;
 use van_core::management::config::Family;
 
+use super::EXHAUSTED_REST;
 use crate::shard::{Message, Stats};
 
 /// Connections that may wait to be accepted, unless configured.
 const BACKLOG: u32 = 4096;
-
-/// How long to rest when there are no descriptors left, before trying again.
-const EXHAUSTED_REST: Duration = Duration::from_millis(50);
 
 /// The addresses a listener's host stands for: all interfaces if it is empty.
 pub(crate) fn addresses(host: &str, port: u16, family: Option<Family>) -> io::Result<Vec<SocketAddr>> {

@@ -457,6 +457,9 @@ impl Entity {
     }
 }
 
+/// Data connections that a link may have.
+pub const MAX_DATA_CONNECTIONS: u16 = 16;
+
 /// Source: skupper-router, `idleTimeoutSeconds`.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(16);
 
@@ -570,12 +573,11 @@ impl Reading {
 
     fn data_connections(&mut self, entity: &Entity) -> Option<u16> {
         let text = entity.text("dataConnectionCount").filter(|text| text != "auto")?;
-        let count = text.parse().ok().filter(|count| *count <= 16);
+        let count = text.parse().ok().filter(|count| *count <= MAX_DATA_CONNECTIONS);
         if count.is_none() {
-            self.fault(
-                &entity.place,
-                format!("`dataConnectionCount` must be auto or a number from 0 to 16, not {text}"),
-            );
+            let most = MAX_DATA_CONNECTIONS;
+            let fault = format!("`dataConnectionCount` must be auto or a number from 0 to {most}, not {text}");
+            self.fault(&entity.place, fault);
         }
         count
     }
