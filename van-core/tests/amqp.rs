@@ -8,8 +8,8 @@ use std::time::Duration;
 use pair::{Pair, Seen, anonymous, config};
 use proptest::prelude::*;
 use van_core::amqp::{
-    Admission, Condition, Connection, DeliveryState, Error, Login, Mechanism, NewLink, Password, Role, Source, Symbol,
-    Target, Token,
+    Admission, Condition, Connection, DeliveryState, Error, Event, Login, Mechanism, NewLink, Password, Role, Source,
+    Symbol, Target, Token,
 };
 
 fn sender(name: &str) -> NewLink {
@@ -42,6 +42,11 @@ fn a_peer_without_sasl_is_let_in_only_where_that_is_optional() {
 
     let mut pair = Pair::new(vec![], Admission { mechanisms: vec![Mechanism::External], sasl_optional: false });
     assert_eq!(pair.run_to_error(), Error::SaslRequired);
+    let said = pair.server.output().to_vec();
+    let mut said = said.as_slice();
+    let told = std::iter::from_fn(|| pair.client.next(&mut said).expect("it is AMQP"));
+    let closed = told.filter_map(|event| if let Event::Closed(condition) = event { condition } else { None });
+    assert_eq!(closed.collect::<Vec<_>>(), [Condition::bare("amqp:connection:policy-error")]);
 }
 
 #[test]

@@ -46,7 +46,7 @@
 //! # Ok(())
 //! # }
 //! ```
-//!
+
 pub use self::{
     engine::{Destination, Engine, MessageError, Output},
     id::{Cost, InvalidCost, InvalidRouterId, LinkId, RouterId},

@@ -63,7 +63,7 @@ impl LinkConnector {
         Ok(Self { config })
     }
 
-    /// Begins a connection to `host`, a DNS name or an IP address, which is also sent as SNI.
+    /// Begins a connection to `host`, a DNS name, which is also sent as SNI, or an IP address.
     ///
     /// Certificates are judged as of `now`.
     ///

@@ -472,6 +472,8 @@ impl Connection {
             (Stage::FirstHeader(admission), AMQP_HEADER) => {
                 self.out.extend_from_slice(&AMQP_HEADER);
                 if !admission.sasl_optional {
+                    // It understands frames: it is told in a close, behind our open.
+                    self.stage = Stage::Answering;
                     return Err(Error::SaslRequired);
                 }
                 Stage::Opening
@@ -536,9 +538,10 @@ impl Connection {
                     Performative::Attach(attach) => self.recv_attach(local, attach)?,
                     Performative::Flow(flow) => self.recv_flow(local, &flow)?,
                     Performative::Transfer(transfer) => return self.recv_transfer(local, transfer),
-                    Performative::Disposition(disposition) => self.recv_disposition(local, &disposition),
+                    Performative::Disposition(disposition) => self.recv_disposition(local, disposition),
                     Performative::Detach(detach) => self.recv_detach(local, detach)?,
-                    Performative::End(end) => self.recv_end(local, channel, &end),
+                    Performative::End(end) => self.recv_end(local, channel, end),
+                    // Of the connection, and dealt with above.
                     Performative::Open(_) | Performative::Begin(_) | Performative::Close(_) => {}
                 }
             }
@@ -748,7 +751,7 @@ impl Connection {
         current.token
     }
 
-    fn recv_disposition(&mut self, channel: u16, disposition: &Disposition) {
+    fn recv_disposition(&mut self, channel: u16, disposition: Disposition) {
         let role = disposition.role.opposite();
         let session = session_mut(&mut self.sessions, channel);
         let last = disposition.last.unwrap_or(disposition.first);
@@ -758,7 +761,7 @@ impl Connection {
                 session.deliveries_mut(role).remove(number);
             }
         }
-        let (state, settled) = (disposition.state.clone(), disposition.settled);
+        let (state, settled) = (disposition.state, disposition.settled);
         self.burst = Some(Burst::Dispositions { deliveries: unsettled.into_iter(), channel, role, state, settled });
     }
 
@@ -781,14 +784,14 @@ impl Connection {
         Ok(())
     }
 
-    fn recv_end(&mut self, local: u16, remote: u16, end: &End) {
+    fn recv_end(&mut self, local: u16, remote: u16, end: End) {
         self.by_remote_channel.remove(&remote);
         let Some(session) = self.sessions[usize::from(local)].take() else { return };
         if self.receiving.is_some_and(|receiving| receiving.link.channel == local) {
             self.receiving = None;
         }
         let links: Vec<_> = session.links.iter().map(|(key, link)| (key, link.token)).collect();
-        self.burst = Some(Burst::Detached { links: links.into_iter(), channel: local, condition: end.error.clone() });
+        self.burst = Some(Burst::Detached { links: links.into_iter(), channel: local, condition: end.error });
         if !session.end_sent {
             self.send(local, &End { error: None });
         }

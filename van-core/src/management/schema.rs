@@ -7,7 +7,7 @@
 pub struct EntityType {
     /// Its short name, as in the configuration file.
     pub name: &'static str,
-    /// Its attributes besides `name`, `identity` and `type`, which all have.
+    /// Its attributes besides `name`, which all have.
     pub attributes: &'static [Attribute],
     /// Whether the configuration file may hold one only.
     pub is_single: bool,

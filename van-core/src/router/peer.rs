@@ -85,8 +85,9 @@ impl Peers {
 
     /// The name of the peer with whose message something is wrong, unless that was told already or too much was.
     pub(super) fn tell(&mut self, id: ConnectionId, fault: &impl ToString) -> Option<String> {
-        let (peer, fault) = (self.peers.get_mut(&id)?, fault.to_string());
-        if peer.told.len() >= MAX_TOLD || peer.told.contains(&fault) {
+        let peer = self.peers.get_mut(&id).filter(|peer| peer.told.len() < MAX_TOLD)?;
+        let fault = fault.to_string();
+        if peer.told.contains(&fault) {
             return None;
         }
         peer.told.push(fault);

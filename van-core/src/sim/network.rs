@@ -401,8 +401,17 @@ impl Network {
                 self.settle(router, to);
             }
             Happening::Report { router, life, report } if self.is_alive(router, life) => {
+                let taken = match &report {
+                    Report::Control { connection, message } => Some((*connection, message.len())),
+                    _ => None,
+                };
                 let now = self.now;
                 self.routers[router.0].core.handle_report(now, report);
+                if let Some((connection, octets)) = taken {
+                    for (plane, _) in &mut self.routers[router.0].planes {
+                        plane.control_taken(connection, octets);
+                    }
+                }
                 self.act(router);
             }
             Happening::Send { router, life, shard, connection, message } if self.is_alive(router, life) => {
