@@ -11,6 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("van-tls", &[]),
     ("van-core", &["van-routing"]),
     ("van-adaptors", &["van-core", "van-routing", "van-tls"]),
+    ("van-site", &["van-adaptors", "van-core", "van-routing", "van-tls"]),
     ("van-router", &["van-adaptors", "van-core"]),
     ("van-cli", &["van-router", "van-tls"]),
 ];
