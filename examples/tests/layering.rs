@@ -34,6 +34,7 @@ const MODULES: &[&str] = &[
     "message",
     "encapsulation",
     "address",
+    "flow",
     "plane",
     "router",
     "management",
