@@ -35,6 +35,7 @@ const MODULES: &[&str] = &[
     "message",
     "encapsulation",
     "address",
+    "flow",
     "plane",
     "router",
     "management",

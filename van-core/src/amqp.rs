@@ -15,8 +15,8 @@ mod session;
 mod terminus;
 mod value;
 
-pub(crate) use codec::put_list;
 pub use codec::{Composer, Decode, DecodeError, Encode, Fields, Reader};
+pub(crate) use codec::{encode_list, encode_map, put_list};
 pub use connection::{Admission, Config, Connection, Error, Event, LinkId, NewLink};
 pub use delivery::{DeliveryId, DeliveryTag};
 pub use frame::FrameError;

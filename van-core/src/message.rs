@@ -1,7 +1,7 @@
 //! The sections of a message, scanned where they lie (AMQP 1.0 §3.2). Nothing is copied and nothing but the router
 //! annotations is ever changed.
 
-use crate::amqp::{DecodeError, Reader};
+use crate::amqp::{Decode, DecodeError, Reader};
 use crate::annotations::{Annotations, DESCRIPTOR};
 
 /// How much may stand in front of a message's body. Longer ones are refused.
@@ -47,6 +47,8 @@ pub struct Head<'a> {
 pub struct Properties<'a> {
     /// Where the message goes.
     pub to: Option<&'a str>,
+    /// What kind of message it is; `None` also if that is no text.
+    pub subject: Option<&'a str>,
     /// Where answers go.
     pub reply_to: Option<&'a str>,
     /// What the message is.
@@ -129,9 +131,11 @@ impl<'a> Properties<'a> {
         fields.skip()?; // message-id
         fields.skip()?; // user-id
         let to = fields.optional()?;
-        fields.skip()?; // subject
+        // Streams have no use for it: one of another type must not stop them.
+        let subject = Decode::decode(&mut Reader::new(fields.octets())).ok();
+        fields.skip()?;
         let reply_to = fields.optional()?;
         fields.skip()?; // correlation-id
-        Ok(Self { to, reply_to, content_type: fields.optional()? })
+        Ok(Self { to, subject, reply_to, content_type: fields.optional()? })
     }
 }
