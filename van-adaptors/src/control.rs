@@ -11,11 +11,13 @@ use tracing::{info, warn};
 use van_core::Random;
 use van_core::amqp::Condition;
 use van_core::management::config::{Configuration, TcpListener};
-use van_core::plane::{ConnectionId, ConnectorId, ListenerId, Report, Routes, ShardId};
-use van_core::router::{Candidate, Core, Fact, Output};
+use van_core::plane::{ConnectionId, ConnectorId, ListenerId, Report, Routes, ShardId, SubscriberId};
+use van_core::router::{Candidate, Core, Fact, Outgoing, Output};
+use van_routing::Treatment;
 
 use crate::amqp::Opened;
 use crate::amqp::{access, link};
+use crate::messages::Subscriber;
 use crate::prepared::Prepared;
 use crate::shard::{Adopted, Message, Shards, Target};
 use crate::tcp::listener;
@@ -27,6 +29,16 @@ enum Command {
         candidate: Box<Candidate>,
         opened: Box<Opened>,
         reply: oneshot::Sender<Result<oneshot::Receiver<Option<Condition>>, Condition>>,
+    },
+    Subscribe {
+        id: SubscriberId,
+        address: Arc<str>,
+        treatment: Treatment,
+        subscriber: Subscriber,
+    },
+    Unsubscribe {
+        id: SubscriberId,
+        address: Arc<str>,
     },
     Shutdown {
         deadline: Duration,
@@ -45,6 +57,8 @@ impl std::fmt::Debug for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Admit { .. } => "Admit",
+            Self::Subscribe { .. } => "Subscribe",
+            Self::Unsubscribe { .. } => "Unsubscribe",
             Self::Shutdown { .. } => "Shutdown",
         })
     }
@@ -62,6 +76,16 @@ impl Control {
         answer.await.unwrap_or_else(|_| Err(Condition::bare("amqp:connection:forced")))
     }
 
+    /// Makes somebody in this process a consumer of an address.
+    pub(crate) fn subscribe(&self, id: SubscriberId, address: Arc<str>, treatment: Treatment, subscriber: Subscriber) {
+        let _ = self.0.send(Command::Subscribe { id, address, treatment, subscriber });
+    }
+
+    /// Takes back [`Control::subscribe`].
+    pub(crate) fn unsubscribe(&self, id: SubscriberId, address: Arc<str>) {
+        let _ = self.0.send(Command::Unsubscribe { id, address });
+    }
+
     /// Asks the router to end when nothing runs any more, or at the latest after the deadline. The receiver tells when it
     /// has.
     pub(crate) fn shut_down(&self, deadline: Duration) -> oneshot::Receiver<()> {
@@ -77,6 +101,8 @@ pub(crate) struct Task {
     shards: Arc<Shards>,
     inbox: mpsc::UnboundedReceiver<Command>,
     reports: mpsc::UnboundedReceiver<(ShardId, Report)>,
+    unsent: mpsc::Receiver<Outgoing>,
+    subscribers: HashMap<SubscriberId, Subscriber>,
     published: watch::Sender<Arc<Routes>>,
     /// Who wants to know when a connection is closed.
     closers: HashMap<ConnectionId, oneshot::Sender<Option<Condition>>>,
@@ -100,13 +126,26 @@ impl Task {
         core: Core,
         shards: Arc<Shards>,
         reports: mpsc::UnboundedReceiver<(ShardId, Report)>,
+        unsent: mpsc::Receiver<Outgoing>,
         published: watch::Sender<Arc<Routes>>,
         random: Random,
     ) -> Self {
         let (commands, inbox) = mpsc::unbounded_channel();
         let control = Control(commands);
-        let (closers, listeners, background) = (HashMap::new(), HashMap::new(), JoinSet::new());
-        Self { core, shards, inbox, reports, published, closers, listeners, control, background, random }
+        Self {
+            core,
+            shards,
+            inbox,
+            reports,
+            unsent,
+            subscribers: HashMap::new(),
+            published,
+            closers: HashMap::new(),
+            listeners: HashMap::new(),
+            control,
+            background: JoinSet::new(),
+            random,
+        }
     }
 
     pub(crate) fn control(&self) -> Control {
@@ -135,12 +174,21 @@ impl Task {
                 biased;
                 Some(command) = self.inbox.recv() => match command {
                     Command::Admit { candidate, opened, reply } => self.admit(*candidate, *opened, reply),
+                    Command::Subscribe { id, address, treatment, subscriber } => {
+                        self.subscribers.insert(id, subscriber);
+                        self.core.subscribe(Instant::now(), id, &address, treatment);
+                    }
+                    Command::Unsubscribe { id, address } => {
+                        self.subscribers.remove(&id);
+                        self.core.unsubscribe(Instant::now(), id, &address);
+                    }
                     Command::Shutdown { deadline, done } => {
                         self.take_no_more();
                         stopping = Some(Stopping { end: Instant::now() + deadline, done });
                     }
                 },
                 Some((shard, report)) = self.reports.recv() => self.handle_report(shard, report),
+                Some(outgoing) = self.unsent.recv() => self.core.send(&outgoing),
                 () = sleep_until(timeout) => self.core.handle_timeout(Instant::now()),
                 // The shards do not say when they become idle; they can be asked.
                 () = tokio::time::sleep(DRAIN_GLANCE), if stopping.is_some() => {}
@@ -239,7 +287,7 @@ impl Task {
 
     fn handle_report(&mut self, shard: ShardId, report: Report) {
         let taken = match &report {
-            Report::Control { connection, message } => {
+            Report::Control { connection, message } | Report::Message { connection, message } => {
                 Some(Message::Taken { connection: *connection, octets: message.len() })
             }
             _ => None,
@@ -265,6 +313,14 @@ impl Task {
                 }
                 Output::Send { to, message } => {
                     self.shards.tell(to.shard, Message::SendControl { connection: to.id, message })
+                }
+                Output::Forward { to, priority, message } => {
+                    self.shards.tell(to.shard, Message::Forward { connection: to.id, priority, message });
+                }
+                Output::Deliver { subscriber, message } => {
+                    if let Some(subscriber) = self.subscribers.get(&subscriber) {
+                        subscriber.deliver(message);
+                    }
                 }
                 Output::Close { at, condition } => {
                     self.shards.tell(at.shard, Message::Close { connection: at.id, condition: Some(condition) });

@@ -19,6 +19,7 @@
 //! ```
 //!
 //! * `router` the handle · `prepared` what can fail at the start · `control` one thread around [`van_core::router::Core`]
+//! * `messages` what the program around the router sends and receives itself
 //! * `amqp` links: dialled, accepted, brought up to the exchange of opens; from there on a shard has them
 //! * `shard` the threads of the data plane, each around one [`van_core::plane::Plane`]
 //! * `tcp` clients accepted, workloads connected · `web` health, metrics, routes
@@ -31,12 +32,14 @@
 
 mod amqp;
 mod control;
+mod messages;
 mod prepared;
 mod router;
 mod shard;
 mod tcp;
 mod web;
 
+pub use messages::{Messages, Reachability, SendError, Subscription};
 pub use router::{Options, Router, StartError};
 
 /// An error and what caused it, in one line.

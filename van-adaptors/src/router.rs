@@ -12,6 +12,7 @@ use van_core::plane::{Counters, Routes};
 use van_core::router::{Core, Identity};
 
 use crate::control::{Control, Task};
+use crate::messages::{self, Messages};
 use crate::prepared::Prepared;
 use crate::shard::Shards;
 
@@ -26,6 +27,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Router {
     control: Control,
+    messages: Messages,
     routes: watch::Receiver<Arc<Routes>>,
     shards: Arc<Shards>,
     thread: Option<JoinHandle<()>>,
@@ -98,11 +100,13 @@ impl Router {
         let shards =
             Arc::new(Shards::start(prepared.shards, core.routes(), &reports_in, seed).map_err(StartError::Thread)?);
         let (published, routes) = watch::channel(Arc::clone(core.routes()));
-        let task = Task::new(core, Arc::clone(&shards), reports, published, Random::new(seed));
+        let (outbox, unsent) = mpsc::channel(messages::MAX_UNSENT);
+        let task = Task::new(core, Arc::clone(&shards), reports, unsent, published, Random::new(seed));
         let control = task.control();
+        let messages = Messages::new(control.clone(), outbox, routes.clone());
         let thread =
             std::thread::Builder::new().name("van-control".into()).spawn(move || task.run(configuration, prepared));
-        Ok(Self { control, routes, shards, thread: Some(thread.map_err(StartError::Thread)?) })
+        Ok(Self { control, messages, routes, shards, thread: Some(thread.map_err(StartError::Thread)?) })
     }
 
     /// The network as this router sees it now.
@@ -113,6 +117,11 @@ impl Router {
     /// Waits until the network looks different.
     pub async fn routes_changed(&mut self) {
         let _ = self.routes.changed().await;
+    }
+
+    /// Messages of the program around the router.
+    pub fn messages(&self) -> Messages {
+        self.messages.clone()
     }
 
     /// What the shards have done.

@@ -27,7 +27,9 @@ pub(crate) enum Message {
     Routes(Arc<Routes>),
     /// A message of the router protocol for a connection.
     SendControl { connection: ConnectionId, message: Bytes },
-    /// The control plane has dealt with a message of the router protocol of this many octets.
+    /// A whole message for a connection, on the link of its priority.
+    Forward { connection: ConnectionId, priority: u8, message: Bytes },
+    /// The control plane has dealt with a message of this many octets.
     Taken { connection: ConnectionId, octets: usize },
     /// A connection is to be closed.
     Close { connection: ConnectionId, condition: Option<Condition> },

@@ -189,6 +189,12 @@ impl Collector for Snapshot {
                 Some(Unit::Bytes),
                 self.sum(|shard| shard.octets_crossed),
             ),
+            (
+                "messages_dropped",
+                "Copies of messages that a congested peer did not get",
+                None,
+                self.sum(|shard| shard.copies_dropped),
+            ),
         ];
         for (name, help, unit, value) in counters {
             let counter = ConstCounter::new(value);

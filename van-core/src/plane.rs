@@ -33,8 +33,9 @@ pub use self::connection::Purpose;
 use self::connection::{CONTROL_DELIVERY, Class, Connection, MAX_UNTAKEN_BYTES};
 pub use self::crossing::{Crossing, Destination};
 pub use self::io::{Io, Read, Report, Write};
+pub(crate) use self::routes::Recipients;
 pub use self::routes::{
-    ConnectionId, ConnectionRef, ConnectorId, Consumers, ListenerId, Load, NextHop, Routes, ShardId,
+    ConnectionId, ConnectionRef, ConnectorId, Consumers, ListenerId, Load, NextHop, Routes, ShardId, SubscriberId,
 };
 pub use self::stream::MAX_SHARDS;
 use self::stream::{Side, Stream};
@@ -45,6 +46,9 @@ use crate::slab::Slab;
 
 /// Octets read from a workload's socket at once: 64 KiB is where the cost per octet is lowest.
 const READ_OCTETS: usize = 65_536;
+
+/// Octets of a message that goes through the control plane: for several places, or for a subscriber.
+pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 
 /// The data plane of one shard.
 #[derive(Debug)]
@@ -89,6 +93,8 @@ pub struct Counters {
     pub octets_transit: u64,
     /// Octets handed to another shard.
     pub octets_crossed: u64,
+    /// Copies of messages that a congested peer did not get.
+    pub copies_dropped: u64,
 }
 
 impl Plane {
@@ -282,7 +288,7 @@ impl Plane {
         self.lose_connection(io, key, Some(reason));
     }
 
-    /// The control plane has dealt with a message of this many octets ([`Report::Control`]). The connection, if it may be
+    /// The control plane has dealt with a message of this many octets ([`Report::Control`], [`Report::Message`]). The connection, if it may be
     /// read again now.
     pub fn control_taken(&mut self, id: ConnectionId, octets: usize) -> Option<Key> {
         let key = *self.by_id.get(&id)?;
@@ -364,6 +370,14 @@ impl Plane {
             connection.queue_control(message);
         }
         self.touch(key);
+        self.flush(io);
+    }
+
+    /// Sends a whole message on a connection's link of a priority.
+    pub fn send_message(&mut self, io: &mut impl Io, id: ConnectionId, priority: u8, message: Bytes) {
+        if let Some(&key) = self.by_id.get(&id) {
+            self.send_whole(io, key, priority, message);
+        }
         self.flush(io);
     }
 

@@ -2,15 +2,18 @@
 //!
 //! * `core` the state machine · `open` what routers say when they connect · `peer` connections and their groups
 //! * `control` messages of the routing protocol as they look on the wire · `consumers` who consumes which address
+//! * `outgoing` other messages: those that start here, and those for several places or for somebody in this process
 
 mod consumers;
 mod control;
 mod core;
 mod open;
+mod outgoing;
 mod peer;
 
 pub use self::consumers::Distribution;
 pub use self::control::{MalformedMessage, read_message};
 pub use self::core::{Core, Fact, Identity, Output};
 pub use self::open::{Announcement, Dialled, open_config};
+pub use self::outgoing::{Outgoing, Unsendable};
 pub use self::peer::{Admitted, Candidate, Origin};

@@ -10,5 +10,5 @@ mod network;
 mod peer;
 mod world;
 
-pub use self::network::{Client, LinkName, Network, RouterName};
+pub use self::network::{Client, LinkName, Network, RouterName, Subscriber};
 pub use self::peer::{Ended, Script, Workload};

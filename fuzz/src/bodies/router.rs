@@ -136,7 +136,10 @@ impl Router {
                 self.world.sockets.insert(client, REQUEST);
                 self.plane.offer(&mut self.world, client);
             }
-            Output::Reachable { .. } | Output::Fact(_) => {}
+            Output::Forward { to, priority, message } => {
+                self.plane.send_message(&mut self.world, to.id, priority, message);
+            }
+            Output::Deliver { .. } | Output::Reachable { .. } | Output::Fact(_) => {}
         }
     }
 }

@@ -117,6 +117,9 @@ impl Shard {
             Message::Adopt(adopted) => self.adopt(*adopted),
             Message::Routes(routes) => plane.set_routes(routes),
             Message::SendControl { connection, message } => plane.send_control(world, connection, message),
+            Message::Forward { connection, priority, message } => {
+                plane.send_message(world, connection, priority, message);
+            }
             Message::Taken { connection, octets } => {
                 if let Some(key) = plane.control_taken(connection, octets) {
                     world.wake(key);

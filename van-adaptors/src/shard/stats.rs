@@ -16,10 +16,11 @@ pub(crate) struct Stats {
     octets_out: AtomicU64,
     octets_transit: AtomicU64,
     octets_crossed: AtomicU64,
+    copies_dropped: AtomicU64,
 }
 
 impl Stats {
-    fn fields(&self) -> [&AtomicU64; 9] {
+    fn fields(&self) -> [&AtomicU64; 10] {
         [
             &self.streams,
             &self.directions,
@@ -30,6 +31,7 @@ impl Stats {
             &self.octets_out,
             &self.octets_transit,
             &self.octets_crossed,
+            &self.copies_dropped,
         ]
     }
 
@@ -44,6 +46,7 @@ impl Stats {
             counters.octets_out,
             counters.octets_transit,
             counters.octets_crossed,
+            counters.copies_dropped,
         ];
         for (field, value) in self.fields().into_iter().zip(values) {
             field.store(value, Ordering::Relaxed);
@@ -51,8 +54,18 @@ impl Stats {
     }
 
     pub(crate) fn read(&self) -> Counters {
-        let [streams, directions, accepted, connected, refused, octets_in, octets_out, octets_transit, octets_crossed] =
-            self.fields().map(|field| field.load(Ordering::Relaxed));
+        let [
+            streams,
+            directions,
+            accepted,
+            connected,
+            refused,
+            octets_in,
+            octets_out,
+            octets_transit,
+            octets_crossed,
+            copies_dropped,
+        ] = self.fields().map(|field| field.load(Ordering::Relaxed));
         Counters {
             streams,
             directions,
@@ -63,6 +76,7 @@ impl Stats {
             octets_out,
             octets_transit,
             octets_crossed,
+            copies_dropped,
         }
     }
 }

@@ -51,8 +51,17 @@ pub(super) struct Attachment {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Inlet {
     Socket(Key),
-    Delivery { connection: Key, link: LinkId, delivery: DeliveryId },
-    Shard { shard: ShardId, first_half: Key },
+    Delivery {
+        connection: Key,
+        link: LinkId,
+        delivery: DeliveryId,
+    },
+    Shard {
+        shard: ShardId,
+        first_half: Key,
+    },
+    /// The control plane, which gave all there is at once.
+    Control,
 }
 
 /// Where octets go.

@@ -26,7 +26,10 @@ const LINK_CREDIT: u32 = 250;
 /// Octets of deliveries that a peer may have begun before it is known where they go. The head of a stream takes about 300.
 pub(super) const MAX_GATHERED_BYTES: usize = 4 * 1024 * 1024;
 
-/// Octets of messages of the router protocol that may wait for the control plane before a connection is read no more.
+/// Copies that may wait for a priority link; more are dropped. Source: skupper-router, `linkCapacity`.
+pub(super) const MAX_WAITING_COPIES: usize = 250;
+
+/// Octets of messages that may wait for the control plane before a connection is read no more.
 pub(super) const MAX_UNTAKEN_BYTES: usize = 1024 * 1024;
 
 /// Octets of one message of the router protocol. As many addresses as a router may have, of 60 octets each, fit.
@@ -80,7 +83,7 @@ pub(super) struct Connection {
     control_leaving: Bytes,
     /// The control message that is arriving.
     pub(super) control_inbox: Vec<u8>,
-    /// Octets of messages of the router protocol that the control plane has not dealt with yet.
+    /// Octets of messages that the control plane has not dealt with yet.
     pub(super) untaken: usize,
     /// Octets of deliveries of which it is not known yet where they go.
     pub(super) gathered: usize,
@@ -288,6 +291,15 @@ impl Connection {
             Lane::Stream => &mut self.stream_line,
             Lane::Priority(priority) => &mut self.priority_lines[usize::from(priority)],
         }
+    }
+
+    /// The deliveries in line for a lane.
+    pub(super) fn waiting(&self, lane: Lane) -> impl Iterator<Item = Key> {
+        let line = match lane {
+            Lane::Stream => &self.stream_line,
+            Lane::Priority(priority) => &self.priority_lines[usize::from(priority)],
+        };
+        line.iter().map(|(attachment, _)| *attachment)
     }
 
     /// The link of a priority; of a peer that attached fewer, the next lower one.

@@ -86,7 +86,7 @@ impl Plane {
             Inlet::Shard { shard, first_half } => {
                 io.post(shard, Crossing::State { to: first_half, state: Some(state), is_settled: false });
             }
-            Inlet::Socket(_) => {}
+            Inlet::Socket(_) | Inlet::Control => {}
         }
     }
 
@@ -108,7 +108,7 @@ impl Plane {
                 attachment.is_inlet_settled = true;
                 io.post(shard, Crossing::State { to: first_half, state: Some(state), is_settled: true });
             }
-            Inlet::Delivery { .. } | Inlet::Socket(_) => {}
+            Inlet::Delivery { .. } | Inlet::Socket(_) | Inlet::Control => {}
         }
         self.settle_inlet(key);
     }

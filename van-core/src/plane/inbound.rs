@@ -3,12 +3,15 @@
 use bytes::Bytes;
 
 use super::attachment::{Attachment, Ending, Flow, Inlet, Lane, Offer, Outlet, Tried};
-use super::connection::{CONTROL_DELIVERY, Class, Connection, MAX_CONTROL_BYTES, MAX_GATHERED_BYTES, PRIORITIES};
+use super::connection::{
+    CONTROL_DELIVERY, Class, Connection, MAX_CONTROL_BYTES, MAX_GATHERED_BYTES, MAX_UNTAKEN_BYTES, MAX_WAITING_COPIES,
+    PRIORITIES,
+};
 use super::crossing::{Crossing, Destination};
 use super::routes::{Carried, Choice, ConnectionRef, ConnectorId, ShardId};
 use super::stream::{Answer, ReplyName, Side, Stream};
 use super::window::{Reports, SendWindow};
-use super::{Batch, Io, Plane};
+use super::{Batch, Io, MAX_MESSAGE_BYTES, Plane, Report};
 use crate::address::Address;
 use crate::amqp::{Condition, DeliveryId, DeliveryState, LinkId, Token};
 use crate::annotations::{Annotations, DISABLE_Q2, RESEND_RELEASED, STREAMING};
@@ -27,6 +30,8 @@ enum Way {
     Client { name: ReplyName, features: Features, start: usize },
     /// On to another router.
     NextHop { link: van_routing::LinkId, lane: Lane, carried: Option<Carried> },
+    /// Where the control plane sends it: to several places, or to a subscriber.
+    Control,
     /// Nowhere.
     Refused(DeliveryState),
 }
@@ -139,7 +144,12 @@ impl Plane {
     pub(super) fn route(&mut self, io: &mut impl Io, key: Key) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         let Some(mut offer) = attachment.message.take() else { return };
+        let may_grow = attachment.ended.is_none() && matches!(attachment.inlet, Inlet::Delivery { .. });
         let way = self.find_way(&offer);
+        if matches!(way, Way::Control) && may_grow && offer.octets.len() <= MAX_MESSAGE_BYTES {
+            self.attachments.get_mut(key).expect("found above").message = Some(offer);
+            return;
+        }
         offer.tried = Some(match &way {
             Way::Workload(workload) => Tried::Connector(workload.connector),
             Way::NextHop { link, carried: Some(_), .. } => Tried::NextHop(*link),
@@ -153,6 +163,7 @@ impl Plane {
                 self.go_to_client(io, key, name, features, rest);
             }
             Way::NextHop { link, lane, carried } => self.go_to_next_hop(io, key, offer, link, lane, carried),
+            Way::Control => self.go_to_control(io, key, *offer),
         }
     }
 
@@ -181,10 +192,16 @@ impl Plane {
                 let link = self.routes.way_to_id(id, annotations.origin());
                 link.map(|link| Way::NextHop { link, lane, carried: None })
             }
-            Address::Mobile(key) => match self.routes.choose(key, annotations.origin(), &offer.excluded) {
-                Some(Choice::Connector(connector, carried)) => return Self::way_to_workload(connector, carried, &head),
-                Some(Choice::NextHop(link, carried)) => Some(Way::NextHop { link, lane, carried: Some(carried) }),
-                None => None,
+            Address::Mobile(key) => match self.routes.recipients(key, &annotations) {
+                Some(recipients) => (!recipients.is_empty()).then_some(Way::Control),
+                None => match self.routes.choose(key, annotations.origin(), &offer.excluded) {
+                    Some(Choice::Connector(connector, carried)) => {
+                        return Self::way_to_workload(connector, carried, &head);
+                    }
+                    Some(Choice::Subscriber(_)) => Some(Way::Control),
+                    Some(Choice::NextHop(link, carried)) => Some(Way::NextHop { link, lane, carried: Some(carried) }),
+                    None => None,
+                },
             },
             Address::Everywhere(_) | Address::Edge(_) | Address::Foreign => None,
         };
@@ -290,6 +307,48 @@ impl Plane {
             }
             None => self.turned_down(io, key),
         }
+    }
+
+    /// Hands a whole message to the control plane, and says that it was taken.
+    fn go_to_control(&mut self, io: &mut impl Io, key: Key, offer: Offer) {
+        let inlet = self.attachments.get(key).map(|attachment| attachment.inlet);
+        let Some(Inlet::Delivery { connection, .. }) = inlet else {
+            return self.refuse(io, key, DeliveryState::Released); // a client, whose stream is no message
+        };
+        if offer.octets.len() > MAX_MESSAGE_BYTES {
+            let condition =
+                Condition::new("amqp:link:message-size-exceeded", "message for many, or for us, beyond 1 MiB");
+            return self.refuse(io, key, DeliveryState::Rejected(Some(condition)));
+        }
+        if let Some(connection) = self.connections.get_mut(connection) {
+            connection.untaken += offer.octets.len();
+            io.report(Report::Message { connection: connection.id, message: offer.octets.into() });
+        }
+        self.tell_outcome(io, key, DeliveryState::Accepted);
+        self.drop_outlet(io, key);
+    }
+
+    /// Sends a message of the control plane, settled; drops it if too much waits already.
+    pub(super) fn send_whole(&mut self, io: &mut impl Io, key: Key, priority: u8, message: Bytes) {
+        let lane = Lane::Priority(priority.min(PRIORITIES - 1));
+        if self.is_congested(key, lane) {
+            self.counters.copies_dropped += 1;
+            return;
+        }
+        let outlet = Outlet::Queued { connection: key, lane };
+        let mut attachment = Attachment::new(Inlet::Control, outlet, Flow::Passing);
+        attachment.ended = Some(Ending::Complete);
+        attachment.is_inlet_settled = true;
+        attachment.parked.push(message);
+        let attachment = self.attachments.insert(attachment);
+        self.enter_line(io, attachment, key, lane, true);
+    }
+
+    fn is_congested(&self, key: Key, lane: Lane) -> bool {
+        let Some(connection) = self.connections.get(key) else { return true };
+        let mut waiting = connection.waiting(lane).filter_map(|key| self.attachments.get(key));
+        let octets: usize = waiting.by_ref().take(MAX_WAITING_COPIES).map(|waiting| waiting.parked.len()).sum();
+        octets > MAX_UNTAKEN_BYTES || waiting.next().is_some()
     }
 
     /// Puts a direction in line for a link of a connection.

@@ -83,6 +83,13 @@ pub enum Report {
         /// All its sections.
         message: Bytes,
     },
+    /// A message that the control plane passes on, whole: for several places, or for a subscriber.
+    Message {
+        /// The connection it came on.
+        connection: ConnectionId,
+        /// All its sections.
+        message: Bytes,
+    },
     /// A connection is gone.
     ConnectionLost {
         /// Which one.

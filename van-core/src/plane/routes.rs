@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use van_routing::{LinkId, RouterId, Table, Treatment};
 
+use crate::address::Address;
+use crate::annotations::Annotations;
+
 /// A shard of this router, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardId(pub u16);
@@ -20,6 +23,10 @@ pub struct ConnectionId(pub u64);
 /// A connector of this router: a workload that consumes a routing key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectorId(pub u32);
+
+/// A subscriber of this router: somebody in its process who consumes messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SubscriberId(pub u64);
 
 /// A listener of this router: where clients of a routing key come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,6 +74,8 @@ pub struct Consumers {
     pub treatment: Treatment,
     /// Connectors of this router.
     pub connectors: Vec<(ConnectorId, Load)>,
+    /// Subscribers of this router.
+    pub subscribers: Vec<(SubscriberId, Load)>,
     /// Other routers with consumers.
     pub owners: Vec<(RouterId, Load)>,
     rotor: AtomicUsize,
@@ -84,7 +93,23 @@ pub(crate) struct Carried(Load);
 #[derive(Debug)]
 pub(crate) enum Choice {
     Connector(ConnectorId, Carried),
+    Subscriber(SubscriberId),
     NextHop(LinkId, Carried),
+}
+
+/// All who are to have a copy of a message.
+#[derive(Debug, Default)]
+pub(crate) struct Recipients {
+    pub(crate) subscribers: Vec<SubscriberId>,
+    pub(crate) next_hops: Vec<LinkId>,
+}
+
+/// What a candidate for a delivery is.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Connector(ConnectorId),
+    Subscriber(SubscriberId),
+    NextHop(LinkId),
 }
 
 /// Destinations that have turned a delivery down.
@@ -112,15 +137,32 @@ impl Drop for Carried {
     }
 }
 
+impl Recipients {
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.subscribers.is_empty() && self.next_hops.is_empty()
+    }
+}
+
 impl Consumers {
     /// Consumers of an address.
-    pub fn new(treatment: Treatment, connectors: Vec<(ConnectorId, Load)>, owners: Vec<(RouterId, Load)>) -> Self {
-        Self { treatment, connectors, owners, rotor: AtomicUsize::new(0) }
+    pub fn new(
+        treatment: Treatment,
+        connectors: Vec<(ConnectorId, Load)>,
+        subscribers: Vec<(SubscriberId, Load)>,
+        owners: Vec<(RouterId, Load)>,
+    ) -> Self {
+        Self { treatment, connectors, subscribers, owners, rotor: AtomicUsize::new(0) }
+    }
+
+    /// Whether one of them is at this router.
+    fn are_here(&self) -> bool {
+        !self.connectors.is_empty() || !self.subscribers.is_empty()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.connectors.is_empty() && self.owners.is_empty()
+        !self.are_here() && self.owners.is_empty()
     }
 }
 
@@ -145,20 +187,67 @@ impl Routes {
             Treatment::MulticastFlood | Treatment::MulticastOnce | Treatment::Unavailable => return None,
         };
         let local = consumers.connectors.iter().filter(|(connector, _)| !excluded.connectors.contains(connector));
-        let local = local.map(|(connector, load)| (0, load, Ok(*connector)));
+        let local = local.map(|(connector, load)| (0, load, Place::Connector(*connector)));
+        let subscribers =
+            consumers.subscribers.iter().map(|(subscriber, load)| (0, load, Place::Subscriber(*subscriber)));
         let remote = consumers.owners.iter().filter_map(|(owner, load)| {
             let (link, cost) = self.way_to(owner, &origin)?;
-            (!excluded.next_hops.contains(&link)).then_some((cost, load, Err(link)))
+            (!excluded.next_hops.contains(&link)).then_some((cost, load, Place::NextHop(link)))
         });
         let value = |(cost, load, _): &(u64, &Load, _)| cost + if is_balanced { load.carried().into() } else { 0 };
-        let candidates: Vec<_> = local.chain(remote).collect();
+        let candidates: Vec<_> = local.chain(subscribers).chain(remote).collect();
         let start = consumers.rotor.fetch_add(1, Ordering::Relaxed) % candidates.len().max(1);
         let turned = candidates[start..].iter().chain(&candidates[..start]);
         let (_, load, destination) = turned.min_by_key(|candidate| value(candidate))?;
         Some(match *destination {
-            Ok(connector) => Choice::Connector(connector, load.carry()),
-            Err(link) => Choice::NextHop(link, load.carry()),
+            Place::Connector(connector) => Choice::Connector(connector, load.carry()),
+            Place::Subscriber(subscriber) => Choice::Subscriber(subscriber),
+            Place::NextHop(link) => Choice::NextHop(link, load.carry()),
         })
+    }
+
+    /// All who are to have a copy of a message for a multicast address: the subscribers here, and the next hops towards
+    /// other routers with consumers, as far as the paths from where it entered lead through here. `None` if the address is
+    /// not multicast. Connectors have no use for messages.
+    pub(crate) fn recipients(&self, address: &str, annotations: &Annotations<'_>) -> Option<Recipients> {
+        let consumers = self.addresses.get(address)?;
+        if !matches!(consumers.treatment, Treatment::MulticastFlood | Treatment::MulticastOnce) {
+            return None;
+        }
+        let trace: Vec<_> = annotations.trace().filter_map(|id| RouterId::new(id).ok()).collect();
+        // It has been here: the routers do not agree on their paths yet.
+        if trace.contains(&self.id) {
+            return Some(Recipients::default());
+        }
+        let origin = match annotations.origin() {
+            Some(origin) => RouterId::new(origin).ok(),
+            None => Some(self.id.clone()),
+        };
+        let owners = consumers.owners.iter().map(|(owner, _)| owner);
+        Some(Recipients {
+            subscribers: consumers.subscribers.iter().map(|(subscriber, _)| *subscriber).collect(),
+            next_hops: origin.map(|origin| self.table.multicast(owners, &origin, &trace)).unwrap_or_default(),
+        })
+    }
+
+    /// Where a whole message goes.
+    pub(crate) fn destinations(&self, to: &str, annotations: &Annotations<'_>) -> Recipients {
+        let mut one = Recipients::default();
+        match Address::parse(to, self.id.as_str()) {
+            Address::Router(id) => one.next_hops.extend(self.way_to_id(id, annotations.origin())),
+            Address::Mobile(key) => {
+                if let Some(all) = self.recipients(key, annotations) {
+                    return all;
+                }
+                match self.choose(key, annotations.origin(), &Excluded::default()) {
+                    Some(Choice::Subscriber(subscriber)) => one.subscribers.push(subscriber),
+                    Some(Choice::NextHop(link, _)) => one.next_hops.push(link),
+                    Some(Choice::Connector(..)) | None => {}
+                }
+            }
+            Address::Local(_) | Address::Everywhere(_) | Address::Edge(_) | Address::Foreign => {}
+        }
+        one
     }
 
     /// The link towards a router and the path's cost, if a delivery from `origin` may take it.
@@ -197,8 +286,8 @@ impl Routes {
     /// Whether anybody in the network consumes an address.
     pub fn is_reachable(&self, address: &str) -> bool {
         let is_known = |owner: &RouterId| self.table.route(owner).is_some();
-        self.addresses.get(address).is_some_and(|consumers| {
-            !consumers.connectors.is_empty() || consumers.owners.iter().any(|(owner, _)| is_known(owner))
-        })
+        self.addresses
+            .get(address)
+            .is_some_and(|consumers| consumers.are_here() || consumers.owners.iter().any(|(owner, _)| is_known(owner)))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use van_routing::{AddressKey, MobileAddress, RouterId, Treatment};
 
-use crate::plane::{ConnectorId, Consumers, Load};
+use crate::plane::{ConnectorId, Consumers, Load, SubscriberId};
 
 /// The class letter of addresses that are known across the network.
 const MOBILE: char = 'M';
@@ -20,8 +20,10 @@ pub struct Distribution {
 }
 
 impl Default for Distribution {
+    /// Balanced, but for the prefix `mc`: what everybody observes goes to everybody who observes.
     fn default() -> Self {
-        Self { default: Treatment::AnycastBalanced, prefixes: BTreeMap::new() }
+        let prefixes = BTreeMap::from([("mc".to_owned(), Treatment::MulticastOnce)]);
+        Self { default: Treatment::AnycastBalanced, prefixes }
     }
 }
 
@@ -41,9 +43,23 @@ impl Distribution {
 #[derive(Debug, Default)]
 pub(super) struct Directory {
     distribution: Distribution,
-    here: BTreeMap<Arc<str>, BTreeMap<ConnectorId, Load>>,
+    here: BTreeMap<Arc<str>, Here>,
     elsewhere: BTreeMap<Arc<str>, BTreeMap<RouterId, Owner>>,
     consumers: Arc<HashMap<Arc<str>, Arc<Consumers>>>,
+}
+
+/// The consumers of an address at this router.
+#[derive(Debug, Default)]
+struct Here {
+    connectors: BTreeMap<ConnectorId, Load>,
+    /// With the treatment each wants where nothing is configured.
+    subscribers: BTreeMap<SubscriberId, Treatment>,
+}
+
+impl Here {
+    fn is_empty(&self) -> bool {
+        self.connectors.is_empty() && self.subscribers.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -62,34 +78,63 @@ impl Directory {
         Arc::clone(&self.consumers)
     }
 
-    /// Adds a connector of this router. What to tell the network, if it is the address's first here.
+    /// Adds a connector of this router. What to tell the network, if it is the address's first consumer here.
     pub(super) fn add_connector(&mut self, address: &Arc<str>, connector: ConnectorId) -> Option<MobileAddress> {
-        let connectors = self.here.entry(Arc::clone(address)).or_default();
-        let is_first = connectors.is_empty();
-        connectors.insert(connector, Load::default());
+        self.add(address, |here| {
+            here.connectors.insert(connector, Load::default());
+        })
+    }
+
+    /// Removes a connector of this router. What to tell the network, if it was the address's last consumer here.
+    pub(super) fn remove_connector(&mut self, address: &Arc<str>, connector: ConnectorId) -> Option<AddressKey> {
+        self.remove(address, |here| here.connectors.remove(&connector).is_some())
+    }
+
+    /// Removes all connectors of this router. What the network is to be told.
+    pub(super) fn remove_connectors(&mut self) -> Vec<AddressKey> {
+        let addresses: Vec<_> = self.here.keys().cloned().collect();
+        let remove = |address| self.remove(address, |here| !std::mem::take(&mut here.connectors).is_empty());
+        addresses.iter().filter_map(remove).collect()
+    }
+
+    /// As [`Directory::add_connector`], for a subscriber that wants this treatment where nothing is configured.
+    pub(super) fn add_subscriber(
+        &mut self,
+        address: &Arc<str>,
+        subscriber: SubscriberId,
+        treatment: Treatment,
+    ) -> Option<MobileAddress> {
+        self.add(address, |here| {
+            here.subscribers.insert(subscriber, treatment);
+        })
+    }
+
+    /// As [`Directory::remove_connector`], for a subscriber.
+    pub(super) fn remove_subscriber(&mut self, address: &Arc<str>, subscriber: SubscriberId) -> Option<AddressKey> {
+        self.remove(address, |here| here.subscribers.remove(&subscriber).is_some())
+    }
+
+    fn add(&mut self, address: &Arc<str>, add: impl FnOnce(&mut Here)) -> Option<MobileAddress> {
+        let here = self.here.entry(Arc::clone(address)).or_default();
+        let is_first = here.is_empty();
+        add(here);
         self.renew(address);
         let mut mobile = MobileAddress::new(key(address)?);
         mobile.treatment = Some(self.treatment(address));
         is_first.then_some(mobile)
     }
 
-    /// Removes a connector of this router. What to tell the network, if it was the address's last here.
-    pub(super) fn remove_connector(&mut self, address: &Arc<str>, connector: ConnectorId) -> Option<AddressKey> {
-        let connectors = self.here.get_mut(address)?;
-        connectors.remove(&connector)?;
-        let was_last = connectors.is_empty();
+    fn remove(&mut self, address: &Arc<str>, remove: impl FnOnce(&mut Here) -> bool) -> Option<AddressKey> {
+        let here = self.here.get_mut(address)?;
+        if !remove(here) {
+            return None;
+        }
+        let was_last = here.is_empty();
         if was_last {
             self.here.remove(address);
         }
         self.renew(address);
         key(address).filter(|_| was_last)
-    }
-
-    /// Removes all connectors of this router. What the network is to be told.
-    pub(super) fn remove_connectors(&mut self) -> Vec<AddressKey> {
-        let addresses: Vec<_> = std::mem::take(&mut self.here).into_keys().collect();
-        addresses.iter().for_each(|address| self.renew(address));
-        addresses.iter().filter_map(|address| key(address)).collect()
     }
 
     /// Takes note of a consumer at another router; the address it is for, if it is of a class that streams use.
@@ -113,16 +158,19 @@ impl Directory {
         Some(address)
     }
 
-    /// Configuration beats a hint, a hint the default.
+    /// Configuration beats what a subscriber wants, that a hint, a hint the default.
     fn treatment(&self, address: &str) -> Treatment {
+        let wish = || self.here.get(address)?.subscribers.values().next().copied();
         let hint = || self.elsewhere.get(address)?.values().find_map(|owner| owner.hint);
-        self.distribution.configured(address).or_else(hint).unwrap_or(self.distribution.default)
+        self.distribution.configured(address).or_else(wish).or_else(hint).unwrap_or(self.distribution.default)
     }
 
     /// Makes the entry of one address anew.
     fn renew(&mut self, address: &Arc<str>) {
-        let connectors: Vec<_> =
-            self.here.get(address).into_iter().flatten().map(|(id, load)| (*id, load.clone())).collect();
+        let here = self.here.get(address);
+        let connectors = here.iter().flat_map(|here| &here.connectors).map(|(id, load)| (*id, load.clone())).collect();
+        let subscribers = here.iter().flat_map(|here| here.subscribers.keys()).map(|id| (*id, Load::default()));
+        let subscribers = subscribers.collect();
         let owners: Vec<_> = self
             .elsewhere
             .get(address)
@@ -130,7 +178,7 @@ impl Directory {
             .flatten()
             .map(|(id, owner)| (id.clone(), owner.load.clone()))
             .collect();
-        let consumers = Consumers::new(self.treatment(address), connectors, owners);
+        let consumers = Consumers::new(self.treatment(address), connectors, subscribers, owners);
         let all = Arc::make_mut(&mut self.consumers);
         if consumers.is_empty() {
             all.remove(address);

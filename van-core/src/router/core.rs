@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use van_routing::{self as routing, Destination, LinkId, Message, MessageError, RouterId, Table, Timing};
+use van_routing::{self as routing, Destination, LinkId, Message, MessageError, RouterId, Table, Timing, Treatment};
 
 use super::consumers::{Directory, Distribution};
 use super::control::{self, MalformedMessage};
+use super::outgoing::Outgoing;
 use super::peer::{Admitted, Candidate, Peers, control_connection};
 use crate::address::Address;
 use crate::amqp::Condition;
+use crate::annotations::Annotations;
 use crate::message::{self, Head};
-use crate::plane::{ConnectionId, ConnectionRef, ConnectorId, Report, Routes};
+use crate::plane::{ConnectionId, ConnectionRef, ConnectorId, Recipients, Report, Routes, SubscriberId};
 
 /// Who a router is.
 #[derive(Debug, Clone)]
@@ -53,6 +55,22 @@ pub enum Output {
         /// The connection, and its shard.
         to: ConnectionRef,
         /// The message.
+        message: Bytes,
+    },
+    /// Another message for a peer, on the link of its priority.
+    Forward {
+        /// The connection, and its shard.
+        to: ConnectionRef,
+        /// The priority; 9 is the highest that counts.
+        priority: u8,
+        /// The message.
+        message: Bytes,
+    },
+    /// A message for a subscriber.
+    Deliver {
+        /// Who.
+        subscriber: SubscriberId,
+        /// The message, behind its router annotations.
         message: Bytes,
     },
     /// A connection is to be closed.
@@ -159,6 +177,7 @@ impl Core {
                 }
             }
             Report::Control { connection, message } => self.recv_control(now, connection, &message),
+            Report::Message { message, .. } => self.recv_message_for_many(&message),
             Report::ConnectionLost { connection, .. } => {
                 if let Some(orphans) = self.peers.remove(connection) {
                     self.outputs.extend(orphans.into_iter().map(|at| Output::Retire { at }));
@@ -196,6 +215,22 @@ impl Core {
         self.consumers_changed();
     }
 
+    /// Somebody in this process consumes an address from now on. The treatment is what it wants where nothing is configured.
+    pub fn subscribe(&mut self, now: Instant, subscriber: SubscriberId, address: &Arc<str>, treatment: Treatment) {
+        if let Some(mobile) = self.directory.add_subscriber(address, subscriber, treatment) {
+            self.engine.advertise(now, mobile);
+        }
+        self.consumers_changed();
+    }
+
+    /// Takes back [`Core::subscribe`].
+    pub fn unsubscribe(&mut self, now: Instant, subscriber: SubscriberId, address: &Arc<str>) {
+        if let Some(key) = self.directory.remove_subscriber(address, subscriber) {
+            self.engine.withdraw(now, &key);
+        }
+        self.consumers_changed();
+    }
+
     /// Somebody wants to know whether an address has a consumer: whether it has now, and with [`Output::Reachable`] every
     /// change.
     pub fn watch(&mut self, address: &Arc<str>) -> bool {
@@ -218,6 +253,43 @@ impl Core {
     fn consumers_changed(&mut self) {
         self.is_stale = true;
         self.settle();
+    }
+
+    // === messages ===
+
+    /// Sends a message that starts here.
+    pub fn send(&mut self, outgoing: &Outgoing) {
+        let mut annotations = Annotations::fresh(0);
+        annotations.to_override = outgoing.to_override();
+        self.distribute(&outgoing.to, &annotations, outgoing.priority, &outgoing.message);
+    }
+
+    /// A message that a shard leaves to us.
+    fn recv_message_for_many(&mut self, octets: &Bytes) {
+        let Ok(Some(head)) = message::scan(octets, true) else { return };
+        let annotations = head.annotations.unwrap_or(Annotations::fresh(0));
+        if let Some(to) = annotations.to_override.or(head.properties.to) {
+            self.distribute(to, &annotations, head.priority, &octets.slice(head.rest..));
+        }
+    }
+
+    /// Gives a message to whoever is to have it. `rest` is what comes behind its router annotations.
+    fn distribute(&mut self, to: &str, annotations: &Annotations<'_>, priority: u8, rest: &Bytes) {
+        let Recipients { subscribers, next_hops } = self.routes.destinations(to, annotations);
+        let deliver = |subscriber| Output::Deliver { subscriber, message: rest.clone() };
+        self.outputs.extend(subscribers.into_iter().map(deliver));
+        let mut octets = Vec::new();
+        if !next_hops.is_empty() {
+            octets.reserve(rest.len() + 128);
+            annotations.forward(&self.node, &mut octets);
+            octets.extend_from_slice(rest);
+        }
+        let octets = Bytes::from(octets);
+        for link in next_hops {
+            if let Some(to) = self.peers.place(control_connection(link)) {
+                self.outputs.push_back(Output::Forward { to, priority, message: octets.clone() });
+            }
+        }
     }
 
     // === time ===
@@ -332,11 +404,11 @@ impl Core {
     fn relay(&mut self, head: &Head<'_>, octets: &[u8], links: Vec<LinkId>) {
         if !links.is_empty() {
             let message = control::forward(head, octets, &self.node);
-            self.send(links, message);
+            self.send_on(links, message);
         }
     }
 
-    fn send(&mut self, links: Vec<LinkId>, message: Bytes) {
+    fn send_on(&mut self, links: Vec<LinkId>, message: Bytes) {
         for link in links {
             if let Some(to) = self.peers.place(control_connection(link)) {
                 self.outputs.push_back(Output::Send { to, message: message.clone() });
@@ -354,7 +426,7 @@ impl Core {
         };
         if !links.is_empty() {
             let octets = control::encode(message, to, &self.node);
-            self.send(links, octets);
+            self.send_on(links, octets);
         }
     }
 

@@ -6,14 +6,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use van_routing::{Cost, LinkId, RouterId, Table, Timing};
+use van_routing::{Cost, LinkId, RouterId, Table, Timing, Treatment};
 
 use super::peer::{Ended, Program, Script, Socket, Workload};
 use super::world::{Effect, World};
 use crate::Random;
 use crate::amqp::{self, Admission, Condition, Event, Login, Mechanism};
-use crate::plane::{ConnectionId, ConnectorId, Counters, Crossing, Key, Plane, Purpose, Report, Routes, ShardId};
-use crate::router::{Announcement, Candidate, Core, Dialled, Distribution, Identity, Origin, Output, open_config};
+use crate::plane::{
+    ConnectionId, ConnectionRef, ConnectorId, Counters, Crossing, Key, Plane, Purpose, Report, Routes, ShardId,
+    SubscriberId,
+};
+use crate::router::{
+    Announcement, Candidate, Core, Dialled, Distribution, Identity, Origin, Outgoing, Output, open_config,
+};
 
 /// How long messages take between the threads of one router.
 const THREAD_DELAY: Duration = Duration::from_micros(10);
@@ -39,6 +44,10 @@ pub struct LinkName(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Client(pub usize);
 
+/// A subscriber of an address, by its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Subscriber(pub usize);
+
 /// The network.
 #[derive(Debug)]
 pub struct Network {
@@ -52,7 +61,15 @@ pub struct Network {
     programs: Vec<(Place, Program)>,
     clients: Vec<usize>,
     workloads: BTreeMap<(RouterName, ConnectorId), Workload>,
+    subscriptions: Vec<Subscription>,
     connections_served: u64,
+}
+
+#[derive(Debug)]
+struct Subscription {
+    router: RouterName,
+    address: Arc<str>,
+    received: Vec<Bytes>,
 }
 
 #[derive(Debug)]
@@ -120,6 +137,7 @@ enum Happening {
     Cross { router: RouterName, life: u64, from: ShardId, to: ShardId, crossing: Crossing },
     Report { router: RouterName, life: u64, report: Report },
     Send { router: RouterName, life: u64, shard: ShardId, connection: ConnectionId, message: Bytes },
+    Forward { router: RouterName, life: u64, at: ConnectionRef, priority: u8, message: Bytes },
     Routes { router: RouterName, life: u64, routes: Arc<Routes> },
     Close { router: RouterName, life: u64, shard: ShardId, connection: ConnectionId, is_retired: bool },
     Connected { place: Place, connector: ConnectorId },
@@ -164,6 +182,7 @@ impl Network {
             programs: Vec::new(),
             clients: Vec::new(),
             workloads: BTreeMap::new(),
+            subscriptions: Vec::new(),
             connections_served: 0,
         }
     }
@@ -224,6 +243,30 @@ impl Network {
     /// Changes what a workload does from now on.
     pub fn set_workload(&mut self, router: RouterName, connector: ConnectorId, workload: Workload) {
         self.workloads.insert((router, connector), workload);
+    }
+
+    /// Subscribes to an address; what comes is [`Network::received`].
+    pub fn subscribe(&mut self, router: RouterName, address: &str, treatment: Treatment) -> Subscriber {
+        let subscriber = Subscriber(self.subscriptions.len());
+        let address: Arc<str> = address.into();
+        self.routers[router.0].core.subscribe(self.now, SubscriberId(subscriber.0 as u64), &address, treatment);
+        self.subscriptions.push(Subscription { router, address, received: Vec::new() });
+        self.act(router);
+        subscriber
+    }
+
+    /// Ends a subscription.
+    pub fn unsubscribe(&mut self, subscriber: Subscriber) {
+        let Subscription { router, address, .. } = &self.subscriptions[subscriber.0];
+        let router = *router;
+        self.routers[router.0].core.unsubscribe(self.now, SubscriberId(subscriber.0 as u64), address);
+        self.act(router);
+    }
+
+    /// Sends a message from a router.
+    pub fn send(&mut self, router: RouterName, outgoing: &Outgoing) {
+        self.routers[router.0].core.send(outgoing);
+        self.act(router);
     }
 
     /// Connects a client to a routing key, at a shard of a router.
@@ -330,6 +373,11 @@ impl Network {
         programs.map(|(_, (_, program))| (program.received.as_slice(), program.ended)).collect()
     }
 
+    /// The messages a subscriber was given, oldest first.
+    pub fn received(&self, subscriber: Subscriber) -> &[Bytes] {
+        &self.subscriptions[subscriber.0].received
+    }
+
     /// What the shards of a router have done.
     pub fn counters(&self, router: RouterName) -> Vec<Counters> {
         self.routers[router.0].planes.iter().map(|(plane, _)| plane.counters()).collect()
@@ -402,7 +450,9 @@ impl Network {
             }
             Happening::Report { router, life, report } if self.is_alive(router, life) => {
                 let taken = match &report {
-                    Report::Control { connection, message } => Some((*connection, message.len())),
+                    Report::Control { connection, message } | Report::Message { connection, message } => {
+                        Some((*connection, message.len()))
+                    }
                     _ => None,
                 };
                 let now = self.now;
@@ -418,6 +468,11 @@ impl Network {
                 let (plane, world) = self.shard(router, shard);
                 plane.send_control(world, connection, message);
                 self.settle(router, shard);
+            }
+            Happening::Forward { router, life, at, priority, message } if self.is_alive(router, life) => {
+                let (plane, world) = self.shard(router, at.shard);
+                plane.send_message(world, at.id, priority, message);
+                self.settle(router, at.shard);
             }
             Happening::Routes { router, life, routes } if self.is_alive(router, life) => {
                 self.routers[router.0].planes.iter_mut().for_each(|(plane, _)| plane.set_routes(Arc::clone(&routes)));
@@ -610,6 +665,13 @@ impl Network {
                 Output::Routes(routes) => Happening::Routes { router, life, routes },
                 Output::Send { to, message } => {
                     Happening::Send { router, life, shard: to.shard, connection: to.id, message }
+                }
+                Output::Forward { to, priority, message } => {
+                    Happening::Forward { router, life, at: to, priority, message }
+                }
+                Output::Deliver { subscriber, message } => {
+                    self.subscriptions[subscriber.0 as usize].received.push(message);
+                    continue;
                 }
                 Output::Close { at, .. } => {
                     Happening::Close { router, life, shard: at.shard, connection: at.id, is_retired: false }
