@@ -16,6 +16,7 @@ use van_core::router::{Candidate, Core, Fact, Output};
 
 use crate::amqp::Opened;
 use crate::amqp::{access, link};
+use crate::dial;
 use crate::prepared::Prepared;
 use crate::shard::{Adopted, Message, Shards, Target};
 use crate::tcp::listener;
@@ -27,6 +28,16 @@ enum Command {
         candidate: Box<Candidate>,
         opened: Box<Opened>,
         reply: oneshot::Sender<Result<oneshot::Receiver<Option<Condition>>, Condition>>,
+    },
+    AddConsumer {
+        connector: ConnectorId,
+        key: Arc<str>,
+        queue: mpsc::Sender<dial::Stream>,
+        done: oneshot::Sender<()>,
+    },
+    RemoveConsumer {
+        connector: ConnectorId,
+        key: Arc<str>,
     },
     Shutdown {
         deadline: Duration,
@@ -45,6 +56,8 @@ impl std::fmt::Debug for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Admit { .. } => "Admit",
+            Self::AddConsumer { .. } => "AddConsumer",
+            Self::RemoveConsumer { .. } => "RemoveConsumer",
             Self::Shutdown { .. } => "Shutdown",
         })
     }
@@ -60,6 +73,24 @@ impl Control {
         let (reply, answer) = oneshot::channel();
         let _ = self.0.send(Command::Admit { candidate: candidate.into(), opened: opened.into(), reply });
         answer.await.unwrap_or_else(|_| Err(Condition::bare("amqp:connection:forced")))
+    }
+
+    /// Has a consumer inside the process take streams of a routing key. The receiver tells when it does; it is closed if
+    /// the router takes no more.
+    pub(crate) fn add_consumer(
+        &self,
+        connector: ConnectorId,
+        key: Arc<str>,
+        queue: mpsc::Sender<dial::Stream>,
+    ) -> oneshot::Receiver<()> {
+        let (done, is_done) = oneshot::channel();
+        let _ = self.0.send(Command::AddConsumer { connector, key, queue, done });
+        is_done
+    }
+
+    /// Takes back [`Control::add_consumer`]. Streams under way are not touched.
+    pub(crate) fn remove_consumer(&self, connector: ConnectorId, key: Arc<str>) {
+        let _ = self.0.send(Command::RemoveConsumer { connector, key });
     }
 
     /// Asks the router to end when nothing runs any more, or at the latest after the deadline. The receiver tells when it
@@ -135,6 +166,15 @@ impl Task {
                 biased;
                 Some(command) = self.inbox.recv() => match command {
                     Command::Admit { candidate, opened, reply } => self.admit(*candidate, *opened, reply),
+                    Command::AddConsumer { connector, key, queue, done } if stopping.is_none() => {
+                        self.add_consumer(connector, &key, &queue);
+                        let _ = done.send(());
+                    }
+                    Command::AddConsumer { .. } => {}
+                    Command::RemoveConsumer { connector, key } => {
+                        self.core.remove_connector(Instant::now(), connector, &key);
+                        self.shards.tell_all(|| Message::ConsumerGone { connector });
+                    }
                     Command::Shutdown { deadline, done } => {
                         self.take_no_more();
                         stopping = Some(Stopping { end: Instant::now() + deadline, done });
@@ -235,6 +275,13 @@ impl Task {
                 let _ = reply.send(Err(condition));
             }
         }
+    }
+
+    /// Who was told that it is done finds the consumer in the routes.
+    fn add_consumer(&mut self, connector: ConnectorId, key: &Arc<str>, queue: &mpsc::Sender<dial::Stream>) {
+        self.shards.tell_all(|| Message::Consumer { connector, queue: queue.clone() });
+        self.core.add_connector(Instant::now(), connector, key);
+        self.act();
     }
 
     fn handle_report(&mut self, shard: ShardId, report: Report) {

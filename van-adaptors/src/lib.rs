@@ -21,7 +21,7 @@
 //! * `router` the handle · `prepared` what can fail at the start · `control` one thread around [`van_core::router::Core`]
 //! * `amqp` links: dialled, accepted, brought up to the exchange of opens; from there on a shard has them
 //! * `shard` the threads of the data plane, each around one [`van_core::plane::Plane`]
-//! * `tcp` clients accepted, workloads connected · `web` health, metrics, routes
+//! * `tcp` clients accepted, workloads connected · `dial` both inside the process, without a socket · `web` health, metrics, routes
 //!
 //! What always holds: a link is made only with a `VerifiedPeer`; a connection and a stream belong to one shard each;
 //! shards share an immutable picture of the routes and counters, all else goes by messages; sockets of the data plane
@@ -31,12 +31,14 @@
 
 mod amqp;
 mod control;
+mod dial;
 mod prepared;
 mod router;
 mod shard;
 mod tcp;
 mod web;
 
+pub use dial::{AcceptError, DialError, Dialer, Incoming, Stream};
 pub use router::{Options, Router, StartError};
 
 /// An error and what caused it, in one line.
