@@ -17,6 +17,7 @@ use van_routing::Treatment;
 
 use crate::amqp::Opened;
 use crate::amqp::{access, link};
+use crate::dial;
 use crate::messages::Subscriber;
 use crate::prepared::Prepared;
 use crate::shard::{Adopted, Message, Shards, Target};
@@ -40,6 +41,16 @@ enum Command {
         id: SubscriberId,
         address: Arc<str>,
     },
+    AddConsumer {
+        connector: ConnectorId,
+        key: Arc<str>,
+        queue: mpsc::Sender<dial::Stream>,
+        done: oneshot::Sender<()>,
+    },
+    RemoveConsumer {
+        connector: ConnectorId,
+        key: Arc<str>,
+    },
     Shutdown {
         deadline: Duration,
         done: oneshot::Sender<()>,
@@ -59,6 +70,8 @@ impl std::fmt::Debug for Command {
             Self::Admit { .. } => "Admit",
             Self::Subscribe { .. } => "Subscribe",
             Self::Unsubscribe { .. } => "Unsubscribe",
+            Self::AddConsumer { .. } => "AddConsumer",
+            Self::RemoveConsumer { .. } => "RemoveConsumer",
             Self::Shutdown { .. } => "Shutdown",
         })
     }
@@ -84,6 +97,24 @@ impl Control {
     /// Takes back [`Control::subscribe`].
     pub(crate) fn unsubscribe(&self, id: SubscriberId, address: Arc<str>) {
         let _ = self.0.send(Command::Unsubscribe { id, address });
+    }
+
+    /// Has a consumer inside the process take streams of a routing key. The receiver tells when it does; it is closed if
+    /// the router takes no more.
+    pub(crate) fn add_consumer(
+        &self,
+        connector: ConnectorId,
+        key: Arc<str>,
+        queue: mpsc::Sender<dial::Stream>,
+    ) -> oneshot::Receiver<()> {
+        let (done, is_done) = oneshot::channel();
+        let _ = self.0.send(Command::AddConsumer { connector, key, queue, done });
+        is_done
+    }
+
+    /// Takes back [`Control::add_consumer`]. Streams under way are not touched.
+    pub(crate) fn remove_consumer(&self, connector: ConnectorId, key: Arc<str>) {
+        let _ = self.0.send(Command::RemoveConsumer { connector, key });
     }
 
     /// Asks the router to end when nothing runs any more, or at the latest after the deadline. The receiver tells when it
@@ -181,6 +212,15 @@ impl Task {
                     Command::Unsubscribe { id, address } => {
                         self.subscribers.remove(&id);
                         self.core.unsubscribe(Instant::now(), id, &address);
+                    }
+                    Command::AddConsumer { connector, key, queue, done } if stopping.is_none() => {
+                        self.add_consumer(connector, &key, &queue);
+                        let _ = done.send(());
+                    }
+                    Command::AddConsumer { .. } => {}
+                    Command::RemoveConsumer { connector, key } => {
+                        self.core.remove_connector(Instant::now(), connector, &key);
+                        self.shards.tell_all(|| Message::ConsumerGone { connector });
                     }
                     Command::Shutdown { deadline, done } => {
                         self.take_no_more();
@@ -283,6 +323,13 @@ impl Task {
                 let _ = reply.send(Err(condition));
             }
         }
+    }
+
+    /// Who was told that it is done finds the consumer in the routes.
+    fn add_consumer(&mut self, connector: ConnectorId, key: &Arc<str>, queue: &mpsc::Sender<dial::Stream>) {
+        self.shards.tell_all(|| Message::Consumer { connector, queue: queue.clone() });
+        self.core.add_connector(Instant::now(), connector, key);
+        self.act();
     }
 
     fn handle_report(&mut self, shard: ShardId, report: Report) {

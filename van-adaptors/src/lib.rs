@@ -22,7 +22,7 @@
 //! * `messages` what the program around the router sends and receives itself
 //! * `amqp` links: dialled, accepted, brought up to the exchange of opens; from there on a shard has them
 //! * `shard` the threads of the data plane, each around one [`van_core::plane::Plane`]
-//! * `tcp` clients accepted, workloads connected · `web` health, metrics, routes
+//! * `tcp` clients accepted, workloads connected · `dial` both inside the process, without a socket · `web` health, metrics, routes
 //!
 //! What always holds: a link is made only with a `VerifiedPeer`; a connection and a stream belong to one shard each;
 //! shards share an immutable picture of the routes and counters, all else goes by messages; sockets of the data plane
@@ -32,6 +32,7 @@
 
 mod amqp;
 mod control;
+mod dial;
 mod messages;
 mod prepared;
 mod router;
@@ -39,6 +40,7 @@ mod shard;
 mod tcp;
 mod web;
 
+pub use dial::{AcceptError, DialError, Dialer, Incoming, Stream};
 pub use messages::{Messages, Reachability, SendError, Subscription};
 pub use router::{Options, Router, StartError};
 

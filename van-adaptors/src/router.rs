@@ -12,6 +12,7 @@ use van_core::plane::{Counters, Routes};
 use van_core::router::{Core, Identity};
 
 use crate::control::{Control, Task};
+use crate::dial::Dialer;
 use crate::messages::{self, Messages};
 use crate::prepared::Prepared;
 use crate::shard::Shards;
@@ -30,6 +31,7 @@ pub struct Router {
     messages: Messages,
     routes: watch::Receiver<Arc<Routes>>,
     shards: Arc<Shards>,
+    dialer: Dialer,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -104,9 +106,10 @@ impl Router {
         let task = Task::new(core, Arc::clone(&shards), reports, unsent, published, Random::new(seed));
         let control = task.control();
         let messages = Messages::new(control.clone(), outbox, routes.clone());
+        let dialer = Dialer::new(control.clone(), routes.clone(), Arc::clone(&shards));
         let thread =
             std::thread::Builder::new().name("van-control".into()).spawn(move || task.run(configuration, prepared));
-        Ok(Self { control, messages, routes, shards, thread: Some(thread.map_err(StartError::Thread)?) })
+        Ok(Self { control, messages, routes, shards, dialer, thread: Some(thread.map_err(StartError::Thread)?) })
     }
 
     /// The network as this router sees it now.
@@ -129,8 +132,14 @@ impl Router {
         self.shards.stats.iter().map(|stats| stats.read()).collect()
     }
 
+    /// Dials and accepts inside this process.
+    pub fn dialer(&self) -> Dialer {
+        self.dialer.clone()
+    }
+
     /// Stops in order: no new clients, then streams may end until the deadline, then connections are closed.
     pub async fn shutdown(mut self, deadline: Duration) {
+        self.dialer.stop();
         let _ = self.control.shut_down(deadline).await;
         self.thread.take().map(JoinHandle::join);
     }
@@ -139,6 +148,7 @@ impl Router {
 impl Drop for Router {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
+            self.dialer.stop();
             drop(self.control.shut_down(Duration::ZERO));
             let _ = thread.join();
         }

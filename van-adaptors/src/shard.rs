@@ -2,6 +2,7 @@
 
 mod ready;
 mod runtime;
+mod socket;
 mod stats;
 mod world;
 
@@ -15,7 +16,9 @@ use van_core::amqp::{self, Condition};
 use van_core::plane::{ConnectionId, ConnectorId, Crossing, Key, ListenerId, Purpose, Report, Routes, ShardId};
 use van_tls::{OutBuf, RecordLayer};
 
+pub(crate) use self::socket::Socket;
 pub(crate) use self::stats::Stats;
+use crate::dial;
 
 /// What a shard is told. Unbounded, and bounded all the same: by the windows of streams for what crosses, by the number of
 /// peers and entities for the rest.
@@ -41,10 +44,16 @@ pub(crate) enum Message {
     Unlisten { listener: ListenerId },
     /// A client that another shard accepted.
     Accepted { socket: TcpStream, key: Arc<str> },
+    /// A client inside the process.
+    Dialled { socket: Socket, key: Arc<str> },
+    /// A consumer inside the process that streams may be offered to.
+    Consumer { connector: ConnectorId, queue: mpsc::Sender<dial::Stream> },
+    /// It takes no more.
+    ConsumerGone { connector: ConnectorId },
     /// A workload that streams may be connected to.
     Connector { connector: ConnectorId, target: Arc<Target> },
     /// A workload's answer to a connect of this shard.
-    Connected { stream: Key, outcome: std::io::Result<tokio::net::TcpStream> },
+    Connected { stream: Key, outcome: std::io::Result<Socket> },
     /// From another shard.
     Crossing { from: ShardId, crossing: Crossing },
     /// A socket of a closed connection is closed too.

@@ -180,6 +180,8 @@ impl Io for World {
         self.connecting.push(stream);
     }
 
+    fn established(&mut self, _: Key) {}
+
     /// There is one shard. A forged reply address may name any other, and what is for it is lost.
     fn post(&mut self, shard: ShardId, _: Crossing) {
         assert_ne!(shard, SHARD, "a shard talks to itself");

@@ -21,7 +21,7 @@ use van_core::plane::{Io, Key, ListenerId, Plane, Report};
 
 use super::ready::{Subject, Token};
 use super::world::{Received, World};
-use super::{Adopted, Message, Seed, Stats};
+use super::{Adopted, Message, Seed, Socket, Stats};
 use crate::tcp::listener;
 
 /// Messages handled in one turn.
@@ -133,9 +133,12 @@ impl Shard {
             }
             Message::Accepted { socket, key } => {
                 if let Ok(socket) = TcpStream::from_std(socket) {
-                    self.accept(socket, key);
+                    self.accept(socket.into(), key);
                 }
             }
+            Message::Dialled { socket, key } => self.accept(socket, key),
+            Message::Consumer { connector, queue } => drop(world.consumers.insert(connector, queue)),
+            Message::ConsumerGone { connector } => drop(world.consumers.remove(&connector)),
             Message::Connector { connector, target } => drop(world.targets.insert(connector, target)),
             Message::Connected { stream, outcome } if world.is_connecting(stream) => match outcome {
                 Ok(socket) => {
@@ -169,7 +172,7 @@ impl Shard {
         self.timer_at = None;
     }
 
-    fn accept(&mut self, socket: TcpStream, key: Arc<str>) {
+    fn accept(&mut self, socket: Socket, key: Arc<str>) {
         let stream = self.plane.add_client(key);
         self.world.add_stream(stream, socket);
         self.plane.offer(&mut self.world, stream);
@@ -192,6 +195,7 @@ impl Shard {
         for token in ready.drain(..) {
             match token.serve() {
                 Subject::Connection(key) => self.serve_connection(key, &token),
+                Subject::Stream(key) if self.world.is_broken(key) => self.plane.drop_stream(&mut self.world, key),
                 Subject::Stream(key) => {
                     self.plane.readable(&mut self.world, key);
                     self.plane.drained(&mut self.world, key);

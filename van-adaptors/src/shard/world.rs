@@ -17,8 +17,8 @@ use van_core::plane::{ConnectorId, Crossing, Io, Key, Read, Report, ShardId, Wri
 use van_tls::{OutBuf, RecordLayer};
 
 use super::ready::{ReadyList, Subject, Token};
-use super::{Message, Target};
-use crate::tcp;
+use super::{Message, Socket, Target};
+use crate::{dial, tcp};
 
 /// Sealed octets that may wait in user space for a connection's socket.
 const OUT_OCTETS: usize = 262_144;
@@ -42,6 +42,8 @@ pub(super) struct World {
     inboxes: Arc<[mpsc::UnboundedSender<Message>]>,
     reports: mpsc::UnboundedSender<(ShardId, Report)>,
     pub(super) targets: HashMap<ConnectorId, Arc<Target>>,
+    /// Consumers inside the process.
+    pub(super) consumers: HashMap<ConnectorId, mpsc::Sender<dial::Stream>>,
     connections: Vec<Option<Connection>>,
     streams: Vec<Option<Stream>>,
     /// Connections with octets to write.
@@ -71,7 +73,7 @@ struct Connection {
 struct Stream {
     key: Key,
     /// Absent while the workload is being connected.
-    socket: Option<TcpStream>,
+    socket: Option<Socket>,
     waker: Waker,
 }
 
@@ -97,6 +99,7 @@ impl World {
             inboxes,
             reports,
             targets: HashMap::new(),
+            consumers: HashMap::new(),
             connections: Vec::new(),
             streams: Vec::new(),
             touched: Vec::new(),
@@ -221,15 +224,24 @@ impl World {
     // === streams ===
 
     /// Gives a stream its socket.
-    pub(super) fn add_stream(&mut self, key: Key, socket: TcpStream) {
-        let _ = socket.set_nodelay(true);
-        match get(&mut self.streams, key, |it| it.key) {
-            Some(stream) => stream.socket = Some(socket),
-            None => {
-                let stream = Stream { key, socket: Some(socket), waker: self.waker(Subject::Stream(key)) };
-                put(&mut self.streams, key, stream);
-            }
+    pub(super) fn add_stream(&mut self, key: Key, mut socket: Socket) {
+        let waker = match get(&mut self.streams, key, |it| it.key) {
+            Some(stream) => stream.waker.clone(),
+            None => self.waker(Subject::Stream(key)),
+        };
+        // A client is not read before it is answered, but may go away.
+        if socket.is_broken(&Context::from_waker(&waker)) {
+            waker.wake_by_ref();
         }
+        put(&mut self.streams, key, Stream { key, socket: Some(socket), waker });
+    }
+
+    /// Whether a stream's socket is known to be broken.
+    pub(super) fn is_broken(&mut self, key: Key) -> bool {
+        let Some(Stream { socket: Some(socket), waker, .. }) = get(&mut self.streams, key, |it| it.key) else {
+            return false;
+        };
+        socket.is_broken(&Context::from_waker(waker))
     }
 
     /// Whether a connect that has come to an end is still wanted.
@@ -321,7 +333,7 @@ impl Io for World {
             return Read::Blocked;
         };
         let mut space = ReadBuf::new(buffer);
-        match Pin::new(socket).poll_read(&mut Context::from_waker(waker), &mut space) {
+        match socket.poll_read(&mut Context::from_waker(waker), &mut space) {
             Poll::Ready(Ok(())) if space.filled().is_empty() => Read::End,
             Poll::Ready(Ok(())) => Read::Octets(space.filled().len()),
             Poll::Ready(Err(_)) => Read::Failed,
@@ -333,7 +345,7 @@ impl Io for World {
         let Some(Stream { socket: Some(socket), waker, .. }) = get(&mut self.streams, key, |it| it.key) else {
             return Write::Blocked;
         };
-        match Pin::new(socket).poll_write_vectored(&mut Context::from_waker(waker), parts) {
+        match socket.poll_write(&mut Context::from_waker(waker), parts) {
             Poll::Ready(Ok(0)) => Write::Failed,
             Poll::Ready(Ok(count)) => Write::Octets(count),
             Poll::Ready(Err(_)) => Write::Failed,
@@ -343,7 +355,7 @@ impl Io for World {
 
     fn shut_down(&mut self, key: Key) {
         if let Some(Stream { socket: Some(socket), .. }) = get(&mut self.streams, key, |it| it.key) {
-            let _ = socket2::SockRef::from(&*socket).shutdown(std::net::Shutdown::Write);
+            socket.shut_down();
         }
     }
 
@@ -352,8 +364,7 @@ impl Io for World {
         if let Some(Stream { socket: Some(socket), .. }) = stream
             && reset
         {
-            // Closing with linger 0 sends a reset.
-            let _ = socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+            socket.reset();
         }
     }
 
@@ -361,6 +372,10 @@ impl Io for World {
         let waker = self.waker(Subject::Stream(key));
         put(&mut self.streams, key, Stream { key, socket: None, waker });
         let inbox = self.inboxes[usize::from(self.shard.0)].clone();
+        if let Some(queue) = self.consumers.get(&connector) {
+            let outcome = dial::offer(queue).map(Socket::from);
+            return drop(inbox.send(Message::Connected { stream: key, outcome }));
+        }
         let target = self.targets.get(&connector).cloned();
         tokio::task::spawn_local(async move {
             let outcome = match target {
@@ -370,8 +385,14 @@ impl Io for World {
                 },
                 None => Err(io::ErrorKind::NotFound.into()),
             };
-            let _ = inbox.send(Message::Connected { stream: key, outcome });
+            let _ = inbox.send(Message::Connected { stream: key, outcome: outcome.map(Socket::from) });
         });
+    }
+
+    fn established(&mut self, key: Key) {
+        if let Some(Stream { socket: Some(socket), .. }) = get(&mut self.streams, key, |it| it.key) {
+            socket.established();
+        }
     }
 
     fn post(&mut self, shard: ShardId, crossing: Crossing) {

@@ -83,7 +83,7 @@ pub(crate) async fn serve(
 }
 
 /// The shard with the fewest streams; of equals a fresh one each time.
-fn least_loaded(stats: &[Stats], turn: usize) -> usize {
+pub(crate) fn least_loaded(stats: &[Stats], turn: usize) -> usize {
     let count = stats.len();
     (0..count).map(|n| (n + turn) % count).min_by_key(|shard| stats[*shard].read().streams).unwrap_or(0)
 }

@@ -452,6 +452,7 @@ impl Plane {
             attachment.flow = Flow::Receiving(Reports::new(features.acks));
             attachment.message = None;
         }
+        io.established(stream);
         if let Some(up) = up {
             if let Some(attachment) = self.attachments.get_mut(up) {
                 attachment.message = None;
@@ -481,7 +482,7 @@ impl Plane {
             (None, Inlet::Socket(client)) => {
                 attachment.flow = Flow::Passing;
                 server.features = Features::OURS;
-                self.join(client, stream);
+                self.join(io, client, stream);
             }
             (None, _) => {}
         }
@@ -510,7 +511,7 @@ impl Plane {
     }
 
     /// Joins a client and a workload of the same router: the way back.
-    fn join(&mut self, client: Key, server: Key) {
+    fn join(&mut self, io: &mut impl Io, client: Key, server: Key) {
         let mut back = Attachment::new(Inlet::Socket(server), Outlet::Socket(client), Flow::Passing);
         back.is_inlet_settled = true;
         let back = self.attachments.insert(back);
@@ -519,6 +520,7 @@ impl Plane {
             client.down = Some(back);
             client.features = Features::OURS;
         }
+        io.established(client);
     }
 
     /// The workload is not there: its stream goes, and the offer to the next consumer.

@@ -40,6 +40,9 @@ pub trait Io {
     /// [`Plane::connect_failed`](super::Plane::connect_failed) follows, unless it is closed before.
     fn connect(&mut self, stream: Key, connector: ConnectorId);
 
+    /// A workload has answered a client's stream: from now on it is read and written.
+    fn established(&mut self, stream: Key);
+
     /// Sends a message to another shard of this router, in order.
     fn post(&mut self, shard: ShardId, message: Crossing);
 

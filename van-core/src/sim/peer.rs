@@ -84,6 +84,8 @@ pub(super) struct Socket {
     pub(super) router_ended: bool,
     pub(super) is_reset: bool,
     pub(super) is_closed: bool,
+    /// The router has said that a workload answered.
+    pub(super) is_established: bool,
     /// The router waits to read, to write.
     pub(super) wants_read: bool,
     pub(super) wants_write: bool,

@@ -103,6 +103,12 @@ impl Io for World {
         self.effects.push(Effect::Connect { stream, connector });
     }
 
+    fn established(&mut self, stream: Key) {
+        if let Some(socket) = self.sockets.get_mut(&stream) {
+            socket.is_established = true;
+        }
+    }
+
     fn post(&mut self, to: ShardId, crossing: Crossing) {
         self.effects.push(Effect::Post { to, crossing });
     }

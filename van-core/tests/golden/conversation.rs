@@ -377,6 +377,8 @@ impl Io for World {
         self.connecting.push(stream);
     }
 
+    fn established(&mut self, _: Key) {}
+
     fn post(&mut self, _: ShardId, _: Crossing) {
         unreachable!("there is one shard");
     }
