@@ -319,7 +319,7 @@ impl HandshakeError {
 }
 
 /// The one place where rustls' errors get our words.
-fn handshake_error(error: rustls::Error) -> HandshakeError {
+pub(crate) fn handshake_error(error: rustls::Error) -> HandshakeError {
     use rustls::Error;
     match error {
         Error::InvalidCertificate(error) => certificate_error(error),

@@ -5,6 +5,8 @@
 //!   certificates, nothing is resumed.
 //! * A handshake ends in a [`VerifiedPeer`], the evidence without which no link is made, and in [`Tls13Records`], which
 //!   seal and open what the link carries, many parts and many records at a time.
+//! * With feature `https`, an `HttpsConnector` and an `HttpsAcceptor` speak HTTPS over streams of tokio, for the few
+//!   conversations beside the links: only the server shows a certificate.
 //!
 //! Nothing here opens a socket, starts a thread or looks at a clock: octets come in, octets go out, `now` is an argument.
 //! Only [`directory`] touches files. Types of rustls, rcgen and x509-parser stay inside, so that another TLS library, or
@@ -65,6 +67,8 @@ mod credentials;
 mod der;
 pub mod directory;
 mod handshake;
+#[cfg(feature = "https")]
+mod https;
 mod inspect;
 mod mutual;
 mod provider;
@@ -78,6 +82,8 @@ pub use alert::Alert;
 pub use authority::{Authority, AuthorityError, IssueError};
 pub use credentials::{Credentials, CredentialsError, Identity, Trust, UnfitError};
 pub use handshake::{Established, Handshake, HandshakeError};
+#[cfg(feature = "https")]
+pub use https::{HttpsAcceptor, HttpsConnector, HttpsError, HttpsStream};
 pub use inspect::{Certificate, Fingerprint, InspectError, Validity};
 pub use mutual::{ConnectError, HostCheck, LinkAcceptor, LinkConnector, SetupError};
 pub use provider::{Policy, SUITES, Suite};

@@ -137,7 +137,7 @@ impl fmt::Debug for LinkAcceptor {
 pub struct SetupError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl SetupError {
-    fn new(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self(error.into())
     }
 }
@@ -164,7 +164,7 @@ impl ConnectError {
 
 /// The caller's clock.
 #[derive(Debug)]
-struct At(SystemTime);
+pub(crate) struct At(pub(crate) SystemTime);
 
 impl TimeProvider for At {
     fn current_time(&self) -> Option<UnixTime> {

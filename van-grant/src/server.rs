@@ -1,0 +1,340 @@
+//! Redemption over HTTPS, the issuer's side: TLS 1.3, HTTP/1.1 and HTTP/2.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::{self, SocketAddr};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::http::request::Parts;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Method, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+use van_tls::{HttpsAcceptor, HttpsStream, Identity, SetupError};
+use zeroize::Zeroizing;
+
+use crate::code::MAX_CODE_BYTES;
+use crate::grants::Grants;
+use crate::issuer::{Accepted, IssueError, Issuer};
+use crate::wire::{CONTENT_TYPE, NAME, Refusal, Request, SUBJECT};
+
+/// How long a client may take to shake hands.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long it may take to ask, and as long again to take the answer (as Skupper's).
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Clients that shake hands at the same time. One more displaces the oldest, so that those who connect and say nothing keep
+/// nobody out.
+const MAX_HANDSHAKES: usize = 256;
+
+/// Clients served at the same time; more are turned away.
+const MAX_CLIENTS: usize = 256;
+
+/// Requests at the same time on one connection; redeemers send one.
+const MAX_STREAMS: u32 = 8;
+
+/// Octets of all headers of one request; those of a redeemer have some hundred.
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+
+/// How long to wait if the system has no more sockets to accept with.
+const EXHAUSTED_REST: Duration = Duration::from_millis(100);
+
+const HTTP_2: &str = "h2";
+const HTTP_1: &str = "http/1.1";
+
+/// Answers redemptions over HTTPS. Dropping it stops at once, [`shutdown`](Self::shutdown) in order.
+#[derive(Debug)]
+pub struct GrantServer {
+    addresses: Vec<SocketAddr>,
+    acceptor: watch::Sender<HttpsAcceptor>,
+    stop: oneshot::Sender<()>,
+    task: JoinSet<()>,
+}
+
+impl GrantServer {
+    /// Serves on all `listeners`, as a task of the current tokio runtime, which needs I/O and timers.
+    ///
+    /// Redeemers believe `identity` by the CA in their tokens; it must name each host that they call.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start(
+        listeners: Vec<net::TcpListener>,
+        grants: Grants,
+        issuer: Arc<dyn Issuer>,
+        identity: &Identity,
+    ) -> Result<Self, StartError> {
+        let addresses = listeners.iter().map(net::TcpListener::local_addr).collect::<Result<_, _>>()?;
+        let listeners = listeners.into_iter().map(|listener| {
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener)
+        });
+        let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
+        let (acceptor, acceptors) = watch::channel(https(identity)?);
+        let (stop, stopped) = oneshot::channel();
+        let mut task = JoinSet::new();
+        task.spawn(serve(listeners, acceptors, Door { grants, issuer }, stopped));
+        Ok(Self { addresses, acceptor, stop, task })
+    }
+
+    /// The addresses it listens on, in the order of the listeners.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Shows another certificate from now on, for other hosts perhaps. Connections that are open keep the old one.
+    ///
+    /// # Errors
+    /// [`SetupError`]; the old one stays then.
+    pub fn replace_credentials(&self, identity: &Identity) -> Result<(), SetupError> {
+        self.acceptor.send_replace(https(identity)?);
+        Ok(())
+    }
+
+    /// Accepts nobody any more, and waits until those who asked have their answers, but not longer than `limit`.
+    ///
+    /// Dropping the future stops at once; what an issuer has begun is finished and counted all the same.
+    pub async fn shutdown(self, limit: Duration) {
+        let Self { stop, mut task, .. } = self;
+        drop(stop);
+        let _ = timeout(limit, task.join_next()).await;
+    }
+}
+
+/// Why a server does not start; the operator's move.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener cannot be used.
+    #[error("a listener for redemptions cannot be used")]
+    Io(#[from] io::Error),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] SetupError),
+}
+
+fn https(identity: &Identity) -> Result<HttpsAcceptor, SetupError> {
+    HttpsAcceptor::new(identity, &[HTTP_2, HTTP_1])
+}
+
+/// What every client comes to.
+#[derive(Clone)]
+struct Door {
+    grants: Grants,
+    issuer: Arc<dyn Issuer>,
+}
+
+async fn serve(
+    listeners: Vec<TcpListener>,
+    acceptors: watch::Receiver<HttpsAcceptor>,
+    door: Door,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    let graceful = GracefulShutdown::new();
+    let mut handshakes = JoinSet::new();
+    let mut in_order_of_arrival = VecDeque::new();
+    let mut clients = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = &mut stopped => break,
+            accepted = accept(&listeners) => match accepted {
+                Ok((socket, peer)) => {
+                    make_room(&mut in_order_of_arrival);
+                    let acceptor = acceptors.borrow().clone();
+                    in_order_of_arrival.push_back(handshakes.spawn(shake(acceptor, socket, peer)));
+                }
+                Err(error) => {
+                    warn!(%error, "cannot accept a redeemer; trying again");
+                    tokio::time::sleep(EXHAUSTED_REST).await;
+                }
+            },
+            Some(shaken) = handshakes.join_next() => match shaken {
+                Ok(Some((stream, peer))) if clients.len() < MAX_CLIENTS => {
+                    clients.spawn(serve_client(stream, peer, door.clone(), &graceful));
+                }
+                Ok(Some((_, peer))) => debug!(%peer, "too many redeemers at a time; turned away"),
+                Ok(None) | Err(_) => {}
+            },
+            Some(_) = clients.join_next() => {}
+        }
+    }
+    drop(listeners);
+    drop(handshakes);
+    graceful.shutdown().await;
+}
+
+async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| {
+        let ready = listeners.iter().map(|listener| listener.poll_accept(cx)).find(Poll::is_ready);
+        ready.unwrap_or(Poll::Pending)
+    })
+    .await
+}
+
+/// Gives up the oldest handshake if there are too many.
+fn make_room(in_order_of_arrival: &mut VecDeque<AbortHandle>) {
+    if in_order_of_arrival.len() >= MAX_HANDSHAKES {
+        in_order_of_arrival.retain(|handshake| !handshake.is_finished());
+    }
+    if in_order_of_arrival.len() >= MAX_HANDSHAKES
+        && let Some(oldest) = in_order_of_arrival.pop_front()
+    {
+        oldest.abort();
+    }
+}
+
+async fn shake(
+    acceptor: HttpsAcceptor,
+    socket: TcpStream,
+    peer: SocketAddr,
+) -> Option<(HttpsStream<TcpStream>, SocketAddr)> {
+    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket)).await {
+        Ok(Ok(stream)) => Some((stream, peer)),
+        Ok(Err(error)) => {
+            debug!(%peer, error = &error as &dyn std::error::Error, "no TLS with a redeemer");
+            None
+        }
+        Err(_) => {
+            debug!(%peer, "a redeemer took too long to shake hands");
+            None
+        }
+    }
+}
+
+/// Serves one connection until it ends. The future does not borrow from `graceful`.
+fn serve_client(
+    stream: HttpsStream<TcpStream>,
+    peer: SocketAddr,
+    door: Door,
+    graceful: &GracefulShutdown,
+) -> impl Future<Output = ()> + Send + use<> {
+    let is_http_2 = stream.protocol() == Some(HTTP_2.as_bytes());
+    let service = service_fn(move |request| {
+        let door = door.clone();
+        async move { Ok::<_, Infallible>(door.answer(request, peer).await) }
+    });
+    let io = TokioIo::new(stream);
+    let (over_1, over_2) = if is_http_2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(MAX_HEADER_BYTES);
+        (None, Some(graceful.watch(builder.serve_connection(io, service))))
+    } else {
+        let mut builder = http1::Builder::new();
+        // One request is all that a redeemer has; its place is free again right after.
+        builder.timer(TokioTimer::new()).header_read_timeout(TRANSFER_TIMEOUT).keep_alive(false);
+        builder.max_buf_size(MAX_HEADER_BYTES as usize);
+        (Some(graceful.watch(builder.serve_connection(io, service))), None)
+    };
+    async move {
+        // A client that goes away in the middle is none of our business.
+        let _ = timeout(2 * TRANSFER_TIMEOUT, async {
+            if let Some(connection) = over_1 {
+                let _ = connection.await;
+            }
+            if let Some(connection) = over_2 {
+                let _ = connection.await;
+            }
+        })
+        .await;
+    }
+}
+
+impl Door {
+    async fn answer(&self, request: hyper::Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+        let outcome = match read(request).await {
+            Ok((parts, code)) => self.redeem(parts, code).await,
+            Err(refusal) => Err(refusal),
+        };
+        match outcome {
+            Ok((Accepted { namespace, grant, name, subject, .. }, yaml)) => {
+                info!(grant = format!("{namespace}/{grant}"), ?name, ?subject, %peer, "token redeemed");
+                respond(200, yaml)
+            }
+            Err(refusal) => {
+                log(&refusal, peer);
+                let mut response = respond(refusal.status(), refusal.body());
+                response
+                    .headers_mut()
+                    .insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+                response
+            }
+        }
+    }
+
+    /// Redeems on a thread that may block, and to its end even if the client goes away.
+    async fn redeem(&self, parts: Parts, code: Zeroizing<Vec<u8>>) -> Result<(Accepted, String), Refusal> {
+        let Self { grants, issuer } = self.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let request = Request {
+                method: parts.method.as_str(),
+                path: parts.uri.path(),
+                host: match parts.uri.authority() {
+                    Some(authority) => Some(authority.as_str()),
+                    None => text(&parts.headers, header::HOST)?,
+                },
+                name: text(&parts.headers, HeaderName::from_static(NAME))?,
+                subject: text(&parts.headers, HeaderName::from_static(SUBJECT))?,
+                body: &code,
+            };
+            #[expect(clippy::disallowed_methods, reason = "the server is where the clock is read")]
+            let now = SystemTime::now();
+            let (accepted, bundle) = grants.redeem_as(now, &request, &*issuer)?;
+            Ok((accepted, bundle.to_yaml().to_string()))
+        });
+        let stopped = |_| Refusal::NotIssued(IssueError::Certificate("Certificate could not be made".to_owned()));
+        work.await.map_err(stopped)?
+    }
+}
+
+/// Reads the body, no more of it than a code can have.
+async fn read(request: hyper::Request<Incoming>) -> Result<(Parts, Zeroizing<Vec<u8>>), Refusal> {
+    let (parts, body) = request.into_parts();
+    if parts.method != Method::POST {
+        return Err(Refusal::NotPost);
+    }
+    let body = timeout(TRANSFER_TIMEOUT, Limited::new(body, MAX_CODE_BYTES).collect()).await;
+    let body = body.map_err(|_| Refusal::NotReadable)?.map_err(|_| Refusal::NotReadable)?;
+    Ok((parts, Zeroizing::new(body.to_bytes().into())))
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, Refusal> {
+    let value = headers.get(name).map(|value| str::from_utf8(value.as_bytes()));
+    value.transpose().map_err(|_| Refusal::NotReadable)
+}
+
+fn respond(status: u16, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let response = Response::builder().status(status).header(header::CONTENT_TYPE, CONTENT_TYPE);
+    response.body(Full::new(body.into())).expect("constant headers are valid")
+}
+
+/// Refusals that strangers can cause at will are for debugging only.
+fn log(refusal: &Refusal, peer: SocketAddr) {
+    let error = refusal as &dyn std::error::Error;
+    match refusal {
+        Refusal::NotPost | Refusal::NotReadable | Refusal::Unknown | Refusal::TooManyGuesses { .. } => {
+            debug!(%peer, error, "redemption refused");
+        }
+        Refusal::Expired { .. } | Refusal::UsedUp { .. } => info!(%peer, error, "redemption refused"),
+        Refusal::WrongCode { .. } => warn!(%peer, error, "redemption refused"),
+        Refusal::Corrupted { .. } | Refusal::NotStored(_) | Refusal::NotIssued(_) => {
+            tracing::error!(%peer, error, "redemption failed");
+        }
+    }
+}
