@@ -3,34 +3,35 @@
 use serde::{Deserialize, Serialize};
 
 use crate::resource::{
-    AccessGrant, AccessToken, Certificate, Connector, Kind, Link, Listener, Metadata, Resource, RouterAccess, Secret,
-    Site,
+    AccessGrant, AccessToken, Certificate, Connector, Kind, Link, Listener, Metadata, RouterAccess, Secret, Site,
 };
 use crate::yaml::{self, Section, YamlError};
 
-/// A document of any kind.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(untagged)]
-#[expect(missing_docs, reason = "the variants are called like what they hold")]
-pub enum Document {
-    Site(Site),
-    Link(Link),
-    Listener(Listener),
-    Connector(Connector),
-    RouterAccess(RouterAccess),
-    AccessGrant(AccessGrant),
-    AccessToken(AccessToken),
-    Certificate(Certificate),
-    Secret(Secret),
-}
-
-/// What tells documents of one namespace apart.
+/// What tells documents of one namespace apart; shown as `Listener backend`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// The kind.
     pub kind: Kind,
     /// The name.
     pub name: String,
+}
+
+impl Key {
+    /// A key.
+    pub fn new(kind: Kind, name: impl Into<String>) -> Self {
+        Self { kind, name: name.into() }
+    }
+
+    /// The file in which a document of this key is, if nobody chose another: `Listener-backend.yaml`.
+    pub fn file_name(&self) -> String {
+        format!("{}-{}.yaml", self.kind, self.name)
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
 }
 
 /// Why a document could not be read; its author is to act.
@@ -40,7 +41,7 @@ pub enum DocumentError {
     #[error(transparent)]
     Yaml(#[from] YamlError),
     /// It is of a kind that has no meaning here.
-    #[error("{kind} of {api_version} is not supported here; it has no effect")]
+    #[error("{kind} ({api_version}) has no effect here: van does not support this kind")]
     UnsupportedKind {
         /// The line where the document starts.
         line: usize,
@@ -53,13 +54,22 @@ pub enum DocumentError {
     },
 }
 
+impl DocumentError {
+    /// The line of the stream, from 1.
+    pub fn line(&self) -> usize {
+        match self {
+            Self::Yaml(error) => error.line,
+            Self::UnsupportedKind { line, .. } => *line,
+        }
+    }
+}
+
 /// As much as has to be known before a document can be read as what it is.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Head {
     api_version: String,
     kind: String,
-    #[serde(default)]
     metadata: Option<Name>,
 }
 
@@ -68,30 +78,102 @@ struct Name {
     name: Option<String>,
 }
 
+impl Head {
+    fn kind(&self) -> Option<Kind> {
+        self.kind.parse().ok().filter(|kind: &Kind| kind.api_version() == self.api_version)
+    }
+
+    fn name(self) -> Option<String> {
+        self.metadata?.name
+    }
+}
+
+/// What tells a document apart, even if the rest of it cannot be read.
+pub fn key_of(section: Section<'_>) -> Option<Key> {
+    let head: Head = yaml::read(section).ok()?;
+    Some(Key { kind: head.kind()?, name: head.name()? })
+}
+
+/// One kind of document.
+pub trait Content: Sized + 'static {
+    /// The document, if it is of this kind.
+    fn of(document: &Document) -> Option<&Self>;
+}
+
+/// Defines [`Document`] and what differs by kind only in its name.
+macro_rules! documents {
+    ($($kind:ident),+) => {
+        /// A document of any kind.
+        #[derive(Debug, Clone, PartialEq, Serialize)]
+        #[serde(untagged)]
+        #[expect(missing_docs, reason = "a variant is called like what it holds")]
+        pub enum Document {
+            $($kind($kind)),+
+        }
+
+        impl Document {
+            /// What it is about.
+            pub fn kind(&self) -> Kind {
+                match self {
+                    $(Self::$kind(_) => Kind::$kind),+
+                }
+            }
+
+            /// Whose document it is.
+            pub fn metadata(&self) -> &Metadata {
+                match self {
+                    $(Self::$kind(content) => &content.metadata),+
+                }
+            }
+
+            /// Whose document it is.
+            pub fn metadata_mut(&mut self) -> &mut Metadata {
+                match self {
+                    $(Self::$kind(content) => &mut content.metadata),+
+                }
+            }
+
+            fn read_as(kind: Kind, section: Section<'_>) -> Result<Self, YamlError> {
+                match kind {
+                    $(Kind::$kind => yaml::read(section).map(Self::$kind)),+
+                }
+            }
+        }
+
+        $(
+            impl From<$kind> for Document {
+                fn from(content: $kind) -> Self {
+                    Self::$kind(content)
+                }
+            }
+
+            impl Content for $kind {
+                fn of(document: &Document) -> Option<&Self> {
+                    if let Document::$kind(content) = document { Some(content) } else { None }
+                }
+            }
+        )+
+    };
+}
+
+documents!(Site, Link, Listener, Connector, RouterAccess, AccessGrant, AccessToken, Certificate, Secret);
+
 impl Document {
     /// Reads one document.
     ///
     /// # Errors
     /// [`DocumentError`]
     pub fn read(section: Section<'_>) -> Result<Self, DocumentError> {
-        let Head { api_version, kind: name, metadata } = yaml::read(section)?;
-        let kind = name.parse().ok().filter(|kind: &Kind| kind.api_version() == api_version);
-        let Some(kind) = kind else {
-            let line = section.line;
-            let document_name = metadata.and_then(|metadata| metadata.name);
-            return Err(DocumentError::UnsupportedKind { line, api_version, kind: name, name: document_name });
-        };
-        Ok(match kind {
-            Kind::Site => Self::Site(yaml::read(section)?),
-            Kind::Link => Self::Link(yaml::read(section)?),
-            Kind::Listener => Self::Listener(yaml::read(section)?),
-            Kind::Connector => Self::Connector(yaml::read(section)?),
-            Kind::RouterAccess => Self::RouterAccess(yaml::read(section)?),
-            Kind::AccessGrant => Self::AccessGrant(yaml::read(section)?),
-            Kind::AccessToken => Self::AccessToken(yaml::read(section)?),
-            Kind::Certificate => Self::Certificate(yaml::read(section)?),
-            Kind::Secret => Self::Secret(yaml::read(section)?),
-        })
+        let head: Head = yaml::read(section)?;
+        match head.kind() {
+            Some(kind) => Ok(Self::read_as(kind, section)?),
+            None => Err(DocumentError::UnsupportedKind {
+                line: section.line,
+                api_version: head.api_version.clone(),
+                kind: head.kind.clone(),
+                name: head.name(),
+            }),
+        }
     }
 
     /// Reads every document of a stream, each for itself.
@@ -99,38 +181,8 @@ impl Document {
         yaml::sections(stream).into_iter().map(Self::read).collect()
     }
 
-    /// What it is about.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Site(_) => Kind::Site,
-            Self::Link(_) => Kind::Link,
-            Self::Listener(_) => Kind::Listener,
-            Self::Connector(_) => Kind::Connector,
-            Self::RouterAccess(_) => Kind::RouterAccess,
-            Self::AccessGrant(_) => Kind::AccessGrant,
-            Self::AccessToken(_) => Kind::AccessToken,
-            Self::Certificate(_) => Kind::Certificate,
-            Self::Secret(_) => Kind::Secret,
-        }
-    }
-
-    /// Whose document it is.
-    pub fn metadata(&self) -> &Metadata {
-        match self {
-            Self::Site(Resource { metadata, .. }) => metadata,
-            Self::Link(Resource { metadata, .. }) => metadata,
-            Self::Listener(Resource { metadata, .. }) => metadata,
-            Self::Connector(Resource { metadata, .. }) => metadata,
-            Self::RouterAccess(Resource { metadata, .. }) => metadata,
-            Self::AccessGrant(Resource { metadata, .. }) => metadata,
-            Self::AccessToken(Resource { metadata, .. }) => metadata,
-            Self::Certificate(Resource { metadata, .. }) => metadata,
-            Self::Secret(Secret { metadata, .. }) => metadata,
-        }
-    }
-
     /// What tells it apart.
     pub fn key(&self) -> Key {
-        Key { kind: self.kind(), name: self.metadata().name.clone() }
+        Key::new(self.kind(), &*self.metadata().name)
     }
 }

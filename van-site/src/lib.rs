@@ -1,8 +1,33 @@
 //! A site of a VAN: its documents, their loading and checks, its folder, its status.
+//!
+//! A site is declared, not scripted: its documents (`skupper.io/v2alpha1`) are the truth, everything else follows from
+//! them. [`load`] reads them from the [`folder`] of a namespace and says what is wrong with each; [`status`] says what
+//! became of them.
+//!
+//! ```
+//! use van_site::document::Document;
+//! use van_site::yaml;
+//!
+//! let stream = "
+//! apiVersion: skupper.io/v2alpha1
+//! kind: Listener
+//! metadata: {name: backend}
+//! spec: {routingKey: backend, host: 0.0.0.0, port: 8080}
+//! ";
+//! let documents = Document::read_all(stream);
+//! let Ok(Document::Listener(listener)) = &documents[0] else { panic!("{documents:?}") };
+//! assert_eq!(listener.spec.port, 8080);
+//! assert!(yaml::write(listener).contains("routingKey: backend"));
+//! ```
 
+pub mod check;
 pub mod document;
+pub mod duration;
 pub mod folder;
+pub mod load;
+pub mod names;
 pub mod resource;
 pub mod secret_text;
 pub mod status;
+pub mod table;
 pub mod yaml;

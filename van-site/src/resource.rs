@@ -190,28 +190,28 @@ impl<'de, S: Spec> Deserialize<'de> for Resource<S> {
 }
 
 /// Whose document it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
     /// Unique among the documents of one kind in one namespace.
     pub name: String,
     /// The namespace; none means the one in whose folder the document is.
-    #[serde(default, deserialize_with = "empty_as_none", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Given by whoever stored the document. Of a Site: the id of the site.
-    #[serde(default, deserialize_with = "empty_as_none", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
     /// Labels.
-    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Annotations.
-    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// How often the spec changed, where somebody counts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
     /// When the document was stored first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub creation_timestamp: Option<Timestamp>,
 }
 
@@ -219,6 +219,46 @@ impl Metadata {
     /// Nothing but a name.
     pub fn named(name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::default() }
+    }
+}
+
+/// What else Kubernetes writes there is read and dropped: a document that was exported from a cluster is welcome.
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        struct Form {
+            name: String,
+            #[serde(default, deserialize_with = "empty_as_none")]
+            namespace: Option<String>,
+            #[serde(default, deserialize_with = "empty_as_none")]
+            uid: Option<String>,
+            #[serde(default, deserialize_with = "null_as_default")]
+            labels: BTreeMap<String, String>,
+            #[serde(default, deserialize_with = "null_as_default")]
+            annotations: BTreeMap<String, String>,
+            generation: Option<i64>,
+            creation_timestamp: Option<Timestamp>,
+            #[serde(rename = "resourceVersion")]
+            _resource_version: Option<IgnoredAny>,
+            #[serde(rename = "managedFields")]
+            _managed_fields: Option<IgnoredAny>,
+            #[serde(rename = "ownerReferences")]
+            _owner_references: Option<IgnoredAny>,
+            #[serde(rename = "finalizers")]
+            _finalizers: Option<IgnoredAny>,
+            #[serde(rename = "selfLink")]
+            _self_link: Option<IgnoredAny>,
+            #[serde(rename = "generateName")]
+            _generate_name: Option<IgnoredAny>,
+            #[serde(rename = "deletionTimestamp")]
+            _deletion_timestamp: Option<IgnoredAny>,
+            #[serde(rename = "deletionGracePeriodSeconds")]
+            _deletion_grace_period_seconds: Option<IgnoredAny>,
+        }
+        let Form { name, namespace, uid, labels, annotations, generation, creation_timestamp, .. } =
+            Form::deserialize(deserializer)?;
+        Ok(Self { name, namespace, uid, labels, annotations, generation, creation_timestamp })
     }
 }
 

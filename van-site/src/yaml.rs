@@ -4,21 +4,26 @@
 //! space or not at all cannot be anything else, wherever it stands (YAML 1.2.2 §9.1.2). So a document that cannot be read
 //! does not take the others with it. JSON is read as the YAML that it is.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_saphyr::{DefaultMessageFormatter, Localizer, Location};
 
 /// The text of one document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Section<'a> {
-    /// All of it, comments included.
+    /// All of it, marker and comments included.
     pub text: &'a str,
+    /// The octet of the stream where it starts.
+    pub offset: usize,
     /// The line of the stream where it starts, from 1.
     pub line: usize,
 }
 
-/// What is wrong with a document, and where.
+/// What is wrong with a document, and where; shown without the line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
+#[error("{}{message}", field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default())]
 pub struct YamlError {
     /// The line of the stream, from 1.
     pub line: usize,
@@ -30,21 +35,18 @@ pub struct YamlError {
 
 /// Cuts a stream into its documents; those that say nothing are left out.
 pub fn sections(stream: &str) -> Vec<Section<'_>> {
-    let mut sections = Vec::new();
-    let mut start = Section { text: stream, line: 1 };
+    let mut starts = vec![(0, 1)];
     let mut offset = 0;
     for (index, line) in stream.split_inclusive('\n').enumerate() {
-        let begun = stream.len() - start.text.len();
-        if is_marker(line, "---") {
-            sections.push(Section { text: &stream[begun..offset], line: start.line });
-            // The marker's line may carry the beginning of the document.
-            start = Section { text: &stream[offset..], line: index + 1 };
+        if is_marker(line, "---") && offset > 0 {
+            starts.push((offset, index + 1));
         }
         offset += line.len();
     }
-    sections.push(start);
-    sections.retain(|section| !is_silent(section.text));
-    sections
+    let ends = starts.iter().skip(1).map(|(offset, _)| *offset).chain([stream.len()]);
+    let sections =
+        starts.iter().zip(ends).map(|(&(offset, line), end)| Section { text: &stream[offset..end], offset, line });
+    sections.filter(|section| !is_silent(section.text)).collect()
 }
 
 /// Reads one document.
@@ -56,25 +58,45 @@ pub fn read<T: DeserializeOwned>(section: Section<'_>) -> Result<T, YamlError> {
     let mut field = None;
     let result = serde_saphyr::with_deserializer_from_str_with_options(section.text, options, |deserializer| {
         let mut track = serde_path_to_error::Track::new();
-        let tracked = serde_path_to_error::Deserializer::new(deserializer, &mut track);
-        T::deserialize(tracked).inspect_err(|_| {
-            field = Some(track.path().to_string()).filter(|path| path != ".");
+        T::deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track)).inspect_err(|_| {
+            field = Some(track.path().to_string()).filter(|path| !matches!(path.as_str(), "." | "?"));
         })
     });
     result.map_err(|error| {
-        let line = error.location().map_or(1, |location| usize::try_from(location.line()).unwrap_or(1));
-        YamlError { line: section.line + line.max(1) - 1, field, message: error.to_string() }
+        let line = error.location().map_or(1, |location| location.line().max(1));
+        let line = section.line + usize::try_from(line).unwrap_or(1) - 1;
+        let message = error.render_with_formatter(&DefaultMessageFormatter.with_localizer(&WithoutPlace));
+        YamlError { line, field, message }
     })
 }
 
 /// Writes one document, without a marker.
 pub fn write(document: &impl Serialize) -> String {
-    serde_saphyr::to_string(document).expect("documents have only texts for keys")
+    // Long lines stay lines: they are base64, or what somebody wrote so.
+    let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
+    serde_saphyr::to_string_with_options(document, options).expect("documents have only texts for keys")
 }
 
 /// Writes one document as JSON, for people to read.
 pub fn to_json(document: &impl Serialize) -> String {
     serde_json::to_string_pretty(document).expect("documents have only texts for keys")
+}
+
+/// Messages without lines and columns, which would be those of the section.
+struct WithoutPlace;
+
+impl Localizer for WithoutPlace {
+    fn attach_location<'a>(&self, base: Cow<'a, str>, _: Location) -> Cow<'a, str> {
+        base
+    }
+
+    fn alias_defined_at(&self, _: Location) -> String {
+        String::new()
+    }
+
+    fn alias_used_at(&self, _: Location) -> String {
+        String::new()
+    }
 }
 
 fn is_marker(line: &str, marker: &str) -> bool {

@@ -1,9 +1,12 @@
 //! `AccessGrant`: what an accepting site offers.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Resource, Settings, Spec, empty_as_none, is_default, null_as_default};
+use crate::duration::{self, DurationError};
 use crate::secret_text::SecretText;
 use crate::status::Status;
 
@@ -40,6 +43,14 @@ impl AccessGrantSpec {
     /// How often it can be redeemed: once, unless more is written.
     pub fn allowed(&self) -> u32 {
         u32::try_from(self.redemptions_allowed).unwrap_or_default().max(1)
+    }
+
+    /// How long it lasts: 15 minutes, unless something else is written.
+    ///
+    /// # Errors
+    /// [`DurationError`] if what is written is no duration.
+    pub fn window(&self) -> Result<Duration, DurationError> {
+        self.expiration_window.as_deref().map_or(Ok(Duration::from_secs(15 * 60)), duration::parse)
     }
 }
 
