@@ -18,7 +18,8 @@
 //! # }
 //! ```
 //!
-//! * `router` the handle · `prepared` what can fail at the start · `control` one thread around [`van_core::router::Core`]
+//! * `router` the handle · `entities` what it is made of, changed while it runs, and how each is doing
+//! * `control` one thread around [`van_core::router::Core`], which also makes, changes and ends the entities
 //! * `amqp` links: dialled, accepted, brought up to the exchange of opens; from there on a shard has them
 //! * `shard` the threads of the data plane, each around one [`van_core::plane::Plane`]
 //! * `tcp` clients accepted, workloads connected · `web` health, metrics, routes
@@ -31,12 +32,16 @@
 
 mod amqp;
 mod control;
-mod prepared;
+mod entities;
 mod router;
 mod shard;
 mod tcp;
 mod web;
 
+pub use entities::{
+    AccessState, Connects, Count, CredentialsSource, Entities, Entity, EntityError, EntityKind, HttpListenerState,
+    LinkState, States, TcpConnectorState, TcpListenerState, TlsProfile,
+};
 pub use router::{Options, Router, StartError};
 
 /// An error and what caused it, in one line.
