@@ -3,8 +3,10 @@
 pub(crate) mod access;
 pub(crate) mod link;
 mod open;
+mod profile;
 
 pub(crate) use open::{EstablishError, Opened, establish};
+pub(crate) use profile::Profile;
 
 /// Why a connection was closed, for people. Without a condition this router closed it.
 fn reason_text(reason: Option<van_core::amqp::Condition>) -> String {

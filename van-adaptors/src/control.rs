@@ -1,7 +1,9 @@
 //! The control plane: a task around [`Core`] that does what it wants, and those who dial and accept ask.
 
+mod entities;
+mod tcp;
+
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,23 +12,23 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 use van_core::Random;
 use van_core::amqp::Condition;
-use van_core::management::config::{Configuration, TcpListener};
-use van_core::plane::{ConnectionId, ConnectorId, ListenerId, Report, Routes, ShardId, SubscriberId};
+use van_core::plane::{ConnectionId, ConnectorId, Report, Routes, ShardId, SubscriberId};
 use van_core::router::{Candidate, Core, Fact, Outgoing, Output};
 use van_routing::Treatment;
 
+pub(crate) use self::entities::Change;
+use self::entities::Running;
+use self::tcp::{ClientListener, UNCONSUMED};
 use crate::amqp::Opened;
-use crate::amqp::{access, link};
 use crate::dial;
+use crate::entities::{Board, EntityError};
 use crate::messages::Subscriber;
-use crate::prepared::Prepared;
-use crate::shard::{Adopted, Message, Shards, Target};
-use crate::tcp::listener;
-use crate::web::{self, View};
+use crate::shard::{Adopted, Message, Shards};
 
 /// What the control plane's task is told.
 enum Command {
     Admit {
+        owner: Owner,
         candidate: Box<Candidate>,
         opened: Box<Opened>,
         reply: oneshot::Sender<Result<oneshot::Receiver<Option<Condition>>, Condition>>,
@@ -51,6 +53,10 @@ enum Command {
         connector: ConnectorId,
         key: Arc<str>,
     },
+    Change {
+        change: Change,
+        reply: oneshot::Sender<Result<(), EntityError>>,
+    },
     Shutdown {
         deadline: Duration,
         done: oneshot::Sender<()>,
@@ -60,7 +66,14 @@ enum Command {
 /// How often a router that is stopping looks whether something still runs.
 const DRAIN_GLANCE: Duration = Duration::from_millis(20);
 
-/// A handle for those who dial and accept.
+/// How long a listener that should be open and cannot be rests before it is tried again.
+const LISTEN_REST: Duration = Duration::from_secs(1);
+
+/// Whose a connection is: a link's or a listener's, from one change of it to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner(u32);
+
+/// A handle for those who dial, accept, and change what there is.
 #[derive(Debug, Clone)]
 pub(crate) struct Control(mpsc::UnboundedSender<Command>);
 
@@ -72,6 +85,7 @@ impl std::fmt::Debug for Command {
             Self::Unsubscribe { .. } => "Unsubscribe",
             Self::AddConsumer { .. } => "AddConsumer",
             Self::RemoveConsumer { .. } => "RemoveConsumer",
+            Self::Change { .. } => "Change",
             Self::Shutdown { .. } => "Shutdown",
         })
     }
@@ -81,11 +95,12 @@ impl Control {
     /// Asks for a connection to be used. The receiver tells when it is closed, and why.
     pub(crate) async fn admit(
         &self,
+        owner: Owner,
         candidate: Candidate,
         opened: Opened,
     ) -> Result<oneshot::Receiver<Option<Condition>>, Condition> {
         let (reply, answer) = oneshot::channel();
-        let _ = self.0.send(Command::Admit { candidate: candidate.into(), opened: opened.into(), reply });
+        let _ = self.0.send(Command::Admit { owner, candidate: candidate.into(), opened: opened.into(), reply });
         answer.await.unwrap_or_else(|_| Err(Condition::bare("amqp:connection:forced")))
     }
 
@@ -117,6 +132,13 @@ impl Control {
         let _ = self.0.send(Command::RemoveConsumer { connector, key });
     }
 
+    /// Asks for an entity to be made, changed or ended.
+    pub(crate) async fn change(&self, change: Change) -> Result<(), EntityError> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.0.send(Command::Change { change, reply });
+        answer.await.unwrap_or(Err(EntityError::Stopping))
+    }
+
     /// Asks the router to end when nothing runs any more, or at the latest after the deadline. The receiver tells when it
     /// has.
     pub(crate) fn shut_down(&self, deadline: Duration) -> oneshot::Receiver<()> {
@@ -135,21 +157,45 @@ pub(crate) struct Task {
     unsent: mpsc::Receiver<Outgoing>,
     subscribers: HashMap<SubscriberId, Subscriber>,
     published: watch::Sender<Arc<Routes>>,
-    /// Who wants to know when a connection is closed.
-    closers: HashMap<ConnectionId, oneshot::Sender<Option<Condition>>>,
-    listeners: HashMap<ListenerId, OpenListener>,
+    connections: HashMap<ConnectionId, InUse>,
+    running: Running,
+    board: Board,
+    flow_ids: FlowIds,
+    /// Data connections of a link that does not say how many.
+    data_connections: u16,
+    /// The last number that was given to something.
+    last_number: u32,
+    /// When listeners that should be open and are not are tried again.
+    retry_at: Option<Instant>,
     control: Control,
     background: JoinSet<()>,
     random: Random,
 }
 
-/// A TCP listener, open or not.
-struct OpenListener {
-    listener: TcpListener,
-    key: Arc<str>,
-    addresses: Vec<SocketAddr>,
+/// A connection to another router.
+struct InUse {
+    owner: Owner,
     shard: ShardId,
-    is_open: bool,
+    /// Who wants to know when it is closed.
+    closer: oneshot::Sender<Option<Condition>>,
+}
+
+/// VanFlow identities: of the records of this router, counted; the router's own is 0.
+pub(crate) struct FlowIds {
+    source: String,
+    last: u64,
+}
+
+impl FlowIds {
+    /// All begin with these 5 characters.
+    pub(crate) fn new(source: String) -> Self {
+        Self { source, last: 0 }
+    }
+
+    fn next(&mut self) -> String {
+        self.last += 1;
+        format!("{}:{}", self.source, self.last)
+    }
 }
 
 impl Task {
@@ -159,10 +205,11 @@ impl Task {
         reports: mpsc::UnboundedReceiver<(ShardId, Report)>,
         unsent: mpsc::Receiver<Outgoing>,
         published: watch::Sender<Arc<Routes>>,
+        (board, flow_ids): (Board, FlowIds),
+        data_connections: u16,
         random: Random,
     ) -> Self {
         let (commands, inbox) = mpsc::unbounded_channel();
-        let control = Control(commands);
         Self {
             core,
             shards,
@@ -171,9 +218,14 @@ impl Task {
             unsent,
             subscribers: HashMap::new(),
             published,
-            closers: HashMap::new(),
-            listeners: HashMap::new(),
-            control,
+            connections: HashMap::new(),
+            running: Running::default(),
+            board,
+            flow_ids,
+            data_connections,
+            last_number: 0,
+            retry_at: None,
+            control: Control(commands),
             background: JoinSet::new(),
             random,
         }
@@ -183,28 +235,28 @@ impl Task {
         self.control.clone()
     }
 
-    /// Runs until it was asked to end.
-    pub(crate) fn run(self, configuration: Configuration, prepared: Prepared) {
-        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(self.work(configuration, prepared)),
-            Err(error) => warn!(%error, "cannot start the runtime of the control plane"),
-        }
+    fn new_number(&mut self) -> u32 {
+        self.last_number += 1;
+        self.last_number
     }
 
-    async fn work(mut self, configuration: Configuration, prepared: Prepared) {
-        self.start(configuration, prepared);
-        self.act();
+    fn new_owner(&mut self) -> Owner {
+        Owner(self.new_number())
+    }
+
+    /// Runs until it was asked to end.
+    pub(crate) async fn run(mut self) {
+        self.act().await;
         let mut stopping: Option<Stopping> = None;
         while !stopping.as_ref().is_some_and(|stopping| stopping.is_over(&self.shards)) {
             let timeout = self.core.poll_timeout();
             if timeout.is_some_and(|at| at <= Instant::now()) {
                 self.core.handle_timeout(Instant::now());
-                self.act();
+                self.act().await;
             }
             tokio::select! {
                 biased;
                 Some(command) = self.inbox.recv() => match command {
-                    Command::Admit { candidate, opened, reply } => self.admit(*candidate, *opened, reply),
                     Command::Subscribe { id, address, treatment, subscriber } => {
                         self.subscribers.insert(id, subscriber);
                         self.core.subscribe(Instant::now(), id, &address, treatment);
@@ -214,7 +266,7 @@ impl Task {
                         self.core.unsubscribe(Instant::now(), id, &address);
                     }
                     Command::AddConsumer { connector, key, queue, done } if stopping.is_none() => {
-                        self.add_consumer(connector, &key, &queue);
+                        self.add_consumer(connector, &key, &queue).await;
                         let _ = done.send(());
                     }
                     Command::AddConsumer { .. } => {}
@@ -222,18 +274,31 @@ impl Task {
                         self.core.remove_connector(Instant::now(), connector, &key);
                         self.shards.tell_all(|| Message::ConsumerGone { connector });
                     }
+                    Command::Admit { owner, candidate, opened, reply } => {
+                        self.admit(owner, *candidate, *opened, reply);
+                    }
+                    Command::Change { reply, .. } if stopping.is_some() => {
+                        let _ = reply.send(Err(EntityError::Stopping));
+                    }
+                    Command::Change { change, reply } => {
+                        let outcome = self.change(change).await;
+                        let _ = reply.send(outcome);
+                    }
                     Command::Shutdown { deadline, done } => {
-                        self.take_no_more();
+                        self.take_no_more().await;
                         stopping = Some(Stopping { end: Instant::now() + deadline, done });
                     }
                 },
                 Some((shard, report)) = self.reports.recv() => self.handle_report(shard, report),
                 Some(outgoing) = self.unsent.recv() => self.core.send(&outgoing),
                 () = sleep_until(timeout) => self.core.handle_timeout(Instant::now()),
+                () = sleep_until(self.retry_at) => self.reopen(),
+                Some(_) = self.background.join_next() => {}
                 // The shards do not say when they become idle; they can be asked.
                 () = tokio::time::sleep(DRAIN_GLANCE), if stopping.is_some() => {}
             }
-            self.act();
+            self.act().await;
+            self.plan_reopening();
         }
         self.background.abort_all();
         self.shards.stop();
@@ -242,60 +307,19 @@ impl Task {
         }
     }
 
-    fn start(&mut self, configuration: Configuration, prepared: Prepared) {
-        let now = Instant::now();
-        for (number, connector) in configuration.tcp_connectors.iter().enumerate() {
-            let id = ConnectorId(number as u32);
-            let target = Arc::new(Target::new(&connector.host, connector.port));
-            self.shards.tell_all(|| Message::Connector { connector: id, target: Arc::clone(&target) });
-            self.core.add_connector(now, id, &Arc::from(connector.address.as_str()));
-        }
-        for (number, (listener, addresses)) in prepared.tcp_listeners.into_iter().enumerate() {
-            let key: Arc<str> = Arc::from(listener.address.as_str());
-            let shard = ShardId((number % self.shards.inboxes.len()) as u16);
-            let is_reachable = self.core.watch(&key);
-            self.listeners.insert(
-                ListenerId(number as u32),
-                OpenListener { listener, key: Arc::clone(&key), addresses, shard, is_open: false },
-            );
-            if is_reachable {
-                self.set_reachable(&key, true);
-            }
-        }
-        for (access, sockets) in prepared.accesses {
-            for socket in sockets {
-                match tokio::net::TcpListener::from_std(socket) {
-                    Ok(socket) => {
-                        drop(self.background.spawn(access::serve(access.clone(), socket, self.control.clone())))
-                    }
-                    Err(error) => warn!(listener = %access.name, %error, "cannot listen"),
-                }
-            }
-        }
-        for (site, sockets) in prepared.sites {
-            for socket in sockets {
-                match tokio::net::TcpListener::from_std(socket) {
-                    Ok(socket) => {
-                        let view = View { routes: self.published.subscribe(), stats: Arc::clone(&self.shards.stats) };
-                        drop(self.background.spawn(web::serve(site.clone(), socket, view)));
-                    }
-                    Err(error) => warn!(listener = %site.name, %error, "cannot listen"),
-                }
-            }
-        }
-        for link in prepared.links {
-            let random = Random::new(self.random.next_u64());
-            self.background.spawn(link::run(link, self.control.clone(), random));
-        }
-    }
-
     fn admit(
         &mut self,
+        owner: Owner,
         candidate: Candidate,
         opened: Opened,
         reply: oneshot::Sender<Result<oneshot::Receiver<Option<Condition>>, Condition>>,
     ) {
-        match self.core.admit(candidate) {
+        let admitted = if self.running.knows(owner) {
+            self.core.admit(candidate)
+        } else {
+            Err(Condition::new("amqp:connection:forced", "what the connection belongs to was changed or deleted"))
+        };
+        match admitted {
             Ok(admitted) => {
                 let Opened { socket, records, mut engine, received, opened, output, .. } = opened;
                 let is_initiator = engine.is_open();
@@ -314,7 +338,7 @@ impl Task {
                 let (id, purpose) = (admitted.id, admitted.purpose);
                 let adopted = Adopted { id, purpose, is_initiator, socket, records, engine, received, opened, output };
                 let (closer, closed) = oneshot::channel();
-                self.closers.insert(id, closer);
+                self.connections.insert(id, InUse { owner, shard: admitted.shard, closer });
                 self.shards.tell(admitted.shard, Message::Adopt(adopted.into()));
                 let _ = reply.send(Ok(closed));
             }
@@ -326,10 +350,10 @@ impl Task {
     }
 
     /// Who was told that it is done finds the consumer in the routes.
-    fn add_consumer(&mut self, connector: ConnectorId, key: &Arc<str>, queue: &mpsc::Sender<dial::Stream>) {
+    async fn add_consumer(&mut self, connector: ConnectorId, key: &Arc<str>, queue: &mpsc::Sender<dial::Stream>) {
         self.shards.tell_all(|| Message::Consumer { connector, queue: queue.clone() });
         self.core.add_connector(Instant::now(), connector, key);
-        self.act();
+        self.act().await;
     }
 
     fn handle_report(&mut self, shard: ShardId, report: Report) {
@@ -340,9 +364,9 @@ impl Task {
             _ => None,
         };
         if let Report::ConnectionLost { connection, reason } = &report
-            && let Some(closer) = self.closers.remove(connection)
+            && let Some(in_use) = self.connections.remove(connection)
         {
-            let _ = closer.send(reason.clone());
+            let _ = in_use.closer.send(reason.clone());
         }
         self.core.handle_report(Instant::now(), report);
         if let Some(taken) = taken {
@@ -351,7 +375,7 @@ impl Task {
     }
 
     /// Does what the core wants.
-    fn act(&mut self) {
+    async fn act(&mut self) {
         while let Some(output) = self.core.poll_output() {
             match output {
                 Output::Routes(routes) => {
@@ -373,26 +397,41 @@ impl Task {
                     self.shards.tell(at.shard, Message::Close { connection: at.id, condition: Some(condition) });
                 }
                 Output::Retire { at } => self.shards.tell(at.shard, Message::Retire { connection: at.id }),
-                Output::Reachable { address, is_reachable } => self.set_reachable(&address, is_reachable),
+                Output::Reachable { address, is_reachable } => self.set_reachable(&address, is_reachable).await,
                 Output::Fact(fact) => log(&fact),
             }
         }
     }
 
-    fn set_reachable(&mut self, key: &Arc<str>, is_reachable: bool) {
-        for (id, open) in self.listeners.iter_mut().filter(|(_, open)| open.key == *key) {
+    async fn set_reachable(&mut self, key: &Arc<str>, is_reachable: bool) {
+        for listener in self.running.tcp_listeners.values_mut().filter(|listener| listener.key == *key) {
             if is_reachable {
-                open.open(*id, &self.shards);
+                listener.open(&self.shards);
             } else {
-                open.close(*id, &self.shards, "nobody consumes its routing key");
+                listener.close(&self.shards, UNCONSUMED).await;
             }
         }
     }
 
+    /// Tries listeners again that should be open and are not.
+    fn reopen(&mut self) {
+        self.retry_at = None;
+        for listener in self.running.tcp_listeners.values_mut().filter(|listener| listener.is_missing()) {
+            listener.open(&self.shards);
+        }
+    }
+
+    fn plan_reopening(&mut self) {
+        if self.retry_at.is_none() && self.running.tcp_listeners.values().any(ClientListener::is_missing) {
+            self.retry_at = Some(Instant::now() + LISTEN_REST);
+        }
+    }
+
     /// No new clients from here, no new streams from elsewhere. The router stays in the network for what runs.
-    fn take_no_more(&mut self) {
-        for (id, mut open) in self.listeners.drain() {
-            open.close(id, &self.shards, "the router is stopping");
+    async fn take_no_more(&mut self) {
+        for (_, mut listener) in std::mem::take(&mut self.running.tcp_listeners) {
+            self.core.unwatch(&listener.key);
+            listener.close(&self.shards, "the router is stopping").await;
         }
         self.core.retire_connectors(Instant::now());
     }
@@ -407,31 +446,6 @@ struct Stopping {
 impl Stopping {
     fn is_over(&self, shards: &Shards) -> bool {
         Instant::now() >= self.end || shards.stats.iter().all(|stats| stats.read().directions == 0)
-    }
-}
-
-impl OpenListener {
-    fn open(&mut self, id: ListenerId, shards: &Shards) {
-        if self.is_open {
-            return;
-        }
-        for address in &self.addresses {
-            match listener::bind(*address, self.listener.backlog) {
-                Ok(socket) => {
-                    info!(listener = %self.listener.name, %address, key = %self.key, "listener open");
-                    self.is_open = true;
-                    shards.tell(self.shard, Message::Listen { listener: id, socket, key: Arc::clone(&self.key) });
-                }
-                Err(error) => warn!(listener = %self.listener.name, %address, %error, "cannot listen"),
-            }
-        }
-    }
-
-    fn close(&mut self, id: ListenerId, shards: &Shards, reason: &str) {
-        if std::mem::take(&mut self.is_open) {
-            info!(listener = %self.listener.name, key = %self.key, reason, "listener closed");
-            shards.tell(self.shard, Message::Unlisten { listener: id });
-        }
     }
 }
 

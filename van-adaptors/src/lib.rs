@@ -18,7 +18,8 @@
 //! # }
 //! ```
 //!
-//! * `router` the handle · `prepared` what can fail at the start · `control` one thread around [`van_core::router::Core`]
+//! * `router` the handle · `entities` what it is made of, changed while it runs, and how each is doing
+//! * `control` one thread around [`van_core::router::Core`], which also makes, changes and ends the entities
 //! * `messages` what the program around the router sends and receives itself
 //! * `amqp` links: dialled, accepted, brought up to the exchange of opens; from there on a shard has them
 //! * `shard` the threads of the data plane, each around one [`van_core::plane::Plane`]
@@ -33,14 +34,18 @@
 mod amqp;
 mod control;
 mod dial;
+mod entities;
 mod messages;
-mod prepared;
 mod router;
 mod shard;
 mod tcp;
 mod web;
 
 pub use dial::{AcceptError, DialError, Dialer, Incoming, Stream};
+pub use entities::{
+    AccessState, Connects, Count, CredentialsSource, Entities, Entity, EntityError, EntityKind, HttpListenerState,
+    LinkState, States, TcpConnectorState, TcpListenerState, TlsProfile,
+};
 pub use messages::{Messages, Reachability, SendError, Subscription};
 pub use router::{Options, Router, StartError};
 

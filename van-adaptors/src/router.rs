@@ -1,20 +1,22 @@
 //! A router inside a program: start it, look at it, stop it.
 
 use std::io;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use van_core::Random;
-use van_core::management::config::Configuration;
-use van_core::plane::{Counters, Routes};
+use van_core::management::config::{Configuration, MAX_DATA_CONNECTIONS};
+use van_core::plane::{Counters, MAX_SHARDS, Routes};
 use van_core::router::{Core, Identity};
 
-use crate::control::{Control, Task};
+use crate::control::{Control, FlowIds, Task};
 use crate::dial::Dialer;
+use crate::entities::{Board, Entities, Entity, EntityError, Prepared};
 use crate::messages::{self, Messages};
-use crate::prepared::Prepared;
 use crate::shard::Shards;
 
 /// What the surroundings of a router decide.
@@ -22,12 +24,19 @@ use crate::shard::Shards;
 pub struct Options {
     /// Names this life of the router; greater after every restart. The clock's seconds if unset.
     pub instance: Option<u64>,
+    /// Begins the VanFlow identities of the router and its entities: 5 characters, other ones after every restart. At
+    /// random if unset.
+    pub flow_id: Option<String>,
 }
+
+/// Characters that VanFlow identities of one router have in common.
+const FLOW_ID_LENGTH: usize = 5;
 
 /// A running router. Dropping it stops it at once; [`Router::shutdown`] does so in order.
 #[derive(Debug)]
 pub struct Router {
     control: Control,
+    entities: Entities,
     messages: Messages,
     routes: watch::Receiver<Arc<Routes>>,
     shards: Arc<Shards>,
@@ -38,47 +47,12 @@ pub struct Router {
 /// Why a router does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An address cannot be listened on.
-    #[error("{entity}: cannot listen on {address}{}", listen_hint(.source))]
-    Listen {
-        /// The entity.
-        entity: String,
-        /// The address.
-        address: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// A TLS profile's files cannot be used.
-    #[error("sslProfile \"{profile}\": {message}")]
-    Credentials {
-        /// The profile's name.
-        profile: String,
-        /// What is wrong, and with which file.
-        message: String,
-    },
-    /// An entity contradicts itself, or another one.
-    #[error("{entity}: {message}")]
-    Entity {
-        /// The entity.
-        entity: String,
-        /// What is wrong.
-        message: String,
-    },
+    /// An entity cannot be as the configuration wants it.
+    #[error(transparent)]
+    Entity(#[from] EntityError),
     /// A thread cannot be started.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
-}
-
-fn listen_hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "; another program, perhaps another router, is listening there",
-        // Without a code of the system it is ours, of a name that has no address of the family wanted.
-        io::ErrorKind::AddrNotAvailable if error.raw_os_error().is_some() => {
-            "; this machine has no such address: name one that it has, or leave `host` out for all"
-        }
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need the privilege to bind them",
-        _ => "",
-    }
 }
 
 impl Router {
@@ -88,28 +62,56 @@ impl Router {
     /// # Errors
     /// See [`StartError`]; nothing is left running.
     pub fn start(configuration: Configuration, options: &Options) -> Result<Self, StartError> {
-        let prepared = Prepared::new(&configuration)?;
+        let cores = std::thread::available_parallelism().map_or(1, |count| count.get() as u16);
+        let shard_count = configuration.shards.unwrap_or(cores).clamp(1, MAX_SHARDS);
+        let data_connections = configuration.data_connections.unwrap_or(shard_count.min(MAX_DATA_CONNECTIONS));
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seed = clock.as_nanos() as u64 ^ u64::from(std::process::id()) << 32;
+        let mut random = Random::new(seed);
+        let flow_id = options.flow_id.clone().unwrap_or_else(|| random.discriminator()[..FLOW_ID_LENGTH].to_owned());
         let identity = Identity {
             id: configuration.id.clone(),
             instance: options.instance.unwrap_or(clock.as_secs()),
-            shards: prepared.shards,
+            shards: shard_count,
         };
         let core =
             Core::new(identity, configuration.timing.clone(), configuration.distribution.clone(), Instant::now());
         let (reports_in, reports) = mpsc::unbounded_channel();
         let shards =
-            Arc::new(Shards::start(prepared.shards, core.routes(), &reports_in, seed).map_err(StartError::Thread)?);
+            Arc::new(Shards::start(shard_count, core.routes(), &reports_in, seed).map_err(StartError::Thread)?);
         let (published, routes) = watch::channel(Arc::clone(core.routes()));
         let (outbox, unsent) = mpsc::channel(messages::MAX_UNSENT);
-        let task = Task::new(core, Arc::clone(&shards), reports, unsent, published, Random::new(seed));
+        let board = Board::default();
+        let runtime = ControlRuntime::new().map_err(StartError::Thread)?;
+        let flow = (board.clone(), FlowIds::new(flow_id));
+        let mut task = Task::new(core, Arc::clone(&shards), reports, unsent, published, flow, data_connections, random);
         let control = task.control();
         let messages = Messages::new(control.clone(), outbox, routes.clone());
         let dialer = Dialer::new(control.clone(), routes.clone(), Arc::clone(&shards));
-        let thread =
-            std::thread::Builder::new().name("van-control".into()).spawn(move || task.run(configuration, prepared));
-        Ok(Self { control, messages, routes, shards, dialer, thread: Some(thread.map_err(StartError::Thread)?) })
+        let entities = Entities::new(control.clone(), runtime.handle().clone(), board.subscribe());
+        {
+            // Tasks of this runtime are made here and wait: nothing runs before its thread does.
+            let _context = runtime.enter();
+            for entity in Entity::all(configuration) {
+                task.add(Prepared::new(entity)?)?;
+            }
+        }
+        let run = move || runtime.block_on(task.run());
+        let thread = std::thread::Builder::new().name("van-control".into()).spawn(run);
+        Ok(Self {
+            control,
+            entities,
+            messages,
+            routes,
+            shards,
+            dialer,
+            thread: Some(thread.map_err(StartError::Thread)?),
+        })
+    }
+
+    /// Changes the router, and looks at what it is made of.
+    pub fn entities(&self) -> Entities {
+        self.entities.clone()
     }
 
     /// The network as this router sees it now.
@@ -151,6 +153,32 @@ impl Drop for Router {
             self.dialer.stop();
             drop(self.control.shut_down(Duration::ZERO));
             let _ = thread.join();
+        }
+    }
+}
+
+/// The runtime of the control plane. It ends without waiting: a name may still be being looked up, and a router may be
+/// dropped by a task of another runtime.
+struct ControlRuntime(Option<Runtime>);
+
+impl ControlRuntime {
+    fn new() -> io::Result<Self> {
+        Ok(Self(Some(Builder::new_current_thread().enable_all().build()?)))
+    }
+}
+
+impl Deref for ControlRuntime {
+    type Target = Runtime;
+
+    fn deref(&self) -> &Runtime {
+        self.0.as_ref().expect("there until it is dropped")
+    }
+}
+
+impl Drop for ControlRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
         }
     }
 }

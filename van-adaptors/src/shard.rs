@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use van_core::amqp::{self, Condition};
 use van_core::plane::{ConnectionId, ConnectorId, Crossing, Key, ListenerId, Purpose, Report, Routes, ShardId};
 use van_tls::{OutBuf, RecordLayer};
@@ -19,6 +19,7 @@ use van_tls::{OutBuf, RecordLayer};
 pub(crate) use self::socket::Socket;
 pub(crate) use self::stats::Stats;
 use crate::dial;
+use crate::entities::{Connects, Count};
 
 /// What a shard is told. Unbounded, and bounded all the same: by the windows of streams for what crosses, by the number of
 /// peers and entities for the rest.
@@ -39,9 +40,9 @@ pub(crate) enum Message {
     /// A connection is to be closed once nothing runs over it.
     Retire { connection: ConnectionId },
     /// Clients of a routing key are to be accepted here.
-    Listen { listener: ListenerId, socket: TcpListener, key: Arc<str> },
-    /// No more of them.
-    Unlisten { listener: ListenerId },
+    Listen { listener: ListenerId, socket: TcpListener, key: Arc<str>, connections: Count },
+    /// No more of them. Told when its sockets are closed here.
+    Unlisten { listener: ListenerId, closed: oneshot::Sender<()> },
     /// A client that another shard accepted.
     Accepted { socket: TcpStream, key: Arc<str> },
     /// A client inside the process.
@@ -52,6 +53,8 @@ pub(crate) enum Message {
     ConsumerGone { connector: ConnectorId },
     /// A workload that streams may be connected to.
     Connector { connector: ConnectorId, target: Arc<Target> },
+    /// No streams are connected to it any more.
+    ForgetConnector { connector: ConnectorId },
     /// A workload's answer to a connect of this shard.
     Connected { stream: Key, outcome: std::io::Result<Socket> },
     /// From another shard.
@@ -80,18 +83,19 @@ pub(crate) struct Adopted {
 }
 
 /// Where a workload is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) host: String,
     pub(crate) port: u16,
     /// Its address if the host is one: no name to look up.
     pub(crate) address: Option<SocketAddr>,
+    pub(crate) connects: Connects,
 }
 
 impl Target {
-    pub(crate) fn new(host: &str, port: u16) -> Self {
+    pub(crate) fn new(host: &str, port: u16, connects: Connects) -> Self {
         let address = host.parse().ok().map(|ip| SocketAddr::new(ip, port));
-        Self { host: host.to_owned(), port, address }
+        Self { host: host.to_owned(), port, address, connects }
     }
 }
 
@@ -156,5 +160,11 @@ impl Shards {
         for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for Shards {
+    fn drop(&mut self) {
+        self.stop();
     }
 }

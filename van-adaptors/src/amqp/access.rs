@@ -1,18 +1,20 @@
 //! Where other routers' links are accepted.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
-use van_core::amqp::{Admission, Config, Connection, Mechanism};
+use van_core::amqp::{Admission, Condition, Config, Connection, Mechanism};
 use van_core::plane::Purpose;
-use van_core::router::{Announcement, Candidate, Origin, open_config};
-use van_tls::LinkAcceptor;
+use van_core::router::{Announcement, Candidate, Origin, access_config};
 
-use super::{EstablishError, Opened, establish, reason_text};
-use crate::control::Control;
+use super::{EstablishError, Opened, Profile, establish, reason_text};
+use crate::control::{Control, Owner};
+use crate::entities::Board;
 use crate::tcp::EXHAUSTED_REST;
 
 /// Connections that may be on their way to an open at the same time.
@@ -24,63 +26,102 @@ pub(crate) struct Access {
     pub(crate) name: String,
     pub(crate) router: String,
     pub(crate) cost: u32,
-    pub(crate) tls: Option<LinkAcceptor>,
+    /// Its certificates, as they are when a link comes.
+    pub(crate) tls: Option<watch::Receiver<Arc<Profile>>>,
     pub(crate) requires_authentication: bool,
     pub(crate) max_frame_bytes: Option<u32>,
     pub(crate) idle_timeout: Duration,
+    /// Its VanFlow identity.
+    pub(crate) identity: String,
+    /// Whom its connections belong to.
+    pub(crate) owner: Owner,
+    pub(crate) board: Board,
 }
 
 /// Accepts links for as long as it is not dropped.
 pub(crate) async fn serve(access: Access, socket: TcpListener, control: Control) {
-    let mut establishing = JoinSet::new();
+    let (mut establishing, mut established) = (JoinSet::new(), JoinSet::new());
+    let mut is_exhausted = false;
     loop {
         tokio::select! {
             accepted = socket.accept(), if establishing.len() < MAX_ESTABLISHING => match accepted {
-                Ok((socket, peer)) => drop(establishing.spawn(accept(access.clone(), socket, peer, control.clone()))),
+                Ok((socket, peer)) => {
+                    if std::mem::take(&mut is_exhausted) {
+                        access.board.access(&access.name, |state| state.error = None);
+                    }
+                    establishing.spawn(accept(access.clone(), socket, peer, control.clone()));
+                }
                 Err(error) => {
                     warn!(listener = %access.name, %error, "cannot accept a link; trying again");
+                    if !std::mem::replace(&mut is_exhausted, true) {
+                        access.board.access(&access.name, |state| state.error = Some(error.to_string()));
+                    }
                     tokio::time::sleep(EXHAUSTED_REST).await;
                 }
             },
-            Some(_) = establishing.join_next() => {}
+            Some(accepted) = establishing.join_next() => {
+                if let Ok(Some(connection)) = accepted {
+                    established.spawn(connection.watch(access.clone()));
+                }
+            }
+            Some(_) = established.join_next() => {}
         }
     }
 }
 
-async fn accept(access: Access, socket: TcpStream, peer: SocketAddr, control: Control) {
-    match open(&access, socket).await {
-        Ok(opened) => {
-            let announcement = Announcement::read(&opened.open);
-            let (router, purpose) = (announcement.container.clone(), announcement.purpose);
-            let subject = opened.peer.certificate().map(|certificate| certificate.subject.to_string());
-            let candidate = Candidate { announcement, origin: Origin::Accepted, cost: access.cost };
-            match control.admit(candidate, opened).await {
-                Ok(closed) => {
-                    let listener = access.name;
-                    match purpose {
-                        Purpose::Control => info!(listener, %peer, router, subject, "link accepted"),
-                        Purpose::Data => debug!(listener, %peer, router, subject, "data connection accepted"),
-                    }
-                    tokio::spawn(async move {
-                        let reason = reason_text(closed.await.ok().flatten());
-                        match purpose {
-                            Purpose::Control => warn!(listener, %peer, router, reason, "link lost"),
-                            Purpose::Data => warn!(listener, %peer, router, reason, "data connection lost"),
-                        }
-                    });
-                }
-                Err(condition) => warn!(listener = %access.name, %peer, router, %condition, "link connection refused"),
-            }
+/// A connection in use.
+struct Accepted {
+    peer: SocketAddr,
+    router: String,
+    purpose: Purpose,
+    /// Tells when it is closed, and why.
+    closed: oneshot::Receiver<Option<Condition>>,
+}
+
+impl Accepted {
+    async fn watch(self, access: Access) {
+        let Self { peer, router, purpose, closed } = self;
+        let listener = &access.name;
+        let is_link = purpose == Purpose::Control;
+        if is_link {
+            access.board.access(listener, |state| state.links += 1);
         }
-        Err(error) => warn!(listener = %access.name, %peer, %error, "a peer did not get as far as a link"),
+        let reason = reason_text(closed.await.ok().flatten());
+        if is_link {
+            access.board.access(listener, |state| state.links -= 1);
+            warn!(listener, %peer, router, reason, "link lost");
+        } else {
+            warn!(listener, %peer, router, reason, "data connection lost");
+        }
     }
+}
+
+async fn accept(access: Access, socket: TcpStream, peer: SocketAddr, control: Control) -> Option<Accepted> {
+    let listener = &access.name;
+    let opened = open(&access, socket).await;
+    let opened =
+        opened.inspect_err(|error| warn!(listener, %peer, %error, "a peer did not get as far as a link")).ok()?;
+    let announcement = Announcement::read(&opened.open);
+    let (router, purpose) = (announcement.container.clone(), announcement.purpose);
+    let subject = opened.peer.certificate().map(|certificate| certificate.subject.to_string());
+    let candidate = Candidate { announcement, origin: Origin::Accepted, cost: access.cost };
+    let admitted = control.admit(access.owner, candidate, opened).await;
+    let closed =
+        admitted.inspect_err(|condition| warn!(listener, %peer, router, %condition, "link connection refused")).ok()?;
+    match purpose {
+        Purpose::Control => info!(listener, %peer, router, subject, "link accepted"),
+        Purpose::Data => debug!(listener, %peer, router, subject, "data connection accepted"),
+    }
+    Some(Accepted { peer, router, purpose, closed })
 }
 
 async fn open(access: &Access, socket: TcpStream) -> Result<Opened, EstablishError> {
-    let tls = access.tls.as_ref().map(|tls| tls.accept(SystemTime::now())).transpose()?;
+    let profile = access.tls.as_ref().map(|profile| Arc::clone(&profile.borrow()));
+    let tls = profile.map(|profile| profile.acceptor.accept(SystemTime::now())).transpose()?;
     let mechanisms = if tls.is_some() { vec![Mechanism::External] } else { vec![Mechanism::Anonymous] };
     let admission = Admission { mechanisms, sasl_optional: !access.requires_authentication };
-    let config = Config { idle_timeout: access.idle_timeout, ..open_config(&access.router, None, access.cost, None) };
+    let config = access_config(&access.router, access.cost, &access.identity);
+    let config = Config { idle_timeout: access.idle_timeout, ..config };
     let config = Config { max_frame_bytes: access.max_frame_bytes.unwrap_or(config.max_frame_bytes), ..config };
     establish(socket, tls, Connection::accept(config, admission, Instant::now())).await
 }

@@ -6,10 +6,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 use van_core::Random;
@@ -17,10 +18,10 @@ use van_core::amqp::{Condition, Config, Connection, Login};
 use van_core::management::config::Family;
 use van_core::plane::Purpose;
 use van_core::router::{Announcement, Candidate, Dialled, Origin, open_config};
-use van_tls::LinkConnector;
 
-use super::{EstablishError, Opened, establish, reason_text};
-use crate::control::Control;
+use super::{EstablishError, Opened, Profile, establish, reason_text};
+use crate::control::{Control, Owner};
+use crate::entities::Board;
 use crate::tcp::listener::fits;
 
 /// The first pause before dialling again; it doubles with each failure.
@@ -44,12 +45,29 @@ pub(crate) struct Link {
     pub(crate) port: u16,
     pub(crate) family: Option<Family>,
     pub(crate) cost: u32,
-    pub(crate) tls: Option<LinkConnector>,
-    /// The generation of the TLS credentials.
-    pub(crate) ordinal: Option<u64>,
+    /// Its certificates, as they are when it is dialled.
+    pub(crate) tls: Option<watch::Receiver<Arc<Profile>>>,
+    pub(crate) verifies_host: bool,
     pub(crate) data_connections: u16,
     pub(crate) max_frame_bytes: Option<u32>,
     pub(crate) idle_timeout: Duration,
+    /// Whom its connections belong to.
+    pub(crate) owner: Owner,
+    pub(crate) board: Board,
+}
+
+impl Link {
+    fn profile(&self) -> Option<Arc<Profile>> {
+        self.tls.as_ref().map(|profile| Arc::clone(&profile.borrow()))
+    }
+}
+
+/// A connection that is up.
+struct Up {
+    router: String,
+    access: Option<String>,
+    /// Tells when it is closed, and why.
+    closed: oneshot::Receiver<Option<Condition>>,
 }
 
 /// Why a link is not up.
@@ -68,22 +86,27 @@ pub(crate) async fn run(link: Link, control: Control, mut random: Random) {
     let mut pause = Pause::new(random.clone());
     let mut last_error = String::new();
     loop {
-        let correlator = random.discriminator();
+        // One generation for all connections of the group, or they would not be one (docs/wire.md §1.8).
+        let group =
+            Group { correlator: random.discriminator(), ordinal: link.profile().map(|profile| profile.ordinal) };
         let dialled = Instant::now();
-        match connect(&link, &correlator, Purpose::Control, &control).await {
-            Ok(closed) => {
+        match connect(&link, &group, Purpose::Control, &control).await {
+            Ok(Up { router, access, closed }) => {
                 last_error.clear();
+                link.board.link(&link.name, |state| state.came_up(router, access, group.ordinal));
                 let mut data = JoinSet::new();
                 for number in 0..link.data_connections {
                     let pause = Pause::new(Random::new(random.next_u64().wrapping_add(number.into())));
-                    data.spawn(keep_data_connection(link.clone(), correlator.clone(), control.clone(), pause));
+                    data.spawn(keep_data_connection(link.clone(), group.clone(), control.clone(), pause));
                 }
                 let reason = reason_text(closed.await.ok().flatten());
+                link.board.link(&link.name, |state| state.is_down_for(&reason));
                 warn!(link = %link.name, reason, "link lost; dialling again");
             }
             // The same error over and over is told once.
             Err(error) if error.to_string() != last_error => {
                 last_error = error.to_string();
+                link.board.link(&link.name, |state| state.is_down_for(&last_error));
                 warn!(link = %link.name, error = %last_error, "link is not up; trying again");
             }
             Err(_) => {}
@@ -92,14 +115,21 @@ pub(crate) async fn run(link: Link, control: Control, mut random: Random) {
     }
 }
 
-async fn keep_data_connection(link: Link, correlator: String, control: Control, mut pause: Pause) {
+/// What the connections of a link have in common until its control connection is lost.
+#[derive(Debug, Clone)]
+struct Group {
+    correlator: String,
+    ordinal: Option<u64>,
+}
+
+async fn keep_data_connection(link: Link, group: Group, control: Control, mut pause: Pause) {
     let mut is_told = false;
     loop {
         let dialled = Instant::now();
-        match connect(&link, &correlator, Purpose::Data, &control).await {
-            Ok(closed) => {
+        match connect(&link, &group, Purpose::Data, &control).await {
+            Ok(up) => {
                 is_told = false;
-                drop(closed.await);
+                drop(up.closed.await);
             }
             Err(error) if !std::mem::replace(&mut is_told, true) => {
                 warn!(link = %link.name, %error, "a data connection is not up; trying again");
@@ -110,30 +140,28 @@ async fn keep_data_connection(link: Link, correlator: String, control: Control, 
     }
 }
 
-/// Brings up one connection. The receiver tells when it is closed, and why.
-async fn connect(
-    link: &Link,
-    correlator: &str,
-    purpose: Purpose,
-    control: &Control,
-) -> Result<oneshot::Receiver<Option<Condition>>, LinkError> {
-    let dialled = Dialled { correlator: correlator.to_owned(), ordinal: link.ordinal, purpose };
+/// Brings up one connection.
+async fn connect(link: &Link, group: &Group, purpose: Purpose, control: &Control) -> Result<Up, LinkError> {
+    let dialled = Dialled { correlator: group.correlator.clone(), ordinal: group.ordinal, purpose };
     let opened = open(link, &dialled).await?;
     let announcement = Announcement::read(&opened.open);
     let (router, product) = (announcement.container.clone(), announcement.product.clone());
+    let access = announcement.access.clone();
     let candidate = Candidate { announcement, origin: Origin::Dialled(dialled), cost: link.cost };
-    let closed = control.admit(candidate, opened).await.map_err(LinkError::Refused)?;
+    let closed = control.admit(link.owner, candidate, opened).await.map_err(LinkError::Refused)?;
     if purpose == Purpose::Control {
         info!(link = %link.name, peer = %format_args!("{}:{}", link.host, link.port), router, product, "link connected");
     }
-    Ok(closed)
+    Ok(Up { router, access, closed })
 }
 
 async fn open(link: &Link, dialled: &Dialled) -> Result<Opened, LinkError> {
     let (host, port) = (&link.host, link.port);
     let socket = dial(link).await.map_err(|source| LinkError::Unreachable { host: host.clone(), port, source })?;
     let establishing = async {
-        let tls = link.tls.as_ref().map(|tls| tls.connect(host, SystemTime::now())).transpose()?;
+        let profile = link.profile();
+        let connector = profile.as_ref().map(|profile| profile.connector(link.verifies_host));
+        let tls = connector.map(|connector| connector.connect(host, SystemTime::now())).transpose()?;
         let logins = if tls.is_some() { vec![Login::External, Login::Anonymous] } else { vec![Login::Anonymous] };
         let config = open_config(&link.router, Some(host), link.cost, Some(dialled));
         let config = Config { idle_timeout: link.idle_timeout, ..config };

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 use tracing::{debug, error};
@@ -22,6 +22,7 @@ use van_core::plane::{Io, Key, ListenerId, Plane, Report};
 use super::ready::{Subject, Token};
 use super::world::{Received, World};
 use super::{Adopted, Message, Seed, Socket, Stats};
+use crate::entities::Count;
 use crate::tcp::listener;
 
 /// Messages handled in one turn.
@@ -127,10 +128,8 @@ impl Shard {
             }
             Message::Close { connection, condition } => plane.close_connection(world, connection, condition),
             Message::Retire { connection } => plane.retire(world, connection),
-            Message::Listen { listener, socket, key } => self.listen(listener, socket, key),
-            Message::Unlisten { listener } => {
-                self.listeners.remove(&listener).into_iter().flatten().for_each(|task| task.abort());
-            }
+            Message::Listen { listener, socket, key, connections } => self.listen(listener, socket, key, connections),
+            Message::Unlisten { listener, closed } => self.unlisten(listener, closed),
             Message::Accepted { socket, key } => {
                 if let Ok(socket) = TcpStream::from_std(socket) {
                     self.accept(socket.into(), key);
@@ -140,6 +139,7 @@ impl Shard {
             Message::Consumer { connector, queue } => drop(world.consumers.insert(connector, queue)),
             Message::ConsumerGone { connector } => drop(world.consumers.remove(&connector)),
             Message::Connector { connector, target } => drop(world.targets.insert(connector, target)),
+            Message::ForgetConnector { connector } => drop(world.targets.remove(&connector)),
             Message::Connected { stream, outcome } if world.is_connecting(stream) => match outcome {
                 Ok(socket) => {
                     world.add_stream(stream, socket);
@@ -178,15 +178,27 @@ impl Shard {
         self.plane.offer(&mut self.world, stream);
     }
 
-    fn listen(&mut self, id: ListenerId, socket: std::net::TcpListener, key: Arc<str>) {
+    fn listen(&mut self, id: ListenerId, socket: std::net::TcpListener, key: Arc<str>, connections: Count) {
         match TcpListener::from_std(socket) {
             Ok(socket) => {
-                let task =
-                    listener::serve(socket, key, Arc::clone(&self.inboxes), Arc::clone(&self.stats), self.number);
+                let (inboxes, stats) = (Arc::clone(&self.inboxes), Arc::clone(&self.stats));
+                let task = listener::serve(socket, key, inboxes, stats, self.number, connections);
                 self.listeners.entry(id).or_default().push(tokio::task::spawn_local(task));
             }
             Err(error) => error!(listener = %key, %error, "cannot listen"),
         }
+    }
+
+    fn unlisten(&mut self, id: ListenerId, closed: oneshot::Sender<()>) {
+        let tasks = self.listeners.remove(&id).unwrap_or_default();
+        tasks.iter().for_each(JoinHandle::abort);
+        tokio::task::spawn_local(async move {
+            for task in tasks {
+                // Once it is over, its socket is closed.
+                let _ = task.await;
+            }
+            let _ = closed.send(());
+        });
     }
 
     fn serve_ready(&mut self) {

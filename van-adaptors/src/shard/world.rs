@@ -379,10 +379,12 @@ impl Io for World {
         let target = self.targets.get(&connector).cloned();
         tokio::task::spawn_local(async move {
             let outcome = match target {
-                Some(target) => match tokio::time::timeout(CONNECT_TIMEOUT, tcp::connect(&target)).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => Err(io::ErrorKind::TimedOut.into()),
-                },
+                Some(target) => {
+                    let connected = tokio::time::timeout(CONNECT_TIMEOUT, tcp::connect(&target)).await;
+                    let outcome = connected.unwrap_or(Err(io::ErrorKind::TimedOut.into()));
+                    target.connects.record(&outcome);
+                    outcome
+                }
                 None => Err(io::ErrorKind::NotFound.into()),
             };
             let _ = inbox.send(Message::Connected { stream: key, outcome: outcome.map(Socket::from) });

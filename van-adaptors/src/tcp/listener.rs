@@ -10,6 +10,7 @@ use tracing::warn;
 use van_core::management::config::Family;
 
 use super::EXHAUSTED_REST;
+use crate::entities::Count;
 use crate::shard::{Message, Stats};
 
 /// Connections that may wait to be accepted, unless configured.
@@ -42,6 +43,11 @@ pub(crate) fn fits(address: &SocketAddr, family: Option<Family>) -> bool {
     }
 }
 
+/// The length of a listener's queue as the system takes it.
+pub(crate) fn backlog(configured: Option<u32>) -> i32 {
+    i32::try_from(configured.unwrap_or(BACKLOG)).unwrap_or(i32::MAX)
+}
+
 /// Opens a listening socket. Not shared with any other process: a port in use is an error.
 pub(crate) fn bind(address: SocketAddr, backlog: Option<u32>) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -51,9 +57,39 @@ pub(crate) fn bind(address: SocketAddr, backlog: Option<u32>) -> io::Result<TcpL
         socket.set_only_v6(true)?;
     }
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog.unwrap_or(BACKLOG)).unwrap_or(i32::MAX))?;
+    socket.listen(self::backlog(backlog))?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+/// Attempts to find a port that is free at all addresses.
+const PORT_ATTEMPTS: usize = 16;
+
+/// Opens all addresses of a listener, which have one port; if that is 0, one of the system's choice that is free at all.
+pub(crate) fn bind_all(addresses: &[SocketAddr], backlog: Option<u32>) -> io::Result<Vec<(SocketAddr, TcpListener)>> {
+    let mut attempt = 1;
+    loop {
+        match try_bind_all(addresses, backlog) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && attempt < PORT_ATTEMPTS
+                    && addresses.iter().all(|address| address.port() == 0) =>
+            {
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn try_bind_all(addresses: &[SocketAddr], backlog: Option<u32>) -> io::Result<Vec<(SocketAddr, TcpListener)>> {
+    let mut sockets: Vec<(SocketAddr, TcpListener)> = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let port = sockets.first().map_or(address.port(), |(first, _)| first.port());
+        let socket = bind(SocketAddr::new(address.ip(), port), backlog)?;
+        sockets.push((socket.local_addr()?, socket));
+    }
+    Ok(sockets)
 }
 
 /// Accepts clients of a routing key for as long as it is not dropped, and hands each to the shard with the fewest streams.
@@ -63,12 +99,14 @@ pub(crate) async fn serve(
     inboxes: Arc<[mpsc::UnboundedSender<Message>]>,
     stats: Arc<[Stats]>,
     here: usize,
+    connections: Count,
 ) {
     let mut turn = here;
     loop {
         match socket.accept().await {
             Ok((client, _)) => {
                 turn += 1;
+                connections.add_one();
                 let shard = least_loaded(&stats, turn);
                 let Ok(socket) = client.into_std() else { continue };
                 let _ = inboxes[shard].send(Message::Accepted { socket, key: Arc::clone(&key) });

@@ -261,7 +261,10 @@ impl Reading {
                 return Vec::new();
             }
         };
-        items.iter().enumerate().filter_map(|(n, item)| self.entity(n + 1, item, variable)).collect()
+        let read = |(n, item)| Some((n + 1, self.entity(n + 1, item, variable)?));
+        let mut entities: Vec<_> = items.iter().enumerate().filter_map(read).collect();
+        name_apart(&mut entities);
+        entities.into_iter().map(|(_, entity)| entity).collect()
     }
 
     fn entity(&mut self, number: usize, item: &Value, variable: &impl Fn(&str) -> Option<String>) -> Option<Entity> {
@@ -324,6 +327,16 @@ impl Reading {
             self.fault(place, format!("`{key}` must be {kind}, not {value}"));
         }
         setting
+    }
+}
+
+/// Entities without a name are called by host and port, which several may share: the later also by their number.
+fn name_apart(entities: &mut [(usize, Entity)]) {
+    let mut seen = BTreeSet::new();
+    for (number, entity) in entities {
+        if !seen.insert((entity.kind.name, entity.name.clone())) && !entity.has("name") {
+            entity.name = format!("{} (entity {number})", entity.name);
+        }
     }
 }
 
@@ -940,6 +953,16 @@ mod tests {
             r#"["listener", {"name": "x", "role": "inter-router", "port": 1, "requireSsl": true}]"#,
             &["listener \"x\": TLS is required, and no `sslProfile` says with which certificates"],
         );
+    }
+
+    #[test]
+    fn entities_without_a_name_are_told_apart() {
+        let text = r#"[["router", {"id": "a", "mode": "interior"}],
+            ["tcpConnector", {"host": "h", "port": 1, "address": "x"}],
+            ["tcpConnector", {"host": "h", "port": 1, "address": "y"}]]"#;
+        let connectors = parse(text).expect("valid").tcp_connectors;
+        let names: Vec<_> = connectors.iter().map(|connector| connector.name.as_str()).collect();
+        assert_eq!(names, ["h:1", "h:1 (entity 3)"]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ const COST: &str = "qd.inter-router-cost";
 const ROLE: &str = "qd.inter-router-role";
 const CORRELATOR: &str = "qd.group-correlator";
 const ORDINAL: &str = "qd.group-ordinal";
+const ACCESS: &str = "qd.access-id";
 const ANNOTATIONS: &str = "qd.annotations-version";
 
 /// The role of a data connection; a control connection does not name one.
@@ -20,6 +21,9 @@ const DATA_ROLE: i32 = 4;
 
 /// Octets of a correlator that count.
 const CORRELATOR_BYTES: usize = 15;
+
+/// Octets of an access's identity that count: more than any has.
+const ACCESS_BYTES: usize = 64;
 
 /// The version of the router annotations section. Told, not negotiated.
 const ANNOTATIONS_VERSION: i32 = 2;
@@ -50,6 +54,8 @@ pub struct Announcement {
     pub correlator: Option<String>,
     /// The generation of its TLS credentials.
     pub ordinal: u64,
+    /// The VanFlow identity of the access that took the connection in, if we dialled it.
+    pub access: Option<String>,
     /// Whether it takes streams on connections of their own.
     pub has_trunking: bool,
 }
@@ -79,6 +85,13 @@ pub fn open_config(container: &str, host: Option<&str>, cost: u32, dialled: Opti
     }
 }
 
+/// The open of a router as the accepting end; `access` is the VanFlow identity of the place where it accepts.
+pub fn access_config(container: &str, cost: u32, access: &str) -> Config {
+    let mut config = open_config(container, None, cost, None);
+    config.properties.push((Symbol::from(ACCESS), Value::String(access.to_owned())));
+    config
+}
+
 impl Announcement {
     /// Reads a peer's open. What is absent or of another type has its default.
     pub fn read(open: &Open) -> Self {
@@ -98,9 +111,15 @@ impl Announcement {
                 Some(Value::Ulong(ordinal)) => *ordinal,
                 _ => 0,
             },
+            access: open.property(ACCESS).and_then(Value::as_text).map(|access| cut(access).to_owned()),
             has_trunking: open.offers(TRUNKING),
         }
     }
+}
+
+/// As much of an identity as VanFlow lets it be long.
+fn cut(access: &str) -> &str {
+    &access[..access.floor_char_boundary(ACCESS_BYTES)]
 }
 
 #[cfg(test)]
@@ -135,6 +154,14 @@ mod tests {
     fn an_accepting_end_names_no_group() {
         let read = Announcement::read(&open(&open_config("b", None, 1, None)));
         assert_eq!((read.correlator, read.ordinal, read.purpose, read.cost), (None, 0, Purpose::Control, 1));
+    }
+
+    #[test]
+    fn an_access_tells_its_identity() {
+        let read = Announcement::read(&open(&access_config("b", 1, "q3xZ_:7")));
+        assert_eq!((read.container.as_str(), read.access.as_deref()), ("b", Some("q3xZ_:7")));
+        let long = Announcement::read(&open(&access_config("b", 1, &"ä".repeat(100))));
+        assert_eq!(long.access.map(|access| access.len()), Some(ACCESS_BYTES));
     }
 
     #[test]

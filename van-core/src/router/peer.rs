@@ -203,6 +203,7 @@ mod tests {
             purpose,
             correlator: Some(correlator.into()),
             ordinal: 0,
+            access: None,
             has_trunking: true,
         };
         Candidate { announcement, origin: Origin::Accepted, cost: 1 }

@@ -1,0 +1,29 @@
+//! The certificates of links, ready for handshakes.
+
+use van_tls::{Credentials, HostCheck, LinkAcceptor, LinkConnector, Policy, SetupError};
+
+/// One generation of a TLS profile.
+#[derive(Debug)]
+pub(crate) struct Profile {
+    pub(crate) ordinal: u64,
+    pub(crate) acceptor: LinkAcceptor,
+    verifying: LinkConnector,
+    waiving: LinkConnector,
+}
+
+impl Profile {
+    pub(crate) fn new(credentials: &Credentials, ordinal: u64) -> Result<Self, SetupError> {
+        let policy = Policy::default();
+        Ok(Self {
+            ordinal,
+            acceptor: LinkAcceptor::new(credentials, &policy)?,
+            verifying: LinkConnector::new(credentials, HostCheck::Verify, &policy)?,
+            waiving: LinkConnector::new(credentials, HostCheck::Waive, &policy)?,
+        })
+    }
+
+    /// For dialling; whether the peer's certificate must name the host.
+    pub(crate) fn connector(&self, verifies_host: bool) -> &LinkConnector {
+        if verifies_host { &self.verifying } else { &self.waiving }
+    }
+}

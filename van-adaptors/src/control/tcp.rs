@@ -1,0 +1,174 @@
+//! The control plane's part of a tcpListener: its port is open while its routing key has a consumer.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use socket2::SockRef;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+use van_core::management::config;
+use van_core::plane::{ListenerId, ShardId};
+
+use super::entities::any_overlap;
+use crate::entities::{Board, Count};
+use crate::shard::{Message, Shards};
+use crate::tcp::listener;
+
+/// Why a listener is closed, usually.
+pub(super) const UNCONSUMED: &str = "nobody consumes its routing key";
+
+/// A tcpListener, open or not.
+pub(super) struct ClientListener {
+    pub(super) entity: config::TcpListener,
+    pub(super) key: Arc<str>,
+    pub(super) addresses: Vec<SocketAddr>,
+    id: ListenerId,
+    shard: ShardId,
+    /// Those that are open. A shard accepts from a duplicate: so the port is not lost when it is to do so for another key.
+    sockets: BTreeMap<SocketAddr, TcpListener>,
+    /// Whether the routing key has a consumer.
+    is_wanted: bool,
+    connections: Count,
+    board: Board,
+}
+
+impl ClientListener {
+    pub(super) fn new(
+        entity: config::TcpListener,
+        addresses: Vec<SocketAddr>,
+        (id, shard): (ListenerId, ShardId),
+        connections: Count,
+        board: Board,
+    ) -> Self {
+        let (key, sockets) = (Arc::from(entity.address.as_str()), BTreeMap::new());
+        Self { entity, key, addresses, id, shard, sockets, is_wanted: false, connections, board }
+    }
+
+    /// The routing key has a consumer: opens what is not open yet.
+    pub(super) fn open(&mut self, shards: &Shards) {
+        self.open_with(Vec::new(), shards);
+    }
+
+    /// As [`ClientListener::open`], with sockets that were opened before.
+    pub(super) fn open_with(&mut self, sockets: Vec<(SocketAddr, TcpListener)>, shards: &Shards) {
+        self.is_wanted = true;
+        let mut sockets: BTreeMap<_, _> = sockets.into_iter().collect();
+        let mut error = None;
+        for address in self.addresses.clone() {
+            if self.sockets.contains_key(&address) {
+                continue;
+            }
+            let socket = sockets.remove(&address).map_or_else(|| listener::bind(address, self.entity.backlog), Ok);
+            match socket.and_then(|socket| self.serve(&socket, shards).map(|()| socket)) {
+                Ok(socket) => {
+                    info!(listener = %self.entity.name, %address, key = %self.key, "listener open");
+                    self.sockets.insert(address, socket);
+                }
+                Err(fault) => error = Some(format!("cannot listen on {address}: {fault}")),
+            }
+        }
+        self.tell(error);
+    }
+
+    /// Whether some of it should be open and is not.
+    pub(super) fn is_missing(&self) -> bool {
+        self.is_wanted && self.sockets.len() < self.addresses.len()
+    }
+
+    /// Closes it; when this returns the port is free.
+    pub(super) async fn close(&mut self, shards: &Shards, reason: &str) {
+        self.is_wanted = false;
+        let was_open = !self.sockets.is_empty();
+        self.pause(shards).await;
+        self.sockets.clear();
+        if was_open {
+            info!(listener = %self.entity.name, key = %self.key, reason, "listener closed");
+        }
+        self.tell(None);
+    }
+
+    /// Gives its addresses up for others. If those cannot be opened everything stays as it was.
+    pub(super) async fn relocate(
+        &mut self,
+        addresses: &[SocketAddr],
+        backlog: Option<u32>,
+        shards: &Shards,
+    ) -> io::Result<Vec<(SocketAddr, TcpListener)>> {
+        let is_in_its_own_way = self.addresses.iter().any(|taken| any_overlap(*taken, addresses));
+        if is_in_its_own_way {
+            self.pause(shards).await;
+            self.sockets.clear();
+        }
+        match listener::bind_all(addresses, backlog) {
+            Ok(sockets) => {
+                self.pause(shards).await;
+                self.sockets.clear();
+                self.addresses = sockets.iter().map(|(address, _)| *address).collect();
+                Ok(sockets)
+            }
+            Err(error) => {
+                if self.is_wanted {
+                    self.open(shards);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Becomes another entity, at its addresses of now, of which some may be open already.
+    pub(super) async fn replace(
+        &mut self,
+        entity: config::TcpListener,
+        sockets: Vec<(SocketAddr, TcpListener)>,
+        is_reachable: bool,
+        shards: &Shards,
+    ) {
+        // It listens: the system takes another length of the queue, or goes on with the old one.
+        self.sockets.values().for_each(|socket| drop(SockRef::from(socket).listen(listener::backlog(entity.backlog))));
+        let has_other_key = self.entity.address != entity.address;
+        self.entity = entity;
+        if has_other_key {
+            self.pause(shards).await;
+            self.key = Arc::from(self.entity.address.as_str());
+        }
+        if !is_reachable {
+            self.close(shards, UNCONSUMED).await;
+        } else if has_other_key || !sockets.is_empty() {
+            let open = std::mem::take(&mut self.sockets).into_iter().chain(sockets).collect();
+            self.open_with(open, shards);
+        }
+    }
+
+    fn serve(&self, socket: &TcpListener, shards: &Shards) -> io::Result<()> {
+        let (socket, key) = (socket.try_clone()?, Arc::clone(&self.key));
+        let connections = self.connections.clone();
+        shards.tell(self.shard, Message::Listen { listener: self.id, socket, key, connections });
+        Ok(())
+    }
+
+    /// No shard accepts any more; clients may still come and wait.
+    async fn pause(&self, shards: &Shards) {
+        if !self.sockets.is_empty() {
+            let (closed, is_closed) = oneshot::channel();
+            shards.tell(self.shard, Message::Unlisten { listener: self.id, closed });
+            // A shard never waits for the control plane, so this takes no more than a turn of it.
+            let _ = is_closed.await;
+        }
+    }
+
+    fn tell(&self, error: Option<String>) {
+        let (name, is_open) = (&self.entity.name, !self.sockets.is_empty());
+        let port = self.addresses.first().map_or(0, SocketAddr::port);
+        self.board.write(|states| {
+            let Some(state) = states.tcp_listeners.get_mut(name) else { return };
+            if let Some(error) = &error
+                && state.error.as_ref() != Some(error)
+            {
+                warn!(listener = %name, error, "a listener cannot be opened; trying again");
+            }
+            (state.port, state.is_open, state.error) = (port, is_open, error);
+        });
+    }
+}

@@ -1,0 +1,291 @@
+//! The entities of a router while it runs: created, changed and deleted, and how each is doing.
+//!
+//! A change is made by the control plane, one after the other, whole or not at all. It touches nothing that runs beside
+//! the entity: streams of a tcpListener or tcpConnector live on when it is changed or deleted, those of a link do not.
+
+mod prepared;
+mod state;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use van_core::management::config::{self, Configuration, Connector, Listener, TcpConnector, TcpListener};
+use van_tls::Credentials;
+use van_tls::directory::ProfileFiles;
+
+pub(crate) use self::prepared::{Prepared, cannot_listen, place};
+pub(crate) use self::state::Board;
+pub use self::state::{
+    AccessState, Connects, Count, HttpListenerState, LinkState, States, TcpConnectorState, TcpListenerState,
+};
+use crate::control::{Change, Control};
+
+/// What a router is made of.
+#[derive(Debug, Clone)]
+pub enum Entity {
+    /// Certificates of links.
+    TlsProfile(TlsProfile),
+    /// A link to dial.
+    Connector(Connector),
+    /// Where links are accepted, or HTTP is served.
+    Listener(Listener),
+    /// Where clients of a routing key come in.
+    TcpListener(TcpListener),
+    /// A workload that consumes a routing key.
+    TcpConnector(TcpConnector),
+}
+
+/// The kinds of [`Entity`]; each has names of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EntityKind {
+    /// [`Entity::TlsProfile`]
+    TlsProfile,
+    /// [`Entity::Connector`]
+    Connector,
+    /// [`Entity::Listener`]
+    Listener,
+    /// [`Entity::TcpListener`]
+    TcpListener,
+    /// [`Entity::TcpConnector`]
+    TcpConnector,
+}
+
+/// Certificates of links, by name.
+///
+/// An update takes effect with the next handshake; connections that are up stay.
+#[derive(Debug, Clone)]
+pub struct TlsProfile {
+    /// Its name.
+    pub name: String,
+    /// Where the certificates are.
+    pub credentials: CredentialsSource,
+    /// The generation of these.
+    pub ordinal: u64,
+}
+
+/// Where a TLS profile's certificates are.
+#[derive(Debug, Clone)]
+pub enum CredentialsSource {
+    /// In files, all three of which links need; read when the profile is created and with every update.
+    Files(ProfileFiles),
+    /// Here.
+    Memory(Box<Credentials>),
+}
+
+impl TlsProfile {
+    /// A profile as a configuration has it.
+    pub fn from_config(name: &str, profile: &config::TlsProfile) -> Self {
+        let path = |file: &Option<String>| file.as_ref().map(Into::into);
+        let files = ProfileFiles {
+            certificate: path(&profile.cert_file),
+            key: path(&profile.private_key_file),
+            ca: path(&profile.ca_cert_file),
+        };
+        Self { name: name.to_owned(), credentials: CredentialsSource::Files(files), ordinal: profile.ordinal }
+    }
+}
+
+impl Entity {
+    /// Which kind it is of.
+    pub fn kind(&self) -> EntityKind {
+        match self {
+            Self::TlsProfile(_) => EntityKind::TlsProfile,
+            Self::Connector(_) => EntityKind::Connector,
+            Self::Listener(_) => EntityKind::Listener,
+            Self::TcpListener(_) => EntityKind::TcpListener,
+            Self::TcpConnector(_) => EntityKind::TcpConnector,
+        }
+    }
+
+    /// Its name, unique among its kind.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::TlsProfile(profile) => &profile.name,
+            Self::Connector(connector) => &connector.name,
+            Self::Listener(listener) => &listener.name,
+            Self::TcpListener(listener) => &listener.name,
+            Self::TcpConnector(connector) => &connector.name,
+        }
+    }
+
+    /// Those of a configuration, each behind what it needs.
+    pub(crate) fn all(configuration: Configuration) -> impl Iterator<Item = Self> {
+        let profiles = configuration.tls_profiles.into_iter();
+        profiles
+            .map(|(name, profile)| Self::TlsProfile(TlsProfile::from_config(&name, &profile)))
+            .chain(configuration.connectors.into_iter().map(Self::Connector))
+            .chain(configuration.listeners.into_iter().map(Self::Listener))
+            .chain(configuration.tcp_listeners.into_iter().map(Self::TcpListener))
+            .chain(configuration.tcp_connectors.into_iter().map(Self::TcpConnector))
+    }
+}
+
+impl EntityKind {
+    /// How messages name an entity.
+    pub(crate) fn label(self, name: &str) -> String {
+        format!("{self} \"{name}\"")
+    }
+}
+
+impl fmt::Display for EntityKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TlsProfile => "sslProfile",
+            Self::Connector => "connector",
+            Self::Listener => "listener",
+            Self::TcpListener => "tcpListener",
+            Self::TcpConnector => "tcpConnector",
+        })
+    }
+}
+
+/// Changes a running router, and looks at it. Made by [`Router::entities`](crate::Router::entities).
+#[derive(Debug, Clone)]
+pub struct Entities {
+    control: Control,
+    runtime: Handle,
+    states: watch::Receiver<Arc<States>>,
+}
+
+impl Entities {
+    pub(crate) fn new(control: Control, runtime: Handle, states: watch::Receiver<Arc<States>>) -> Self {
+        Self { control, runtime, states }
+    }
+
+    /// Adds an entity. It is in [`Entities::states`] when this returns.
+    ///
+    /// Dropping the future leaves open whether it is still made.
+    ///
+    /// # Errors
+    /// See [`EntityError`]; nothing has changed. A tcpListener whose port is taken is not kept: try again later.
+    pub async fn create(&self, entity: Entity) -> Result<(), EntityError> {
+        let prepared = self.prepare(entity).await?;
+        self.control.change(Change::Create(prepared)).await
+    }
+
+    /// Replaces the entity of the same kind and name.
+    ///
+    /// A port is kept open if host and port stay. A link that differs is closed and dialled anew; links that a changed
+    /// listener has accepted are closed, for their ends to dial anew. Dropping the future leaves open whether it is still
+    /// done.
+    ///
+    /// # Errors
+    /// See [`EntityError`]; the entity is as it was.
+    pub async fn update(&self, entity: Entity) -> Result<(), EntityError> {
+        let prepared = self.prepare(entity).await?;
+        self.control.change(Change::Update(prepared)).await
+    }
+
+    /// Removes an entity. Its port is free when this returns; connections of a link are closed in order soon after.
+    ///
+    /// Dropping the future leaves open whether it is still done.
+    ///
+    /// # Errors
+    /// [`EntityError::Unknown`], [`EntityError::InUse`], [`EntityError::Stopping`].
+    pub async fn delete(&self, kind: EntityKind, name: &str) -> Result<(), EntityError> {
+        self.control.change(Change::Delete(kind, name.to_owned())).await
+    }
+
+    /// How everything is doing, now and with every change.
+    pub fn states(&self) -> watch::Receiver<Arc<States>> {
+        self.states.clone()
+    }
+
+    /// Reads files and looks names up, on a thread that may wait.
+    async fn prepare(&self, entity: Entity) -> Result<Prepared, EntityError> {
+        let prepared = self.runtime.spawn_blocking(|| Prepared::new(entity));
+        prepared.await.unwrap_or(Err(EntityError::Stopping))
+    }
+}
+
+/// Why an entity cannot be as it is wanted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EntityError {
+    /// There is one of that name.
+    #[error("{kind} \"{name}\" exists already; update it, or delete it first")]
+    Exists {
+        /// Its kind.
+        kind: EntityKind,
+        /// Its name.
+        name: String,
+    },
+    /// There is none of that name.
+    #[error("there is no {kind} \"{name}\"")]
+    Unknown {
+        /// The kind.
+        kind: EntityKind,
+        /// The name.
+        name: String,
+    },
+    /// An address cannot be listened on.
+    #[error("{entity}: cannot listen on {address}{}", listen_hint(.source))]
+    Listen {
+        /// The entity.
+        entity: String,
+        /// The address.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another entity has the address.
+    #[error("{entity}: cannot listen on {address}; {other} is to listen on {taken}: change one of them")]
+    Taken {
+        /// The entity.
+        entity: String,
+        /// The address.
+        address: String,
+        /// The other entity.
+        other: String,
+        /// Its address.
+        taken: std::net::SocketAddr,
+    },
+    /// A TLS profile's certificates cannot be used.
+    #[error("sslProfile \"{profile}\": {message}")]
+    Credentials {
+        /// The profile's name.
+        profile: String,
+        /// What is wrong, and with which file.
+        message: String,
+    },
+    /// There is no such TLS profile.
+    #[error("{entity}: there is no sslProfile named `{profile}`; create it first")]
+    NoProfile {
+        /// The entity.
+        entity: String,
+        /// The profile it names.
+        profile: String,
+    },
+    /// A TLS profile cannot be deleted now.
+    #[error("sslProfile \"{profile}\" is used by {user}; delete that first")]
+    InUse {
+        /// The profile's name.
+        profile: String,
+        /// An entity that uses it.
+        user: String,
+    },
+    /// Peers are to show certificates where there is no TLS.
+    #[error("{entity}: authenticatePeer needs an sslProfile: routers authenticate by certificate")]
+    NoTls {
+        /// The entity.
+        entity: String,
+    },
+    /// It is too late for changes.
+    #[error("the router is stopping")]
+    Stopping,
+}
+
+fn listen_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another program, perhaps another router, is listening there",
+        // Without a code of the system it is ours, of a name that has no address of the family wanted.
+        io::ErrorKind::AddrNotAvailable if error.raw_os_error().is_some() => {
+            "; this machine has no such address: name one that it has, or leave `host` out for all"
+        }
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need the privilege to bind them",
+        _ => "",
+    }
+}

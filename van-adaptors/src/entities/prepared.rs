@@ -1,0 +1,111 @@
+//! What takes time before an entity can be made: files are read, names looked up.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use van_core::management::config::{Connector, Family, Listener, TcpConnector, TcpListener};
+use van_tls::Credentials;
+use van_tls::directory::ProfileFiles;
+
+use super::{CredentialsSource, Entity, EntityError, EntityKind, TlsProfile};
+use crate::amqp::Profile;
+use crate::tcp::listener;
+use crate::with_causes;
+
+/// An entity with all that the control plane need not wait for any more.
+#[derive(Debug)]
+pub(crate) enum Prepared {
+    /// A profile that cannot be used is an error only once something uses it, if it was there at the start.
+    TlsProfile {
+        name: String,
+        profile: Result<Arc<Profile>, String>,
+    },
+    Connector(Connector),
+    Listener(Listener, Vec<SocketAddr>),
+    TcpListener(TcpListener, Vec<SocketAddr>),
+    TcpConnector(TcpConnector),
+}
+
+impl Prepared {
+    /// Reads and looks up what an entity needs. It may take seconds.
+    pub(crate) fn new(entity: Entity) -> Result<Self, EntityError> {
+        let kind = entity.kind();
+        Ok(match entity {
+            Entity::TlsProfile(profile) => {
+                let name = profile.name.clone();
+                Self::TlsProfile { name, profile: read(profile).map(Arc::new) }
+            }
+            Entity::Connector(connector) => Self::Connector(connector),
+            Entity::Listener(listener) => {
+                let found = addresses(kind, &listener.name, &listener.host, listener.port, listener.family)?;
+                Self::Listener(listener, found)
+            }
+            Entity::TcpListener(listener) => {
+                let found = addresses(kind, &listener.name, &listener.host, listener.port, None)?;
+                Self::TcpListener(listener, found)
+            }
+            Entity::TcpConnector(connector) => Self::TcpConnector(connector),
+        })
+    }
+
+    pub(crate) fn kind(&self) -> EntityKind {
+        match self {
+            Self::TlsProfile { .. } => EntityKind::TlsProfile,
+            Self::Connector(_) => EntityKind::Connector,
+            Self::Listener(..) => EntityKind::Listener,
+            Self::TcpListener(..) => EntityKind::TcpListener,
+            Self::TcpConnector(_) => EntityKind::TcpConnector,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::TlsProfile { name, .. } => name,
+            Self::Connector(connector) => &connector.name,
+            Self::Listener(listener, _) => &listener.name,
+            Self::TcpListener(listener, _) => &listener.name,
+            Self::TcpConnector(connector) => &connector.name,
+        }
+    }
+}
+
+fn addresses(
+    kind: EntityKind,
+    name: &str,
+    host: &str,
+    port: u16,
+    family: Option<Family>,
+) -> Result<Vec<SocketAddr>, EntityError> {
+    let failed = |source| cannot_listen(kind, name, host, port, source);
+    listener::addresses(host, port, family).map_err(failed)
+}
+
+/// Says that a listener cannot be opened.
+pub(crate) fn cannot_listen(kind: EntityKind, name: &str, host: &str, port: u16, source: io::Error) -> EntityError {
+    EntityError::Listen { entity: kind.label(name), address: place(host, port), source }
+}
+
+/// An address as people write it.
+pub(crate) fn place(host: &str, port: u16) -> String {
+    if host.is_empty() { format!("port {port}") } else { format!("{host}:{port}") }
+}
+
+/// Reads a profile's certificates and checks that they can be used now.
+fn read(profile: TlsProfile) -> Result<Profile, String> {
+    let credentials = match profile.credentials {
+        CredentialsSource::Files(files) => read_files(&files)?,
+        CredentialsSource::Memory(credentials) => *credentials,
+    };
+    credentials.check(SystemTime::now()).map_err(|error| with_causes(&error))?;
+    Profile::new(&credentials, profile.ordinal).map_err(|error| with_causes(&error))
+}
+
+fn read_files(files: &ProfileFiles) -> Result<Credentials, String> {
+    let read = files.read().map_err(|error| with_causes(&error))?;
+    match (read.identity, read.trust) {
+        (Some(identity), Some(trust)) => Ok(Credentials { identity, trust }),
+        _ => Err("links need all of caCertFile, certFile and privateKeyFile".into()),
+    }
+}

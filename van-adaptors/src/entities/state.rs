@@ -1,0 +1,182 @@
+//! How entities are doing: what [`Entities::states`](super::Entities::states) shows.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+
+/// The state of every entity, by name.
+#[derive(Debug, Clone, Default)]
+pub struct States {
+    /// Links that are dialled.
+    pub links: BTreeMap<String, LinkState>,
+    /// Listeners for links.
+    pub accesses: BTreeMap<String, AccessState>,
+    /// Listeners for HTTP.
+    pub http_listeners: BTreeMap<String, HttpListenerState>,
+    /// Where clients come in.
+    pub tcp_listeners: BTreeMap<String, TcpListenerState>,
+    /// Workloads.
+    pub tcp_connectors: BTreeMap<String, TcpConnectorState>,
+}
+
+/// A link that is dialled.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LinkState {
+    /// Its VanFlow identity.
+    pub identity: String,
+    /// Its cost, as configured at this end.
+    pub cost: u32,
+    /// The generation of the certificates it came up with, if it has any.
+    pub ordinal: Option<u64>,
+    /// Whether its control connection is there.
+    pub is_up: bool,
+    /// The router at the other end, as of the last time it was up.
+    pub peer: Option<String>,
+    /// The VanFlow identity of the access it came in by there, if the peer told.
+    pub peer_access: Option<String>,
+    /// Why it is down, or was the last time; for people.
+    pub last_error: Option<String>,
+    /// When it came up last.
+    pub up_since: Option<SystemTime>,
+    /// When it went down last.
+    pub down_since: Option<SystemTime>,
+    /// How often it went down; a link that never came up counts as 1 once it was tried.
+    pub down_count: u64,
+}
+
+impl LinkState {
+    pub(crate) fn came_up(&mut self, peer: String, peer_access: Option<String>, ordinal: Option<u64>) {
+        self.is_up = true;
+        self.up_since = Some(SystemTime::now());
+        (self.peer, self.peer_access, self.ordinal) = (Some(peer), peer_access, ordinal);
+    }
+
+    /// It is not up any more, or still not.
+    pub(crate) fn is_down_for(&mut self, reason: &str) {
+        let is_news = std::mem::take(&mut self.is_up) || self.down_count == 0;
+        if is_news {
+            self.down_count += 1;
+            self.down_since = Some(SystemTime::now());
+        }
+        self.last_error = Some(reason.to_owned());
+    }
+}
+
+/// A listener for links. It is open as long as it exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessState {
+    /// Its VanFlow identity, which it tells those who dial it.
+    pub identity: String,
+    /// The port it is open on: the system's choice if it was to be 0.
+    pub port: u16,
+    /// The generation of its certificates, if it has any.
+    pub ordinal: Option<u64>,
+    /// Links that came in here and are up: control connections.
+    pub links: u64,
+    /// Why nobody can be accepted at the moment.
+    pub error: Option<String>,
+}
+
+/// A listener for HTTP. It is open as long as it exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpListenerState {
+    /// The port it is open on: the system's choice if it was to be 0.
+    pub port: u16,
+}
+
+/// A place where clients of a routing key come in.
+#[derive(Debug, Clone)]
+pub struct TcpListenerState {
+    /// Its VanFlow identity.
+    pub identity: String,
+    /// The port it opens: chosen by the system at its creation if it was to be 0, and kept.
+    pub port: u16,
+    /// Whether it is open: while the routing key has a consumer.
+    pub is_open: bool,
+    /// Why it is not open although it should be; tried again every second.
+    pub error: Option<String>,
+    /// Clients accepted so far.
+    pub connections: Count,
+}
+
+/// A workload.
+#[derive(Debug, Clone)]
+pub struct TcpConnectorState {
+    /// Its VanFlow identity.
+    pub identity: String,
+    /// How connecting to it goes.
+    pub connects: Connects,
+}
+
+/// A number that grows as it is looked at.
+#[derive(Debug, Clone, Default)]
+pub struct Count(Arc<AtomicU64>);
+
+impl Count {
+    /// How many so far.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_one(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How connecting to a workload goes, at this moment.
+#[derive(Debug, Clone, Default)]
+pub struct Connects {
+    count: Count,
+    last_error: Arc<Mutex<Option<String>>>,
+}
+
+impl Connects {
+    /// Connections made so far.
+    pub fn count(&self) -> u64 {
+        self.count.value()
+    }
+
+    /// Why the last attempt failed, if it did.
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn record<T>(&self, outcome: &std::io::Result<T>) {
+        if outcome.is_ok() {
+            self.count.add_one();
+        }
+        let error = outcome.as_ref().err().map(ToString::to_string);
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+}
+
+/// Where states are written.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Board(watch::Sender<Arc<States>>);
+
+impl Board {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<States>> {
+        self.0.subscribe()
+    }
+
+    pub(crate) fn read(&self) -> Arc<States> {
+        Arc::clone(&self.0.borrow())
+    }
+
+    pub(crate) fn write(&self, change: impl FnOnce(&mut States)) {
+        self.0.send_modify(|states| change(Arc::make_mut(states)));
+    }
+
+    /// Changes the state of a link, if it still exists.
+    pub(crate) fn link(&self, name: &str, change: impl FnOnce(&mut LinkState)) {
+        self.write(|states| states.links.get_mut(name).map_or((), change));
+    }
+
+    /// Changes the state of a listener for links, if it still exists.
+    pub(crate) fn access(&self, name: &str, change: impl FnOnce(&mut AccessState)) {
+        self.write(|states| states.accesses.get_mut(name).map_or((), change));
+    }
+}
