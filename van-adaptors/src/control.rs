@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
 use van_core::Random;
 use van_core::amqp::Condition;
@@ -21,7 +21,7 @@ use self::entities::Running;
 use self::tcp::{ClientListener, UNCONSUMED};
 use crate::amqp::Opened;
 use crate::dial;
-use crate::entities::{Board, EntityError};
+use crate::entities::{Board, ConsumerState, EntityError};
 use crate::messages::Subscriber;
 use crate::shard::{Adopted, Message, Shards};
 
@@ -168,6 +168,8 @@ pub(crate) struct Task {
     /// When listeners that should be open and are not are tried again.
     retry_at: Option<Instant>,
     control: Control,
+    /// What tells the network of this router, and how to end it.
+    telling: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     background: JoinSet<()>,
     random: Random,
 }
@@ -226,9 +228,19 @@ impl Task {
             last_number: 0,
             retry_at: None,
             control: Control(commands),
+            telling: None,
             background: JoinSet::new(),
             random,
         }
+    }
+
+    /// Starts what tells the network of this router.
+    pub(crate) fn speak<F: Future<Output = ()> + Send + 'static>(
+        &mut self,
+        tell: impl FnOnce(oneshot::Receiver<()>) -> F,
+    ) {
+        let (stop, stopped) = oneshot::channel();
+        self.telling = Some((stop, tokio::spawn(tell(stopped))));
     }
 
     pub(crate) fn control(&self) -> Control {
@@ -273,6 +285,7 @@ impl Task {
                     Command::RemoveConsumer { connector, key } => {
                         self.core.remove_connector(Instant::now(), connector, &key);
                         self.shards.tell_all(|| Message::ConsumerGone { connector });
+                        self.board.write(|states| drop(states.consumers.remove(&connector.0)));
                     }
                     Command::Admit { owner, candidate, opened, reply } => {
                         self.admit(owner, *candidate, *opened, reply);
@@ -300,10 +313,23 @@ impl Task {
             self.act().await;
             self.plan_reopening();
         }
+        self.say_farewell().await;
         self.background.abort_all();
         self.shards.stop();
         if let Some(Stopping { done, .. }) = stopping {
             let _ = done.send(());
+        }
+    }
+
+    /// The network hears that all this has ended, as long as there are connections to say it.
+    async fn say_farewell(&mut self) {
+        if let Some((stop, told)) = self.telling.take() {
+            drop(stop);
+            let _ = told.await;
+            while let Ok(outgoing) = self.unsent.try_recv() {
+                self.core.send(&outgoing);
+            }
+            self.act().await;
         }
     }
 
@@ -352,6 +378,8 @@ impl Task {
     /// Who was told that it is done finds the consumer in the routes.
     async fn add_consumer(&mut self, connector: ConnectorId, key: &Arc<str>, queue: &mpsc::Sender<dial::Stream>) {
         self.shards.tell_all(|| Message::Consumer { connector, queue: queue.clone() });
+        let state = ConsumerState { identity: self.flow_ids.next(), key: key.to_string() };
+        self.board.write(|states| drop(states.consumers.insert(connector.0, state)));
         self.core.add_connector(Instant::now(), connector, key);
         self.act().await;
     }
@@ -449,7 +477,7 @@ impl Stopping {
     }
 }
 
-async fn sleep_until(at: Option<Instant>) {
+pub(crate) async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,

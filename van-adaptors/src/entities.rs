@@ -19,7 +19,8 @@ use van_tls::directory::ProfileFiles;
 pub(crate) use self::prepared::{Prepared, cannot_listen, place};
 pub(crate) use self::state::Board;
 pub use self::state::{
-    AccessState, Connects, Count, HttpListenerState, LinkState, States, TcpConnectorState, TcpListenerState,
+    AccessState, Connects, ConsumerState, Count, HttpListenerState, LinkState, States, TcpConnectorState,
+    TcpListenerState,
 };
 use crate::control::{Change, Control};
 
@@ -39,7 +40,7 @@ pub enum Entity {
 }
 
 /// The kinds of [`Entity`]; each has names of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EntityKind {
     /// [`Entity::TlsProfile`]
     TlsProfile,

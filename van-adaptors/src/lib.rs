@@ -20,7 +20,7 @@
 //!
 //! * `router` the handle · `entities` what it is made of, changed while it runs, and how each is doing
 //! * `control` one thread around [`van_core::router::Core`], which also makes, changes and ends the entities
-//! * `messages` what the program around the router sends and receives itself
+//! * `flow` what the router tells the network of itself · `messages` what the program around the router sends and receives itself
 //! * `amqp` links: dialled, accepted, brought up to the exchange of opens; from there on a shard has them
 //! * `shard` the threads of the data plane, each around one [`van_core::plane::Plane`]
 //! * `tcp` clients accepted, workloads connected · `dial` both inside the process, without a socket · `web` health, metrics, routes
@@ -35,6 +35,7 @@ mod amqp;
 mod control;
 mod dial;
 mod entities;
+mod flow;
 mod messages;
 mod router;
 mod shard;
@@ -43,9 +44,10 @@ mod web;
 
 pub use dial::{AcceptError, DialError, Dialer, Incoming, Stream};
 pub use entities::{
-    AccessState, Connects, Count, CredentialsSource, Entities, Entity, EntityError, EntityKind, HttpListenerState,
-    LinkState, States, TcpConnectorState, TcpListenerState, TlsProfile,
+    AccessState, Connects, ConsumerState, Count, CredentialsSource, Entities, Entity, EntityError, EntityKind,
+    HttpListenerState, LinkState, States, TcpConnectorState, TcpListenerState, TlsProfile,
 };
+pub use flow::SiteInfo;
 pub use messages::{Messages, Reachability, SendError, Subscription};
 pub use router::{Options, Router, StartError};
 

@@ -16,6 +16,7 @@ use van_core::router::{Core, Identity};
 use crate::control::{Control, FlowIds, Task};
 use crate::dial::Dialer;
 use crate::entities::{Board, Entities, Entity, EntityError, Prepared};
+use crate::flow::{self, SiteInfo, Speaker};
 use crate::messages::{self, Messages};
 use crate::shard::Shards;
 
@@ -27,6 +28,8 @@ pub struct Options {
     /// Begins the VanFlow identities of the router and its entities: 5 characters, other ones after every restart. At
     /// random if unset.
     pub flow_id: Option<String>,
+    /// The site it belongs to, for others to see. Without one the router tells of itself only.
+    pub site: Option<SiteInfo>,
 }
 
 /// Characters that VanFlow identities of one router have in common.
@@ -74,6 +77,7 @@ impl Router {
             instance: options.instance.unwrap_or(clock.as_secs()),
             shards: shard_count,
         };
+        let router = identity.id.to_string();
         let core =
             Core::new(identity, configuration.timing.clone(), configuration.distribution.clone(), Instant::now());
         let (reports_in, reports) = mpsc::unbounded_channel();
@@ -83,7 +87,7 @@ impl Router {
         let (outbox, unsent) = mpsc::channel(messages::MAX_UNSENT);
         let board = Board::default();
         let runtime = ControlRuntime::new().map_err(StartError::Thread)?;
-        let flow = (board.clone(), FlowIds::new(flow_id));
+        let flow = (board.clone(), FlowIds::new(flow_id.clone()));
         let mut task = Task::new(core, Arc::clone(&shards), reports, unsent, published, flow, data_connections, random);
         let control = task.control();
         let messages = Messages::new(control.clone(), outbox, routes.clone());
@@ -95,6 +99,8 @@ impl Router {
             for entity in Entity::all(configuration) {
                 task.add(Prepared::new(entity)?)?;
             }
+            let speaker = Speaker { flow_id, router, site: options.site.clone() };
+            task.speak(|stop| flow::tell(speaker, messages.clone(), board.subscribe(), stop));
         }
         let run = move || runtime.block_on(task.run());
         let thread = std::thread::Builder::new().name("van-control".into()).spawn(run);
@@ -117,6 +123,11 @@ impl Router {
     /// The network as this router sees it now.
     pub fn routes(&self) -> Arc<Routes> {
         Arc::clone(&self.routes.borrow())
+    }
+
+    /// The network as this router sees it, now and with every change.
+    pub fn watch_routes(&self) -> watch::Receiver<Arc<Routes>> {
+        self.routes.clone()
     }
 
     /// Waits until the network looks different.

@@ -254,7 +254,8 @@ impl Task {
 
     fn create_link(&mut self, entity: Connector) -> Result<(), EntityError> {
         let link = self.link(&entity)?;
-        let state = LinkState { identity: self.flow_ids.next(), cost: link.cost, ..LinkState::default() };
+        let state =
+            LinkState { identity: self.flow_ids.next(), port: link.port, cost: link.cost, ..LinkState::default() };
         self.board.write(|states| drop(states.links.insert(entity.name.clone(), state)));
         self.run_link(entity, link);
         Ok(())
@@ -270,7 +271,7 @@ impl Task {
             if state.is_up {
                 state.is_down_for("the link was changed");
             }
-            state.cost = link.cost;
+            (state.port, state.cost) = (link.port, link.cost);
         });
         self.run_link(entity, link);
         Ok(())
@@ -494,7 +495,15 @@ impl Task {
         let addresses: Vec<_> = sockets.iter().map(|(address, _)| *address).collect();
         let (identity, connections) = (self.flow_ids.next(), Count::default());
         let port = addresses.first().map_or(0, SocketAddr::port);
-        let state = TcpListenerState { identity, port, is_open: false, error: None, connections: connections.clone() };
+        let state = TcpListenerState {
+            identity,
+            key: entity.address.clone(),
+            host: entity.host.clone(),
+            port,
+            is_open: false,
+            error: None,
+            connections: connections.clone(),
+        };
         self.board.write(|states| drop(states.tcp_listeners.insert(name.clone(), state)));
         let number = self.new_number();
         let shard = ShardId((number as usize % self.shards.inboxes.len()) as u16);
@@ -528,6 +537,11 @@ impl Task {
         let key: Arc<str> = Arc::from(entity.address.as_str());
         self.core.unwatch(&listener.key);
         let is_reachable = self.core.watch(&key);
+        self.board.write(|states| {
+            if let Some(state) = states.tcp_listeners.get_mut(&name) {
+                (state.host, state.key) = (entity.host.clone(), entity.address.clone());
+            }
+        });
         listener.replace(entity, sockets, is_reachable, &self.shards).await;
         Ok(())
     }
@@ -545,7 +559,13 @@ impl Task {
     fn create_tcp_connector(&mut self, entity: TcpConnector) {
         let (id, key) = (ConnectorId(self.new_number()), Arc::from(entity.address.as_str()));
         let (identity, connects) = (self.flow_ids.next(), Connects::default());
-        let state = TcpConnectorState { identity, connects: connects.clone() };
+        let state = TcpConnectorState {
+            identity,
+            key: entity.address.clone(),
+            host: entity.host.clone(),
+            port: entity.port,
+            connects: connects.clone(),
+        };
         self.board.write(|states| drop(states.tcp_connectors.insert(entity.name.clone(), state)));
         let connector = RunningConnector { entity, id, key, connects };
         self.tell_target(&connector);
@@ -558,6 +578,12 @@ impl Task {
         let Some(mut connector) = self.running.tcp_connectors.remove(&entity.name) else { return };
         connector.entity = entity;
         self.tell_target(&connector);
+        let TcpConnector { name, host, port, address } = &connector.entity;
+        self.board.write(|states| {
+            if let Some(state) = states.tcp_connectors.get_mut(name) {
+                (state.host, state.port, state.key) = (host.clone(), *port, address.clone());
+            }
+        });
         let key = Arc::from(connector.entity.address.as_str());
         if key != connector.key {
             self.core.remove_connector(Instant::now(), connector.id, &connector.key);

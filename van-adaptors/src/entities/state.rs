@@ -20,6 +20,8 @@ pub struct States {
     pub tcp_listeners: BTreeMap<String, TcpListenerState>,
     /// Workloads.
     pub tcp_connectors: BTreeMap<String, TcpConnectorState>,
+    /// Workloads inside the process, by a number of their own.
+    pub consumers: BTreeMap<u32, ConsumerState>,
 }
 
 /// A link that is dialled.
@@ -27,6 +29,8 @@ pub struct States {
 pub struct LinkState {
     /// Its VanFlow identity.
     pub identity: String,
+    /// The port it dials.
+    pub port: u16,
     /// Its cost, as configured at this end.
     pub cost: u32,
     /// The generation of the certificates it came up with, if it has any.
@@ -92,6 +96,10 @@ pub struct HttpListenerState {
 pub struct TcpListenerState {
     /// Its VanFlow identity.
     pub identity: String,
+    /// The routing key.
+    pub key: String,
+    /// The host it listens on; empty for all.
+    pub host: String,
     /// The port it opens: chosen by the system at its creation if it was to be 0, and kept.
     pub port: u16,
     /// Whether it is open: while the routing key has a consumer.
@@ -107,8 +115,23 @@ pub struct TcpListenerState {
 pub struct TcpConnectorState {
     /// Its VanFlow identity.
     pub identity: String,
+    /// The routing key.
+    pub key: String,
+    /// The workload's host.
+    pub host: String,
+    /// The workload's port.
+    pub port: u16,
     /// How connecting to it goes.
     pub connects: Connects,
+}
+
+/// A workload inside the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerState {
+    /// Its VanFlow identity.
+    pub identity: String,
+    /// The routing key.
+    pub key: String,
 }
 
 /// A number that grows as it is looked at.

@@ -1,0 +1,160 @@
+//! The certificates of a site: made when they are missing, and anew when what they say is no longer wanted.
+//!
+//! What the user provides under a name is used as it is, and never written over. A certificate of ours is replaced when
+//! its names or its CA changed, or two thirds of its life are over. CAs are never replaced: who trusts them would not be
+//! told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use van_tls::{Authority, AuthorityRequest, Credentials, KeyKind, LeafRequest, SKUPPER_LIFE, Usage, Validity};
+
+use crate::resource::certificate::CertificateSpec;
+use crate::store::{Shelf, Store, StoreError};
+
+/// The CA of links, and of credentials in tokens.
+pub const SITE_CA: &str = "skupper-site-ca";
+/// The CA of clients of this machine.
+pub const LOCAL_CA: &str = "skupper-local-ca";
+/// The CA of listeners and connectors that ask for TLS.
+pub const SERVICE_CA: &str = "skupper-service-ca";
+/// The CA of the grant server: the only thing a token trusts.
+pub const GRANT_CA: &str = "skupper-grant-server-ca";
+/// The certificate of the grant server.
+pub const GRANT_SERVER: &str = "skupper-grant-server";
+
+/// Why a certificate that is wanted is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// What is kept cannot be read, or not be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its CA is not there either.
+    #[error("CA \"{name}\" not found; ask for a Certificate of this name with `signing: true`")]
+    NoIssuer {
+        /// The CA.
+        name: String,
+    },
+    /// Its CA cannot sign.
+    #[error("CA \"{name}\" cannot sign")]
+    Issuer {
+        /// The CA.
+        name: String,
+        /// Why.
+        source: van_tls::AuthorityError,
+    },
+    /// It cannot be made.
+    #[error("cannot be made")]
+    Issue(#[from] van_tls::IssueError),
+}
+
+/// Certificates by name, or why they are missing.
+pub type Certificates = BTreeMap<String, Result<Credentials, CertificateError>>;
+
+/// Sees to it that a site has the certificates it wants. CAs are made side by side, the rest after them.
+pub fn ensure(wanted: &BTreeMap<String, CertificateSpec>, store: &Store, now: SystemTime) -> Certificates {
+    let (authorities, leaves): (Vec<_>, Vec<_>) = wanted.iter().partition(|(_, spec)| spec.signing);
+    let mut held: Certificates = std::thread::scope(|scope| {
+        let making: Vec<_> = authorities
+            .into_iter()
+            .map(|(name, spec)| (name.clone(), scope.spawn(|| ensure_authority(name, spec, store, now))))
+            .collect();
+        making.into_iter().map(|(name, made)| (name, made.join().expect("making a CA does not panic"))).collect()
+    });
+    for (name, spec) in leaves {
+        let credentials = ensure_leaf(name, spec, &held, store, now);
+        held.insert(name.clone(), credentials);
+    }
+    held
+}
+
+fn ensure_authority(
+    name: &str,
+    spec: &CertificateSpec,
+    store: &Store,
+    now: SystemTime,
+) -> Result<Credentials, CertificateError> {
+    if let Some(held) = store.credentials(Shelf::Issuers, name)? {
+        return Ok(held.credentials);
+    }
+    // Skupper's controller reads no other CA key, and this CA's Secret may come before it.
+    let key = if name == SITE_CA { KeyKind::Rsa2048 } else { KeyKind::EcdsaP256 };
+    let request = AuthorityRequest { common_name: spec.subject.clone(), key, now, valid_for: SKUPPER_LIFE };
+    let made = Authority::create(&request)?.credentials().clone();
+    store.put_credentials(Shelf::Issuers, name, &made)?;
+    Ok(made)
+}
+
+fn ensure_leaf(
+    name: &str,
+    spec: &CertificateSpec,
+    held: &Certificates,
+    store: &Store,
+    now: SystemTime,
+) -> Result<Credentials, CertificateError> {
+    let known = store.credentials(Shelf::Certificates, name)?;
+    if let Some(known) = &known
+        && known.is_provided
+    {
+        return Ok(known.credentials.clone());
+    }
+    let issuer = || Some(held.get(&spec.ca)?.as_ref().ok()?.clone());
+    let issuer = match issuer() {
+        Some(issuer) => issuer,
+        None => match store.credentials(Shelf::Issuers, &spec.ca)? {
+            Some(held) => held.credentials,
+            None => return Err(CertificateError::NoIssuer { name: spec.ca.clone() }),
+        },
+    };
+    if let Some(known) = known
+        && is_current(&known.credentials, spec, &issuer, now)
+    {
+        return Ok(known.credentials);
+    }
+    let made = issue(&issuer, spec, now)?;
+    store.put_credentials(Shelf::Certificates, name, &made)?;
+    Ok(made)
+}
+
+/// Makes a certificate as it is asked for.
+///
+/// # Errors
+/// [`CertificateError::Issuer`], [`CertificateError::Issue`].
+pub fn issue(issuer: &Credentials, spec: &CertificateSpec, now: SystemTime) -> Result<Credentials, CertificateError> {
+    let authority = Authority::from_credentials(issuer.clone())
+        .map_err(|source| CertificateError::Issuer { name: spec.ca.clone(), source })?;
+    let usage = match (spec.client, spec.server) {
+        (true, false) => Usage::Client,
+        (false, true) => Usage::Server,
+        _ => Usage::Both,
+    };
+    Ok(authority.issue(&LeafRequest {
+        common_name: spec.subject.clone(),
+        hosts: spec.hosts.clone(),
+        usage,
+        key: KeyKind::EcdsaP256,
+        now,
+        valid_for: SKUPPER_LIFE,
+    })?)
+}
+
+/// Whether a certificate still says what is wanted, by the CA that is wanted, and will for a while.
+fn is_current(held: &Credentials, spec: &CertificateSpec, issuer: &Credentials, now: SystemTime) -> bool {
+    let certificate = held.identity.certificate();
+    certificate.common_name.as_deref() == Some(&spec.subject)
+        && names(certificate) == spec.hosts.iter().map(|host| canonical(host)).collect()
+        && held.trust.pem() == issuer.identity.chain_pem()
+        && certificate.validity(now) == Validity::Current
+        && now < certificate.renew_at()
+}
+
+/// The hosts a certificate names. Addresses stand in it twice.
+fn names(certificate: &van_tls::Certificate) -> BTreeSet<String> {
+    let addresses = certificate.ip_addresses.iter().map(IpAddr::to_string);
+    certificate.dns_names.iter().map(|name| canonical(name)).chain(addresses).collect()
+}
+
+fn canonical(host: &str) -> String {
+    host.parse::<IpAddr>().map_or_else(|_| host.to_ascii_lowercase(), |address| address.to_string())
+}

@@ -1,0 +1,242 @@
+//! From the documents that a user wrote to all that follow from them: accesses and certificates. Pure.
+//!
+//! What is derived is written to `runtime/resources` like everything else, so that nothing a site does is hidden.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::certificates::{GRANT_CA, GRANT_SERVER, LOCAL_CA, SERVICE_CA, SITE_CA};
+use crate::document::{Document, Key};
+use crate::resource::certificate::CertificateSpec;
+use crate::resource::router_access::{AccessRole, RouterAccessSpec};
+use crate::resource::{AccessGrant, Kind, Resource, RouterAccess, Site};
+
+/// The setting of an AccessGrant that names the only hosts by which it may be redeemed, separated by commas.
+pub const INGRESS_HOSTS: &str = "ingress-hosts";
+
+/// The role of accesses for interior routers.
+pub const INTER_ROUTER: &str = "inter-router";
+
+/// The access for clients of this machine.
+pub const LOCAL_ACCESS: &str = "skupper-local";
+
+const LOCAL_SERVER: &str = "skupper-local-server";
+const LOCAL_CLIENT: &str = "skupper-local-client";
+
+/// Documents by what tells them apart.
+pub type DocumentMap = BTreeMap<Key, Document>;
+
+/// A port that the site chooses once and keeps, because tokens and links elsewhere name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Port {
+    /// Where links are accepted.
+    InterRouter,
+    /// Where tokens are redeemed.
+    Grants,
+    /// Where clients of this machine will come in.
+    Local,
+}
+
+impl Port {
+    /// What it is called where it is kept.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InterRouter => INTER_ROUTER,
+            Self::Grants => "grants",
+            Self::Local => "local",
+        }
+    }
+
+    /// The first of the ports to try.
+    pub fn first(self) -> u16 {
+        match self {
+            Self::InterRouter => 55671,
+            Self::Grants => 9090,
+            Self::Local => 5671,
+        }
+    }
+}
+
+/// What a machine adds to its documents.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The ports chosen, by name.
+    pub ports: &'a BTreeMap<String, u16>,
+    /// The names and addresses by which others may reach the machine, the likeliest first.
+    pub hosts: &'a [String],
+    /// Those by which it reaches itself.
+    pub loopback: &'a [String],
+}
+
+/// The ports that a site with these documents has to choose.
+pub fn ports(documents: &DocumentMap) -> Vec<Port> {
+    let Some(site) = site(documents) else { return Vec::new() };
+    let mut ports = vec![Port::Local];
+    if opens_access(site, documents) {
+        ports.push(Port::InterRouter);
+    }
+    if grants(documents).next().is_some() {
+        ports.push(Port::Grants);
+    }
+    ports
+}
+
+/// The one site of the documents.
+pub fn site(documents: &DocumentMap) -> Option<&Site> {
+    documents.values().find_map(|document| match document {
+        Document::Site(site) => Some(site),
+        _ => None,
+    })
+}
+
+/// The grants of the documents.
+pub fn grants(documents: &DocumentMap) -> impl Iterator<Item = &AccessGrant> {
+    documents.values().filter_map(|document| match document {
+        Document::AccessGrant(grant) => Some(grant),
+        _ => None,
+    })
+}
+
+/// The accesses that interior routers of other sites may use.
+pub fn accesses(documents: &DocumentMap) -> impl Iterator<Item = &RouterAccess> {
+    documents.values().filter_map(|document| match document {
+        Document::RouterAccess(access) if role(&access.spec, INTER_ROUTER).is_some() => Some(access),
+        _ => None,
+    })
+}
+
+/// The port of an access in a role, if it has that role.
+pub fn role(access: &RouterAccessSpec, name: &str) -> Option<u16> {
+    access.roles.iter().find(|role| role.name == name)?.listening_port()
+}
+
+/// The hosts that a grant is restricted to.
+pub fn ingress_hosts(grant: &AccessGrant) -> Vec<String> {
+    let hosts = grant.spec.settings.get(INGRESS_HOSTS).map_or("", String::as_str).split(',').map(str::trim);
+    hosts.filter(|host| !host.is_empty()).map(str::to_owned).collect()
+}
+
+/// The hosts by which others reach an access, the likeliest first: those its author named, else those of the machine.
+pub fn reachable_hosts(access: &RouterAccessSpec, around: &Surroundings<'_>) -> Vec<String> {
+    match (&access.subject_alternative_names[..], &access.bind_host) {
+        ([], Some(bound)) if !is_unspecified(bound) => vec![bound.clone()],
+        ([], _) => around.hosts.to_vec(),
+        (chosen, _) => chosen.to_vec(),
+    }
+}
+
+/// The documents, and those that follow from them.
+pub fn derive(documents: &DocumentMap, around: &Surroundings<'_>) -> DocumentMap {
+    let mut all = documents.clone();
+    let Some(site) = site(documents) else { return all };
+    let port = |port: Port| around.ports.get(port.name()).copied();
+    if opens_access(site, documents)
+        && let Some(port) = port(Port::InterRouter)
+    {
+        let name = &site.metadata.name;
+        let spec = RouterAccessSpec {
+            roles: vec![AccessRole { name: INTER_ROUTER.into(), port: Some(port) }],
+            tls_credentials: Some(name.clone()),
+            generate_tls_credentials: true,
+            ..RouterAccessSpec::default()
+        };
+        add(&mut all, RouterAccess::new(name, spec));
+    }
+    if let Some(port) = port(Port::Local) {
+        let spec = RouterAccessSpec {
+            roles: vec![AccessRole { name: "normal".into(), port: Some(port) }],
+            tls_credentials: Some(LOCAL_SERVER.into()),
+            issuer: Some(LOCAL_CA.into()),
+            bind_host: around.loopback.first().cloned(),
+            ..RouterAccessSpec::default()
+        };
+        add(&mut all, RouterAccess::new(LOCAL_ACCESS, spec));
+    }
+    let certificates = certificates(site, &all, around);
+    for (name, spec) in certificates {
+        add(&mut all, Resource::new(name, spec));
+    }
+    all
+}
+
+/// Whether the site is to be given an access that its author did not describe.
+fn opens_access(site: &Site, documents: &DocumentMap) -> bool {
+    let key = Key { kind: Kind::RouterAccess, name: site.metadata.name.clone() };
+    site.spec.has_link_access() && !site.spec.edge && !documents.contains_key(&key)
+}
+
+fn certificates(site: &Site, documents: &DocumentMap, around: &Surroundings<'_>) -> Vec<(String, CertificateSpec)> {
+    let authority = |name: &str| {
+        let spec = CertificateSpec { subject: name.into(), signing: true, ..CertificateSpec::default() };
+        (name.to_owned(), spec)
+    };
+    let local = |subject: &str| CertificateSpec {
+        ca: LOCAL_CA.into(),
+        subject: subject.into(),
+        hosts: around.loopback.to_vec(),
+        ..CertificateSpec::default()
+    };
+    let address = around.loopback.first().map_or("localhost", String::as_str);
+    let mut wanted: Vec<_> = [SITE_CA, LOCAL_CA, SERVICE_CA].map(authority).into();
+    wanted.push((LOCAL_SERVER.into(), CertificateSpec { server: true, ..local(address) }));
+    wanted.push((LOCAL_CLIENT.into(), CertificateSpec { client: true, ..local(address) }));
+    let asked: Vec<_> = grants(documents).flat_map(ingress_hosts).collect();
+    for access in accesses(documents) {
+        let name = access.spec.tls_credentials.as_deref().unwrap_or(&access.metadata.name);
+        let ca = access.spec.issuer.as_deref().unwrap_or(site.spec.issuer());
+        let own = access_hosts(&access.spec, around).into_iter().chain(asked.clone());
+        let server = CertificateSpec {
+            ca: ca.into(),
+            subject: access.metadata.name.clone(),
+            hosts: distinct(own),
+            server: true,
+            ..CertificateSpec::default()
+        };
+        let client = format!("client-{name}");
+        let spec = CertificateSpec {
+            ca: ca.into(),
+            subject: client.clone(),
+            client: true,
+            ..CertificateSpec::default()
+        };
+        wanted.extend([(name.to_owned(), server), (client, spec)]);
+    }
+    if grants(documents).next().is_some() {
+        let hosts = accesses(documents).flat_map(|access| access_hosts(&access.spec, around)).chain(asked);
+        let spec = CertificateSpec {
+            ca: GRANT_CA.into(),
+            subject: GRANT_SERVER.into(),
+            hosts: distinct(hosts),
+            server: true,
+            ..CertificateSpec::default()
+        };
+        wanted.extend([authority(GRANT_CA), (GRANT_SERVER.into(), spec)]);
+    }
+    wanted
+}
+
+/// The hosts that the certificate of an access names: all by which it may be reached, from this machine too, unless its
+/// author chose.
+fn access_hosts(access: &RouterAccessSpec, around: &Surroundings<'_>) -> Vec<String> {
+    let mut hosts = reachable_hosts(access, around);
+    if access.subject_alternative_names.is_empty() && access.bind_host.as_deref().is_none_or(is_unspecified) {
+        hosts.extend_from_slice(around.loopback);
+    }
+    hosts.extend(access.bind_host.iter().filter(|host| !is_unspecified(host)).cloned());
+    hosts
+}
+
+fn is_unspecified(host: &str) -> bool {
+    host.is_empty() || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_unspecified())
+}
+
+/// The first of each, in order.
+fn distinct(hosts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    hosts.filter(|host| seen.insert(host.clone())).collect()
+}
+
+/// Adds a document, unless its author wrote one of this name.
+fn add(documents: &mut DocumentMap, document: impl Into<Document>) {
+    let document = document.into();
+    documents.entry(document.key()).or_insert(document);
+}

@@ -1,0 +1,206 @@
+//! From documents and certificates to the entities of the router. Pure.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use van_adaptors::{CredentialsSource, Entity, EntityKind, TlsProfile};
+use van_core::management::config;
+use van_routing::Cost;
+use van_tls::Credentials;
+
+use crate::certificates::Certificates;
+use crate::derive::{self, DocumentMap, INTER_ROUTER};
+use crate::document::{Document, Key};
+use crate::resource::{Connector, Link, Listener, RouterAccess, Site};
+
+/// Silence after which a peer is lost (skupper-router, `idleTimeoutSeconds`).
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What tells entities apart.
+pub type EntityId = (EntityKind, String);
+
+/// What a router is to be made of, and which documents cannot be carried out.
+#[derive(Debug, Default)]
+pub struct Rendered {
+    /// The entities, and the documents they come from.
+    pub entities: BTreeMap<EntityId, (Entity, Key)>,
+    /// What is wrong with a document, and what to do.
+    pub faults: BTreeMap<Key, String>,
+}
+
+/// The entities of a router.
+pub fn render(documents: &DocumentMap, certificates: &Certificates, now: SystemTime) -> Rendered {
+    let mut rendered = Rendered::default();
+    let Some(site) = derive::site(documents) else { return rendered };
+    if let Err(fault) = check_site(site) {
+        rendered.faults.insert(Key::of(site), fault);
+        return rendered;
+    }
+    for (key, document) in documents {
+        let entities = match document {
+            Document::RouterAccess(access) => render_access(access, certificates),
+            Document::Link(link) => render_link(link, documents, certificates, now),
+            Document::Listener(listener) => render_listener(listener),
+            Document::Connector(connector) => render_connector(connector),
+            Document::Certificate(_) => {
+                let fault = certificates.get(&key.name).and_then(|made| made.as_ref().err());
+                fault.map_or_else(|| Ok(Vec::new()), |fault| Err(crate::with_causes(fault)))
+            }
+            _ => Ok(Vec::new()),
+        };
+        match entities {
+            Ok(entities) => {
+                for entity in entities {
+                    rendered.entities.insert((entity.kind(), entity.name().to_owned()), (entity, key.clone()));
+                }
+            }
+            Err(fault) => drop(rendered.faults.insert(key.clone(), fault)),
+        }
+    }
+    rendered
+}
+
+fn check_site(site: &Site) -> Result<(), String> {
+    if site.spec.edge && site.spec.ha {
+        return Err("Edge sites cannot have HA enabled".into());
+    }
+    if site.spec.edge {
+        return Err("edge sites are not in this version; remove `edge: true` to make it an interior site".into());
+    }
+    Ok(())
+}
+
+fn render_access(access: &RouterAccess, certificates: &Certificates) -> Result<Vec<Entity>, String> {
+    let name = &access.metadata.name;
+    let Some(port) = derive::role(&access.spec, INTER_ROUTER) else {
+        // The site's own, for clients of this machine; others may come to want it.
+        if name == derive::LOCAL_ACCESS {
+            return Ok(Vec::new());
+        }
+        return Err("only the role `inter-router` is in this version; add it".into());
+    };
+    let profile = access.spec.tls_credentials.as_ref().unwrap_or(name);
+    let credentials = match certificates.get(profile) {
+        Some(Ok(credentials)) => credentials.clone(),
+        Some(Err(error)) => return Err(format!("certificate \"{profile}\": {}", crate::with_causes(error))),
+        None => return Err(format!("certificate \"{profile}\" not found")),
+    };
+    let listener = config::Listener {
+        name: format!("{name}-{INTER_ROUTER}"),
+        host: access.spec.bind_host.clone().unwrap_or_default(),
+        port,
+        family: None,
+        service: config::Service::Links {
+            cost: Cost::ONE,
+            tls_profile: Some(profile.clone()),
+            requires_authentication: true,
+            max_frame_bytes: None,
+            idle_timeout: IDLE_TIMEOUT,
+        },
+    };
+    Ok(vec![tls_profile(profile, credentials), Entity::Listener(listener)])
+}
+
+fn render_link(
+    link: &Link,
+    documents: &DocumentMap,
+    certificates: &Certificates,
+    now: SystemTime,
+) -> Result<Vec<Entity>, String> {
+    if link.spec.proxy().is_some() {
+        return Err("links through an HTTP proxy are not in this version; remove `proxy-configuration`".into());
+    }
+    let Some(endpoint) = link.spec.endpoint(INTER_ROUTER) else {
+        return Err(format!("there is no endpoint `{INTER_ROUTER}`; the site at the other end gives it"));
+    };
+    let port = endpoint.port.parse().ok().filter(|port| *port != 0);
+    let port = port.ok_or_else(|| format!("\"{}\" is not a port; correct the endpoint", endpoint.port))?;
+    let Some(secret) = &link.spec.tls_credentials else {
+        return Err("`tlsCredentials` is missing; links need a certificate".into());
+    };
+    let credentials = credentials(secret, documents, certificates)?;
+    if let Err(error) = credentials.check(now) {
+        return Err(format!("secret \"{secret}\": {}; redeem a new token", crate::with_causes(&error)));
+    }
+    let profile = format!("{secret}-profile");
+    let connector = config::Connector {
+        name: link.metadata.name.clone(),
+        host: endpoint.host.clone(),
+        port,
+        family: None,
+        cost: Cost::new(link.spec.routing_cost()).map_err(|error| error.to_string())?,
+        tls_profile: Some(profile.clone()),
+        verifies_host: true,
+        max_frame_bytes: None,
+        idle_timeout: IDLE_TIMEOUT,
+        data_connections: None,
+    };
+    Ok(vec![tls_profile(&profile, credentials), Entity::Connector(connector)])
+}
+
+/// Those of a Secret, or of a folder that the user put there.
+fn credentials(name: &str, documents: &DocumentMap, certificates: &Certificates) -> Result<Credentials, String> {
+    let key = Key { kind: crate::resource::Kind::Secret, name: name.to_owned() };
+    let Some(Document::Secret(secret)) = documents.get(&key) else {
+        return match certificates.get(name) {
+            Some(Ok(credentials)) => Ok(credentials.clone()),
+            _ => Err(format!("secret \"{name}\" not found; add it, or redeem a token, which makes one")),
+        };
+    };
+    let text = |entry: &str| {
+        let missing = || format!("secret \"{name}\" has no text `{entry}`; take it anew from where it came");
+        secret.text(entry).ok_or_else(missing)
+    };
+    Credentials::from_pem(text("tls.crt")?, text("tls.key")?, text("ca.crt")?)
+        .map_err(|error| format!("secret \"{name}\": {}", crate::with_causes(&error)))
+}
+
+fn render_listener(listener: &Listener) -> Result<Vec<Entity>, String> {
+    let spec = &listener.spec;
+    check_protocol(spec.protocol.as_deref())?;
+    check_clear(spec.tls_credentials.as_deref())?;
+    Ok(vec![Entity::TcpListener(config::TcpListener {
+        name: format!("listener/{}", listener.metadata.name),
+        host: spec.host.clone(),
+        port: spec.port,
+        address: spec.routing_key.clone(),
+        backlog: None,
+    })])
+}
+
+fn render_connector(connector: &Connector) -> Result<Vec<Entity>, String> {
+    let spec = &connector.spec;
+    check_protocol(spec.protocol.as_deref())?;
+    check_clear(spec.tls_credentials.as_deref())?;
+    let Some(host) = &spec.host else {
+        return Err("workloads are not found by `selector` on linux; set `host`".into());
+    };
+    Ok(vec![Entity::TcpConnector(config::TcpConnector {
+        name: format!("connector/{}@{host}", connector.metadata.name),
+        host: host.clone(),
+        port: spec.port,
+        address: spec.routing_key.clone(),
+    })])
+}
+
+fn check_protocol(protocol: Option<&str>) -> Result<(), String> {
+    match protocol {
+        None | Some("tcp") => Ok(()),
+        Some(other) => Err(format!("type \"{other}\" is not in this version; `tcp` is")),
+    }
+}
+
+fn check_clear(credentials: Option<&str>) -> Result<(), String> {
+    match credentials {
+        None => Ok(()),
+        Some(_) => Err("TLS with clients and workloads is not in this version; remove `tlsCredentials`".into()),
+    }
+}
+
+fn tls_profile(name: &str, credentials: Credentials) -> Entity {
+    Entity::TlsProfile(TlsProfile {
+        name: name.to_owned(),
+        credentials: CredentialsSource::Memory(credentials),
+        ordinal: 0,
+    })
+}

@@ -1,0 +1,341 @@
+//! Where a site keeps what must outlive it: in a namespace folder, or in memory for as long as the program runs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use van_grant::Grant;
+use van_tls::Credentials;
+use van_tls::directory::{self, LoadError};
+
+use crate::derive::DocumentMap;
+use crate::document::{Document, Key};
+use crate::folder::{self, FolderError, Namespace};
+use crate::load::Documents;
+
+/// The mode of files that only their owner may read.
+const PRIVATE: u32 = 0o600;
+
+/// Where a site keeps what must outlive it.
+#[derive(Debug)]
+pub struct Store(Medium);
+
+#[derive(Debug)]
+enum Medium {
+    Folder(Namespace),
+    Memory(Mutex<Memory>),
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    documents: DocumentMap,
+    credentials: BTreeMap<(Shelf, String), Credentials>,
+}
+
+/// A kind of credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shelf {
+    /// CAs.
+    Issuers,
+    /// All others.
+    Certificates,
+}
+
+/// Credentials, and whose they are.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// What they are.
+    pub credentials: Credentials,
+    /// The user put them there: they are not written over.
+    pub is_provided: bool,
+}
+
+/// What a site is known by, drawn once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Identity {
+    /// Its id, a UUID.
+    pub id: String,
+    /// The id of its router.
+    pub router: String,
+    /// Ports it chose, by what they are for. Tokens and links elsewhere name them.
+    #[serde(default)]
+    pub ports: BTreeMap<String, u16>,
+}
+
+/// A grant as it outlives a restart.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KeptGrant {
+    /// When the site saw it first; its life counts from then.
+    pub created: Timestamp,
+    /// What it offers, and how often it was taken.
+    pub grant: Grant,
+}
+
+/// The documents of a user, and what is wrong with them.
+#[derive(Debug, Default)]
+pub struct Input {
+    /// Those that can be carried out.
+    pub documents: DocumentMap,
+    /// Those that cannot, and why.
+    pub faulty: BTreeMap<Key, (Document, String)>,
+    /// What cannot be read at all, and what is there twice: a line each.
+    pub problems: Vec<String>,
+}
+
+/// Why something cannot be read or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file or folder of the namespace.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// Credentials that cannot be used.
+    #[error(transparent)]
+    Unusable(#[from] LoadError),
+    /// Credentials that cannot be written.
+    #[error(transparent)]
+    Unwritable(#[from] directory::StoreError),
+    /// What the site remembers of itself cannot be read.
+    #[error("{} cannot be read; restore it from a backup, or remove it: then tokens and links made before are lost", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Store {
+    /// In a folder.
+    pub fn folder(namespace: Namespace) -> Self {
+        Self(Medium::Folder(namespace))
+    }
+
+    /// In memory.
+    pub fn memory() -> Self {
+        Self(Medium::Memory(Mutex::default()))
+    }
+
+    /// The folder, if it is one.
+    pub fn namespace(&self) -> Option<&Namespace> {
+        match &self.0 {
+            Medium::Folder(namespace) => Some(namespace),
+            Medium::Memory(_) => None,
+        }
+    }
+
+    // === what the user wants ===
+
+    /// The user's documents.
+    pub fn input(&self) -> Input {
+        match &self.0 {
+            Medium::Folder(namespace) => Input::from(namespace.load_input()),
+            Medium::Memory(memory) => Input { documents: lock(memory).documents.clone(), ..Input::default() },
+        }
+    }
+
+    /// Adds a document to the user's, or replaces one.
+    ///
+    /// # Errors
+    /// [`StoreError::Folder`]
+    pub fn put_input(&self, document: &Document) -> Result<(), StoreError> {
+        match &self.0 {
+            Medium::Folder(namespace) => drop(namespace.put_input(document)?),
+            Medium::Memory(memory) => drop(lock(memory).documents.insert(document.key(), document.clone())),
+        }
+        Ok(())
+    }
+
+    // === what the site remembers ===
+
+    /// What the site is known by, if it has been drawn.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`]
+    pub fn identity(&self) -> Result<Option<Identity>, StoreError> {
+        self.namespace().map_or(Ok(None), |namespace| read_json(&identity_file(namespace)))
+    }
+
+    /// Remembers what the site is known by.
+    ///
+    /// # Errors
+    /// [`StoreError::Folder`]
+    pub fn put_identity(&self, identity: &Identity) -> Result<(), StoreError> {
+        self.namespace().map_or(Ok(()), |namespace| write_json(&identity_file(namespace), identity))
+    }
+
+    /// The grants of earlier lives.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`]
+    pub fn grants(&self) -> Result<Vec<KeptGrant>, StoreError> {
+        let Some(namespace) = self.namespace() else { return Ok(Vec::new()) };
+        let folder = grants_folder(namespace);
+        let damaged = |source| StoreError::Damaged { path: folder.clone(), source };
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(damaged(error)),
+        };
+        let mut grants = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(damaged)?.path();
+            // Others are drafts that a crash left behind.
+            if path.extension().is_some_and(|extension| extension == "json") {
+                grants.extend(read_json(&path)?);
+            }
+        }
+        Ok(grants)
+    }
+
+    /// Remembers a grant and how often it was redeemed; durably, when this returns.
+    ///
+    /// # Errors
+    /// [`StoreError::Folder`]
+    pub fn put_grant(&self, grant: &KeptGrant) -> Result<(), StoreError> {
+        self.namespace().map_or(Ok(()), |namespace| write_json(&grant_file(namespace, &grant.grant.id), grant))
+    }
+
+    /// Forgets a grant.
+    pub fn remove_grant(&self, id: &str) {
+        if let Some(namespace) = self.namespace() {
+            // What stays is found again at the next start, and removed then.
+            let _ = fs::remove_file(grant_file(namespace, id));
+        }
+    }
+
+    // === what became of it ===
+
+    /// Documents with the statuses of earlier lives.
+    pub fn results(&self) -> DocumentMap {
+        let Some(namespace) = self.namespace() else { return DocumentMap::new() };
+        let results = namespace.read_runtime();
+        results.iter().map(|(key, entry)| (key.clone(), entry.document.clone())).collect()
+    }
+
+    /// Shows a document with its status.
+    ///
+    /// # Errors
+    /// [`StoreError::Folder`]
+    pub fn put_result(&self, document: &Document) -> Result<(), StoreError> {
+        if let Some(namespace) = self.namespace() {
+            namespace.write_runtime(document)?;
+        }
+        Ok(())
+    }
+
+    /// Shows a document no longer.
+    ///
+    /// # Errors
+    /// [`StoreError::Folder`]
+    pub fn remove_result(&self, key: &Key) -> Result<(), StoreError> {
+        if let Some(namespace) = self.namespace() {
+            namespace.remove_runtime(key)?;
+        }
+        Ok(())
+    }
+
+    // === credentials ===
+
+    /// Credentials by name: the user's own if there are any, else those made before.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`]
+    pub fn credentials(&self, shelf: Shelf, name: &str) -> Result<Option<Held>, StoreError> {
+        let namespace = match &self.0 {
+            Medium::Memory(memory) => {
+                let held = lock(memory).credentials.get(&(shelf, name.to_owned())).cloned();
+                return Ok(held.map(|credentials| Held { credentials, is_provided: false }));
+            }
+            Medium::Folder(namespace) => namespace,
+        };
+        let (provided, made) = match shelf {
+            Shelf::Issuers => (namespace.input_issuers(), namespace.runtime_issuers()),
+            Shelf::Certificates => (namespace.input_certs(), namespace.runtime_certs()),
+        };
+        for (folder, is_provided) in [(provided, true), (made, false)] {
+            let folder = folder.join(name);
+            if folder.join(directory::CERTIFICATE_FILE).exists() {
+                return match directory::read(&folder) {
+                    Ok(credentials) => Ok(Some(Held { credentials, is_provided })),
+                    // A leaf of ours that a crash left half is made anew.
+                    Err(_) if !is_provided && shelf == Shelf::Certificates => Ok(None),
+                    Err(error) => Err(error.into()),
+                };
+            }
+        }
+        Ok(None)
+    }
+
+    /// Keeps credentials.
+    ///
+    /// # Errors
+    /// [`StoreError::Unwritable`]
+    pub fn put_credentials(&self, shelf: Shelf, name: &str, credentials: &Credentials) -> Result<(), StoreError> {
+        match (&self.0, shelf) {
+            (Medium::Memory(memory), _) => {
+                lock(memory).credentials.insert((shelf, name.to_owned()), credentials.clone());
+                return Ok(());
+            }
+            (Medium::Folder(namespace), Shelf::Issuers) => {
+                directory::write(&namespace.runtime_issuers().join(name), credentials)?;
+            }
+            (Medium::Folder(namespace), Shelf::Certificates) => {
+                directory::write(&namespace.runtime_certs().join(name), credentials)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl From<Documents> for Input {
+    fn from(loaded: Documents) -> Self {
+        let mut input = Self::default();
+        for (key, entry) in loaded.iter() {
+            match entry.configured() {
+                Ok(()) => drop(input.documents.insert(key.clone(), entry.document.clone())),
+                Err(fault) => drop(input.faulty.insert(key.clone(), (entry.document.clone(), fault))),
+            }
+        }
+        // Faults of documents are in their statuses.
+        let of_files = loaded.problems().iter().filter(|problem| problem.key.is_none() || !problem.is_fault());
+        input.problems = of_files.map(ToString::to_string).collect();
+        input
+    }
+}
+
+fn identity_file(namespace: &Namespace) -> PathBuf {
+    namespace.internal().join("site.json")
+}
+
+fn grants_folder(namespace: &Namespace) -> PathBuf {
+    namespace.internal().join("grants")
+}
+
+fn grant_file(namespace: &Namespace, id: &str) -> PathBuf {
+    grants_folder(namespace).join(format!("{id}.json"))
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
+    let damaged = |source| StoreError::Damaged { path: path.to_owned(), source };
+    match fs::read(path) {
+        Ok(octets) => serde_json::from_slice(&octets).map(Some).map_err(|error| damaged(error.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(damaged(error)),
+    }
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StoreError> {
+    let text = serde_json::to_string_pretty(value).expect("texts, numbers and maps of texts");
+    Ok(folder::replace(path, &text, PRIVATE)?)
+}
+
+fn lock(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
+}
