@@ -22,7 +22,7 @@ use self::tcp::{ClientListener, UNCONSUMED};
 use crate::amqp::Opened;
 use crate::dial;
 use crate::entities::{Board, ConsumerState, EntityError};
-use crate::messages::Subscriber;
+use crate::messages::{self, Messages, Subscriber};
 use crate::shard::{Adopted, Message, Shards};
 
 /// What the control plane's task is told.
@@ -154,6 +154,8 @@ pub(crate) struct Task {
     shards: Arc<Shards>,
     inbox: mpsc::UnboundedReceiver<Command>,
     reports: mpsc::UnboundedReceiver<(ShardId, Report)>,
+    /// Messages of the program around the router.
+    outbox: mpsc::Sender<Outgoing>,
     unsent: mpsc::Receiver<Outgoing>,
     subscribers: HashMap<SubscriberId, Subscriber>,
     published: watch::Sender<Arc<Routes>>,
@@ -205,18 +207,19 @@ impl Task {
         core: Core,
         shards: Arc<Shards>,
         reports: mpsc::UnboundedReceiver<(ShardId, Report)>,
-        unsent: mpsc::Receiver<Outgoing>,
         published: watch::Sender<Arc<Routes>>,
         (board, flow_ids): (Board, FlowIds),
         data_connections: u16,
         random: Random,
     ) -> Self {
         let (commands, inbox) = mpsc::unbounded_channel();
+        let (outbox, unsent) = mpsc::channel(messages::MAX_UNSENT);
         Self {
             core,
             shards,
             inbox,
             reports,
+            outbox,
             unsent,
             subscribers: HashMap::new(),
             published,
@@ -241,6 +244,10 @@ impl Task {
     ) {
         let (stop, stopped) = oneshot::channel();
         self.telling = Some((stop, tokio::spawn(tell(stopped))));
+    }
+
+    pub(crate) fn messages(&self) -> Messages {
+        Messages::new(self.control(), self.outbox.clone(), self.published.subscribe())
     }
 
     pub(crate) fn control(&self) -> Control {

@@ -17,7 +17,7 @@ use crate::control::{Control, FlowIds, Task};
 use crate::dial::Dialer;
 use crate::entities::{Board, Entities, Entity, EntityError, Prepared};
 use crate::flow::{self, SiteInfo, Speaker};
-use crate::messages::{self, Messages};
+use crate::messages::Messages;
 use crate::shard::Shards;
 
 /// What the surroundings of a router decide.
@@ -84,13 +84,12 @@ impl Router {
         let shards =
             Arc::new(Shards::start(shard_count, core.routes(), &reports_in, seed).map_err(StartError::Thread)?);
         let (published, routes) = watch::channel(Arc::clone(core.routes()));
-        let (outbox, unsent) = mpsc::channel(messages::MAX_UNSENT);
         let board = Board::default();
         let runtime = ControlRuntime::new().map_err(StartError::Thread)?;
         let flow = (board.clone(), FlowIds::new(flow_id.clone()));
-        let mut task = Task::new(core, Arc::clone(&shards), reports, unsent, published, flow, data_connections, random);
+        let mut task = Task::new(core, Arc::clone(&shards), reports, published, flow, data_connections, random);
         let control = task.control();
-        let messages = Messages::new(control.clone(), outbox, routes.clone());
+        let messages = task.messages();
         let dialer = Dialer::new(control.clone(), routes.clone(), Arc::clone(&shards));
         let entities = Entities::new(control.clone(), runtime.handle().clone(), board.subscribe());
         {

@@ -192,12 +192,8 @@ fn certificates(site: &Site, documents: &DocumentMap, around: &Surroundings<'_>)
             ..CertificateSpec::default()
         };
         let client = format!("client-{name}");
-        let spec = CertificateSpec {
-            ca: ca.into(),
-            subject: client.clone(),
-            client: true,
-            ..CertificateSpec::default()
-        };
+        let spec =
+            CertificateSpec { ca: ca.into(), subject: client.clone(), client: true, ..CertificateSpec::default() };
         wanted.extend([(name.to_owned(), server), (client, spec)]);
     }
     if grants(documents).next().is_some() {

@@ -20,14 +20,33 @@
 //! assert!(yaml::write(listener).contains("routingKey: backend"));
 //! ```
 
+pub mod certificates;
 pub mod check;
+pub mod derive;
 pub mod document;
 pub mod duration;
 pub mod folder;
+pub mod hosts;
+pub mod input;
 pub mod load;
 pub mod names;
+pub mod reconcile;
+pub mod render;
 pub mod resource;
 pub mod secret_text;
 pub mod status;
+pub mod store;
 pub mod table;
 pub mod yaml;
+
+/// An error and what caused it, in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(if text.ends_with('?') { " " } else { ": " });
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -92,8 +92,7 @@ impl Reconciler {
             self.applied.keys().filter(|id| !wanted.contains_key(id)).map(|id| Change::Delete(id.clone())).collect();
         for (id, entity) in wanted {
             let entity = self.with_ordinal(id, entity);
-            let is_resting =
-                |failure: &Failure| failure.retry_at > now && is_same(&failure.wanted, &entity);
+            let is_resting = |failure: &Failure| failure.retry_at > now && is_same(&failure.wanted, &entity);
             if self.failed.get(*id).is_some_and(is_resting) {
                 continue;
             }

@@ -33,7 +33,7 @@ pub fn render(documents: &DocumentMap, certificates: &Certificates, now: SystemT
     let mut rendered = Rendered::default();
     let Some(site) = derive::site(documents) else { return rendered };
     if let Err(fault) = check_site(site) {
-        rendered.faults.insert(Key::of(site), fault);
+        rendered.faults.insert(Key::new(crate::resource::Kind::Site, &*site.metadata.name), fault);
         return rendered;
     }
     for (key, document) in documents {
@@ -200,7 +200,7 @@ fn check_clear(credentials: Option<&str>) -> Result<(), String> {
 fn tls_profile(name: &str, credentials: Credentials) -> Entity {
     Entity::TlsProfile(TlsProfile {
         name: name.to_owned(),
-        credentials: CredentialsSource::Memory(credentials),
+        credentials: CredentialsSource::Memory(credentials.into()),
         ordinal: 0,
     })
 }

@@ -16,7 +16,7 @@ use van_tls::directory::{self, LoadError};
 use crate::derive::DocumentMap;
 use crate::document::{Document, Key};
 use crate::folder::{self, FolderError, Namespace};
-use crate::load::Documents;
+use crate::input::Input;
 
 /// The mode of files that only their owner may read.
 const PRIVATE: u32 = 0o600;
@@ -78,17 +78,6 @@ pub struct KeptGrant {
     pub grant: Grant,
 }
 
-/// The documents of a user, and what is wrong with them.
-#[derive(Debug, Default)]
-pub struct Input {
-    /// Those that can be carried out.
-    pub documents: DocumentMap,
-    /// Those that cannot, and why.
-    pub faulty: BTreeMap<Key, (Document, String)>,
-    /// What cannot be read at all, and what is there twice: a line each.
-    pub problems: Vec<String>,
-}
-
 /// Why something cannot be read or kept.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -132,11 +121,11 @@ impl Store {
 
     // === what the user wants ===
 
-    /// The user's documents.
-    pub fn input(&self) -> Input {
+    /// The user's documents, after those `before`: what was in a file that cannot be read now is as it was.
+    pub fn input(&self, before: &Input) -> Input {
         match &self.0 {
-            Medium::Folder(namespace) => Input::from(namespace.load_input()),
-            Medium::Memory(memory) => Input { documents: lock(memory).documents.clone(), ..Input::default() },
+            Medium::Folder(namespace) => Input::read(namespace, before),
+            Medium::Memory(memory) => Input::of(lock(memory).documents.clone()),
         }
     }
 
@@ -216,7 +205,7 @@ impl Store {
     pub fn results(&self) -> DocumentMap {
         let Some(namespace) = self.namespace() else { return DocumentMap::new() };
         let results = namespace.read_runtime();
-        results.iter().map(|(key, entry)| (key.clone(), entry.document.clone())).collect()
+        results.entries().map(|entry| (entry.document.key(), entry.document.clone())).collect()
     }
 
     /// Shows a document with its status.
@@ -291,22 +280,6 @@ impl Store {
             }
         }
         Ok(())
-    }
-}
-
-impl From<Documents> for Input {
-    fn from(loaded: Documents) -> Self {
-        let mut input = Self::default();
-        for (key, entry) in loaded.iter() {
-            match entry.configured() {
-                Ok(()) => drop(input.documents.insert(key.clone(), entry.document.clone())),
-                Err(fault) => drop(input.faulty.insert(key.clone(), (entry.document.clone(), fault))),
-            }
-        }
-        // Faults of documents are in their statuses.
-        let of_files = loaded.problems().iter().filter(|problem| problem.key.is_none() || !problem.is_fault());
-        input.problems = of_files.map(ToString::to_string).collect();
-        input
     }
 }
 

@@ -1,0 +1,83 @@
+//! What a user wants, as far as it can be read: a file in the middle of an edit takes nothing away.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::derive::DocumentMap;
+use crate::document::{Document, Key};
+use crate::folder::Namespace;
+use crate::load::Cause;
+
+/// The documents of a user, and what is wrong with them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Input {
+    /// Those that are to be carried out.
+    pub documents: DocumentMap,
+    /// Those that cannot be, and why.
+    pub faulty: BTreeMap<Key, (Document, String)>,
+    /// Those of [`Input::documents`] whose files cannot be read now, and why; they are as they were.
+    pub outdated: BTreeMap<Key, String>,
+    /// What cannot be read: a line each.
+    pub problems: Vec<Complaint>,
+    /// The files they are in.
+    files: BTreeMap<Key, PathBuf>,
+}
+
+/// Something wrong with a file, or with a place in it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Complaint {
+    /// The file.
+    pub file: PathBuf,
+    /// The line, from 1, if it is about a place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl Input {
+    /// Documents that are in no file.
+    pub fn of(documents: DocumentMap) -> Self {
+        Self { documents, ..Self::default() }
+    }
+
+    /// Reads what a namespace wants.
+    pub fn read(namespace: &Namespace, before: &Self) -> Self {
+        let loaded = namespace.load_input();
+        let mut input = Self::default();
+        for entry in loaded.entries() {
+            let key = entry.document.key();
+            input.files.insert(key.clone(), entry.file.clone());
+            match entry.configured() {
+                Ok(()) => drop(input.documents.insert(key, entry.document.clone())),
+                Err(fault) => drop(input.faulty.insert(key, (entry.document.clone(), fault))),
+            }
+        }
+        for problem in loaded.problems() {
+            // Faults of documents are in their statuses.
+            if matches!(problem.cause, Cause::Fault(_)) {
+                continue;
+            }
+            let subject = problem.key.as_ref().map(|key| format!("{key}: ")).unwrap_or_default();
+            let message = format!("{subject}{}", problem.cause);
+            if !problem.is_warning() && !matches!(problem.cause, Cause::Duplicate { .. }) {
+                input.keep(before, &problem.file, &problem.to_string());
+            }
+            input.problems.push(Complaint { file: problem.file.clone(), line: problem.line, message });
+        }
+        input
+    }
+
+    /// What was in a file that cannot be read now stays.
+    fn keep(&mut self, before: &Self, file: &PathBuf, problem: &str) {
+        for (key, _) in before.files.iter().filter(|(_, known)| *known == file) {
+            let Some(document) = before.documents.get(key) else { continue };
+            if self.documents.contains_key(key) || self.faulty.contains_key(key) {
+                continue;
+            }
+            self.documents.insert(key.clone(), document.clone());
+            self.files.insert(key.clone(), file.clone());
+            self.outdated.insert(key.clone(), format!("{problem}; what it said before stays in effect"));
+        }
+    }
+}
