@@ -105,6 +105,8 @@ impl End {
 
     /// Breaks the connection, also if this end's direction has ended.
     pub(crate) fn abort(self) {
+        // In this order, whoever reads of it cannot write any more.
+        self.incoming.break_off();
         self.outgoing.break_off();
     }
 
