@@ -170,6 +170,7 @@ impl Task {
                         self.add_consumer(connector, &key, &queue);
                         let _ = done.send(());
                     }
+                    // A router that stops takes none; whoever asked sees `done` dropped.
                     Command::AddConsumer { .. } => {}
                     Command::RemoveConsumer { connector, key } => {
                         self.core.remove_connector(Instant::now(), connector, &key);

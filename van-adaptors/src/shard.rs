@@ -21,7 +21,7 @@ pub(crate) use self::stats::Stats;
 use crate::dial;
 
 /// What a shard is told. Unbounded, and bounded all the same: by the windows of streams for what crosses, by the number of
-/// peers and entities for the rest.
+/// peers, clients and entities for the rest.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// A connection to another router, its opens exchanged.

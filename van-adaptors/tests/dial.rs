@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use van_adaptors::{AcceptError, DialError, Stream};
@@ -142,8 +142,11 @@ async fn without_a_consumer_nothing_is_dialled() {
 
 #[tokio::test]
 async fn a_workload_that_is_not_there_refuses() {
-    let connector =
-        json!(["tcpConnector", {"name": "gone", "host": "127.0.0.1", "port": free_port(), "address": "gone"}]);
+    // Bound and not listening: nobody else gets the port.
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+    let port = socket.local_addr().expect("it is bound").port();
+    let connector = json!(["tcpConnector", {"name": "gone", "host": "127.0.0.1", "port": port, "address": "gone"}]);
     let [mut west, east] = linked(&[], &[connector]);
     west.wait_reachable("gone", true).await;
     for site in [&west, &east] {

@@ -37,8 +37,9 @@ pub(crate) fn linked(at_west: &[Value], at_east: &[Value]) -> [Site; 2] {
     let listener = json!(["listener", {
         "role": "inter-router", "host": "localhost", "port": port, "sslProfile": "links", "authenticatePeer": true,
     }]);
-    let connector =
-        json!(["connector", {"role": "inter-router", "host": "localhost", "port": port, "sslProfile": "links"}]);
+    let connector = json!(["connector", {
+        "role": "inter-router", "host": "localhost", "port": port, "sslProfile": "links", "dataConnectionCount": 2,
+    }]);
     let east = [&[tls_profile(folder.path(), "east"), listener], at_east].concat();
     let west = [&[tls_profile(folder.path(), "west"), connector], at_west].concat();
     let east = start("east", &east, None);
@@ -46,7 +47,8 @@ pub(crate) fn linked(at_west: &[Value], at_east: &[Value]) -> [Site; 2] {
 }
 
 fn start(id: &str, entities: &[Value], folder: Option<TempDir>) -> Site {
-    let router = json!(["router", {"id": id, "mode": "interior"}]);
+    // More than the link has data connections, so that streams cross as well.
+    let router = json!(["router", {"id": id, "mode": "interior", "workerThreads": 3}]);
     let text = json!([&[router], entities].concat()).to_string();
     let configuration = Configuration::parse(&text, |_| None).expect("a valid configuration");
     let router = Router::start(configuration, &Options::default()).expect("a router starts");
