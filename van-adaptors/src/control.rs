@@ -288,6 +288,7 @@ impl Task {
                         self.add_consumer(connector, &key, &queue).await;
                         let _ = done.send(());
                     }
+                    // A router that stops takes none; whoever asked sees `done` dropped.
                     Command::AddConsumer { .. } => {}
                     Command::RemoveConsumer { connector, key } => {
                         self.core.remove_connector(Instant::now(), connector, &key);

@@ -103,7 +103,8 @@ pub struct Incoming {
 /// One end of a stream through the network, in two directions that end each by itself.
 ///
 /// `shutdown` ends the direction from here, after all that was written; the end of the other direction is read as usual.
-/// Where the network or the other end breaks the stream, both directions fail with [`io::ErrorKind::ConnectionReset`].
+/// Where the network or the other end breaks the stream, both directions fail with [`io::ErrorKind::ConnectionReset`], after
+/// what had come. A skupper-router at the other end cannot say so, and its break is a clean end here.
 ///
 /// Dropping it before `shutdown` breaks the stream: the other end sees a reset, and no clean end of what is not complete.
 /// Dropping it after that lets arrive what was written, and breaks the stream if anything still comes.

@@ -13,6 +13,8 @@
 //! while !router.routes().is_reachable("backend") {
 //!     router.routes_changed().await;
 //! }
+//! let stream = router.dialer().dial("backend").await?; // reads and writes as any other
+//! # drop(stream);
 //! router.shutdown(Duration::from_secs(10)).await;
 //! # Ok(())
 //! # }

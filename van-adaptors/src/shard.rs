@@ -22,7 +22,7 @@ use crate::dial;
 use crate::entities::{Connects, Count};
 
 /// What a shard is told. Unbounded, and bounded all the same: by the windows of streams for what crosses, by the number of
-/// peers and entities for the rest.
+/// peers, clients and entities for the rest.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// A connection to another router, its opens exchanged.

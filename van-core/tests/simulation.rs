@@ -173,6 +173,28 @@ fn if_all_refuse_the_client_is_reset() {
 }
 
 #[test]
+fn a_client_is_established_by_a_workload_that_answers_and_by_no_other() {
+    for (hops, workload) in [
+        (0, Workload::Answers(Script::answers(10, 1))),
+        (0, Workload::Refuses),
+        (1, Workload::Answers(Script::answers(10, 1))),
+        (1, Workload::Refuses),
+    ] {
+        let mut network = network(9);
+        let routers = chain(&mut network, &[2, 2][..=hops], 1);
+        network.connector(routers[hops], "db", workload);
+        wait_reachable(&mut network, routers[0], "db");
+        let client = network.client(routers[0], 1, "db", Script::sends(10, 1));
+        let is_answered = |network: &Network| network.is_established(client) || network.outcome(client).1.is_some();
+        assert!(network.run_until(SECOND, is_answered), "{workload:?} behind {hops} links hangs");
+        assert_eq!(network.is_established(client), workload != Workload::Refuses);
+        assert_eq!(network.workload_outcomes().len(), usize::from(workload != Workload::Refuses));
+        assert!(network.outcome(client).0.is_empty(), "established comes before any octet");
+        check_nothing_left(&mut network);
+    }
+}
+
+#[test]
 fn streams_are_spread_over_connectors_by_load_and_cost() {
     let mut network = network(8);
     let hub = network.router("hub", 2);

@@ -105,6 +105,8 @@ impl End {
 
     /// Breaks the connection, also if this end's direction has ended.
     pub(crate) fn abort(self) {
+        // In this order, whoever reads of it cannot write any more.
+        self.incoming.break_off();
         self.outgoing.break_off();
     }
 
@@ -153,4 +155,86 @@ fn wait<T>(place: &mut Option<Waker>, context: &Context<'_>) -> Poll<T> {
         none => *none = Some(context.waker().clone()),
     }
     Poll::Pending
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Sleeper(AtomicUsize);
+
+    impl Wake for Sleeper {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Sleeper {
+        fn wakes(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    fn read(end: &End, waker: &Waker, most: usize) -> Poll<io::Result<Vec<u8>>> {
+        let mut octets = vec![0; most];
+        let mut space = ReadBuf::new(&mut octets);
+        end.poll_read(&Context::from_waker(waker), &mut space).map_ok(|()| space.filled().to_vec())
+    }
+
+    fn write(end: &End, waker: &Waker, parts: &[&[u8]]) -> Poll<io::Result<usize>> {
+        let parts: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        end.poll_write(&Context::from_waker(waker), &parts)
+    }
+
+    #[test]
+    fn a_writer_waits_for_room_and_is_woken_once() {
+        let (here, there) = pipe();
+        let sleeper = Arc::new(Sleeper::default());
+        let waker = Waker::from(Arc::clone(&sleeper));
+        let half = vec![1; CAPACITY / 2 + 1];
+        assert!(matches!(write(&here, &waker, &[&half, &half]), Poll::Ready(Ok(CAPACITY))));
+        assert!(write(&here, &waker, &[&half]).is_pending());
+        assert!(matches!(read(&there, Waker::noop(), 10), Poll::Ready(Ok(octets)) if octets.len() == 10));
+        assert_eq!(sleeper.wakes(), 0, "not for a few octets");
+        assert!(matches!(write(&here, &waker, &[&half]), Poll::Ready(Ok(10))));
+        assert!(write(&here, &waker, &[&half]).is_pending());
+        for _ in 0..3 {
+            assert!(read(&there, Waker::noop(), CAPACITY / 3).is_ready());
+        }
+        assert_eq!(sleeper.wakes(), 1);
+    }
+
+    #[test]
+    fn a_reader_is_woken_once_for_what_comes_and_for_the_end() {
+        let (here, there) = pipe();
+        let sleeper = Arc::new(Sleeper::default());
+        let waker = Waker::from(Arc::clone(&sleeper));
+        assert!(read(&there, &waker, 10).is_pending());
+        for _ in 0..3 {
+            assert!(matches!(write(&here, Waker::noop(), &[b"ab", b"c"]), Poll::Ready(Ok(3))));
+        }
+        assert_eq!(sleeper.wakes(), 1);
+        assert!(matches!(read(&there, &waker, 10), Poll::Ready(Ok(octets)) if octets == b"abcabcabc"));
+        assert!(read(&there, &waker, 10).is_pending());
+        here.shut_down().expect("it is open");
+        drop(here);
+        assert_eq!(sleeper.wakes(), 2);
+        assert!(matches!(read(&there, &waker, 10), Poll::Ready(Ok(octets)) if octets.is_empty()));
+    }
+
+    #[test]
+    fn what_was_written_before_the_end_outlives_its_writer_and_what_comes_after_is_refused() {
+        let (here, there) = pipe();
+        assert!(write(&here, Waker::noop(), &[b"bye"]).is_ready());
+        here.shut_down().expect("it is open");
+        drop(here);
+        assert!(there.poll_broken(&Context::from_waker(Waker::noop())).is_pending(), "its direction is whole");
+        assert!(matches!(read(&there, Waker::noop(), 10), Poll::Ready(Ok(octets)) if octets == b"bye"));
+        assert!(matches!(write(&there, Waker::noop(), &[b"more"]), Poll::Ready(Err(_))));
+    }
 }

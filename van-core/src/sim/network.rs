@@ -366,6 +366,13 @@ impl Network {
         (&program.received, program.ended)
     }
 
+    /// Whether a client's router has said that a workload answered, and the client is still there.
+    pub fn is_established(&self, client: Client) -> bool {
+        let (Place { router, life, shard, stream }, _) = self.programs[self.clients[client.0]];
+        let (_, world) = &self.routers[router.0].planes[usize::from(shard.0)];
+        self.is_alive(router, life) && world.sockets.get(&stream).is_some_and(|socket| socket.is_established)
+    }
+
     /// What all workloads received, in the order they were connected.
     pub fn workload_outcomes(&self) -> Vec<(&[u8], Option<Ended>)> {
         let is_workload = |(number, _): &(usize, _)| !self.clients.contains(number);
