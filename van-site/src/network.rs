@@ -1,0 +1,143 @@
+//! The network as a site sees it: gathered from what all routers tell of themselves (VanFlow).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::debug;
+use van_adaptors::{Messages, Subscription};
+use van_core::flow::{Collector, NetworkView, Output};
+use van_core::plane::Routes;
+use van_routing::Treatment;
+
+use crate::resource::site::{LinkRecord, ServiceRecord, SiteRecord};
+
+/// Messages of all sources that may wait.
+const WAITING: usize = 256;
+
+/// How long news wait for others, so that a burst of them is looked at once.
+const SETTLE: Duration = Duration::from_millis(10);
+
+/// Gathers until the router stops, or this is dropped.
+pub(crate) async fn gather(
+    messages: Messages,
+    mut routes: watch::Receiver<Arc<Routes>>,
+    view: watch::Sender<Arc<NetworkView>>,
+) {
+    let mut collector = Collector::new();
+    let (inbox, mut received) = mpsc::channel(WAITING);
+    let mut subscriptions = Subscriptions::default();
+    let mut show_at: Option<Instant> = None;
+    loop {
+        while let Some(output) = collector.poll_output() {
+            match output {
+                Output::Subscribe(address) => subscriptions.add(&messages, address, &inbox),
+                Output::Unsubscribe(address) => subscriptions.remove(&address),
+                // Nobody may be there to hear it, or it gets lost; the collector asks again.
+                Output::Send(outgoing) => drop(messages.send(&outgoing.to, outgoing.message)),
+                Output::Changed => show_at = show_at.or(Some(Instant::now() + SETTLE)),
+            }
+        }
+        let timeout = collector.poll_timeout();
+        tokio::select! {
+            Some((address, message)) = received.recv() => {
+                if let Err(error) = collector.handle_message(Instant::now(), &address, &message) {
+                    debug!(%address, %error, "unreadable record");
+                }
+            }
+            changed = routes.changed() => if changed.is_err() { return },
+            () = sleep_until(timeout) => collector.handle_timeout(Instant::now()),
+            () = sleep_until(show_at) => {
+                show_at = None;
+                view.send_if_modified(|known| {
+                    let view = NetworkView::new(&collector);
+                    let is_news = **known != view;
+                    if is_news {
+                        *known = Arc::new(view);
+                    }
+                    is_news
+                });
+            }
+        }
+    }
+}
+
+/// Consumed addresses, a task each.
+#[derive(Default)]
+struct Subscriptions {
+    tasks: JoinSet<()>,
+    by_address: std::collections::HashMap<Arc<str>, tokio::task::AbortHandle>,
+}
+
+impl Subscriptions {
+    fn add(&mut self, messages: &Messages, address: Arc<str>, inbox: &mpsc::Sender<(Arc<str>, Bytes)>) {
+        let subscription = messages.subscribe(&address, Treatment::MulticastOnce);
+        let task = self.tasks.spawn(pass_on(subscription, Arc::clone(&address), inbox.clone()));
+        self.by_address.insert(address, task);
+    }
+
+    fn remove(&mut self, address: &str) {
+        if let Some(task) = self.by_address.remove(address) {
+            task.abort();
+        }
+        while self.tasks.try_join_next().is_some() {}
+    }
+}
+
+async fn pass_on(mut subscription: Subscription, address: Arc<str>, inbox: mpsc::Sender<(Arc<str>, Bytes)>) {
+    while let Some(message) = subscription.recv().await {
+        if inbox.send((Arc::clone(&address), message)).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The network as the status of a Site shows it.
+pub fn records(view: &NetworkView) -> Vec<SiteRecord> {
+    view.sites
+        .iter()
+        .map(|site| SiteRecord {
+            id: site.id.clone(),
+            name: site.name.clone(),
+            namespace: site.namespace.clone(),
+            platform: site.platform.clone(),
+            version: site.version.clone(),
+            links: site
+                .links
+                .iter()
+                .map(|link| {
+                    let remote = link.remote.clone().unwrap_or_default();
+                    LinkRecord {
+                        name: link.name.clone(),
+                        remote_site_id: remote.id,
+                        remote_site_name: remote.name,
+                        operational: link.is_operational,
+                    }
+                })
+                .collect(),
+            services: site
+                .services
+                .iter()
+                .map(|service| ServiceRecord {
+                    routing_key: service.key.clone(),
+                    connectors: service.connectors.iter().cloned().collect(),
+                    listeners: service.listeners.iter().map(|name| document_name(name)).collect(),
+                })
+                .collect(),
+        })
+        .collect()
+}
+
+/// The name of the document behind an entity.
+fn document_name(entity: &str) -> String {
+    entity.split_once('/').map_or(entity, |(_, name)| name).to_owned()
+}
