@@ -31,7 +31,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 const FIRST_FLUSH: Duration = Duration::from_secs(5);
 
 /// How long after a source told everything it is asked again: what it told may have been dropped on the way. All collectors
-/// hear the answer, so they ask no more often together than one alone.
+/// hear an answer, so together they cause no more of them than one alone.
 const REFRESH: Duration = Duration::from_secs(120);
 
 /// How long a source may take to tell everything.

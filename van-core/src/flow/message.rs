@@ -71,7 +71,7 @@ pub enum MalformedMessage {
     #[error("unknown vanflow message {0:?}")]
     UnknownSubject(String),
     /// A message longer than [`MAX_MESSAGE_BYTES`], or with more than [`MAX_RECORDS`].
-    #[error("vanflow message of {bytes} octets is too long")]
+    #[error("vanflow message of {bytes} octets is too long, or has too many records")]
     TooLong {
         /// Its octets.
         bytes: usize,

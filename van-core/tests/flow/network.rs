@@ -9,7 +9,7 @@ use van_core::flow::{
 use super::messages::octets;
 use super::world::World;
 
-/// What a collector knows that was told these records, each alone, by one source or by one each.
+/// What is read from a collector that one source told these records, each in a message of its own.
 fn view(records: &[Record]) -> NetworkView {
     let now = World::new().now().instant;
     let mut collector = Collector::new();
