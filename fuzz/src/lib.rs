@@ -39,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "message", body: bodies::message::message },
     Target { name: "router_message", body: bodies::message::router_message },
     Target { name: "stream", body: bodies::message::stream },
+    Target { name: "flow", body: bodies::flow::flow },
     Target { name: "router", body: bodies::router::router },
     Target { name: "config", body: bodies::config::config },
     Target { name: "certificate", body: bodies::tls::certificate },

@@ -52,7 +52,8 @@ pub(crate) fn stream(octets: &[u8]) -> bool {
     true
 }
 
-fn has_section(octets: &[u8]) -> bool {
+/// Whether octets begin with a section.
+pub(crate) fn has_section(octets: &[u8]) -> bool {
     descriptor(octets).is_some_and(|descriptor| SECTIONS.contains(&descriptor) || descriptor == ANNOTATIONS)
 }
 

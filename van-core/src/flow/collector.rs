@@ -3,7 +3,7 @@
 //! Each source's records are kept apart: two may state the same site, and when one is lost the other's word still counts.
 //!
 //! ```text
-//!   beacon ---> known: subscribed ---first message, or 5 s---> asked for everything, again every 3 min
+//!   beacon ---> known: subscribed ---first message, or 5 s---> asked for everything, again every 2 min
 //!                  |
 //!                  '--- 30 s of silence, its router is lost, or back as another source ---> forgotten, with its records
 //! ```
@@ -30,8 +30,12 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// Source: skupper `pkg/vanflow`.
 const FIRST_FLUSH: Duration = Duration::from_secs(5);
 
-/// How often a source is asked for everything: what it told may have been dropped on the way.
-const REFRESH: Duration = Duration::from_secs(180);
+/// How long after a source told everything it is asked again: what it told may have been dropped on the way. All collectors
+/// hear an answer, so together they cause no more of them than one alone.
+const REFRESH: Duration = Duration::from_secs(120);
+
+/// How long a source may take to tell everything.
+const ROUND: Duration = Duration::from_secs(10);
 
 /// How long an ended record is remembered: longer than copies of older messages take over other paths.
 const ENDED: Duration = Duration::from_secs(5);
@@ -70,10 +74,20 @@ pub struct Collector {
 struct Known {
     id: Arc<str>,
     source_type: SourceType,
-    records: BTreeMap<Arc<str>, Record>,
+    records: BTreeMap<Arc<str>, Held>,
     heard: Instant,
     was_asked: bool,
     ask_at: Instant,
+    /// How often it has told everything, and when it last began to.
+    round: u64,
+    round_at: Instant,
+}
+
+#[derive(Debug)]
+struct Held {
+    record: Record,
+    /// The round in which it was last mentioned.
+    round: u64,
 }
 
 impl Default for Collector {
@@ -94,7 +108,7 @@ impl Collector {
         }
     }
 
-    /// Takes a message that came to an address. One of a source that is not known (yet, or any more) is passed over.
+    /// Takes a message that came to an address that was subscribed to. One of a source that is not known (yet, or any more) is passed over.
     ///
     /// # Errors
     /// See [`MalformedMessage`]: the source, or a router on the way, is at fault. Nothing has changed.
@@ -107,14 +121,13 @@ impl Collector {
         let Some(known) = self.sources.get_mut(address) else { return Ok(()) };
         known.heard = now;
         if !known.was_asked {
-            known.ask_at = now;
+            self.outputs.push_back(Output::Send(known.ask(now)));
         }
         if let Message::Records(records) = message {
             for record in records {
                 self.handle_record(now, address, record);
             }
         }
-        self.handle_timeout(now);
         Ok(())
     }
 
@@ -132,15 +145,12 @@ impl Collector {
         let silent: Vec<_> = silent.map(|(address, _)| Arc::clone(address)).collect();
         silent.iter().for_each(|address| self.forget(address));
         for known in self.sources.values_mut().filter(|known| known.ask_at <= now) {
-            (known.was_asked, known.ask_at) = (true, now + REFRESH);
-            let to = direct_address(&known.id);
-            let message = Message::Flush.encode(&to);
-            self.outputs.push_back(Output::Send(Outgoing { to, message }));
+            self.outputs.push_back(Output::Send(known.ask(now)));
         }
         while let Some((_, address, identity)) = self.ended.pop_front_if(|(at, ..)| *at <= now) {
-            let records = self.sources.get_mut(&address).map(|known| &mut known.records);
-            if let Some(records) = records.filter(|records| records.get(&identity).is_some_and(Record::has_ended)) {
-                records.remove(&identity);
+            let Some(known) = self.sources.get_mut(&address) else { continue };
+            if known.records.get(&identity).is_some_and(|held| held.record.has_ended()) {
+                known.records.remove(&identity);
             }
         }
     }
@@ -159,14 +169,13 @@ impl Collector {
 
     /// All that lives, in no order that matters. What several sources state comes once from each.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
-        let records = self.sources.values().flat_map(|known| known.records.values());
-        records.filter(|record| !record.has_ended())
+        self.sources.values().flat_map(Known::living)
     }
 
     /// What lives under an identity, in the words of the first source that states it.
     pub fn get(&self, identity: &str) -> Option<&Record> {
         let mut stated = self.sources.values().filter_map(|known| known.records.get(identity));
-        stated.find(|record| !record.has_ended())
+        stated.find(|held| !held.record.has_ended()).map(|held| &held.record)
     }
 
     /// How many sources there are.
@@ -196,6 +205,8 @@ impl Collector {
             heard: now,
             was_asked: false,
             ask_at: now + FIRST_FLUSH,
+            round: 0,
+            round_at: now,
         };
         self.outputs.extend(known.subscriptions(&address).map(Output::Subscribe));
         self.sources.insert(address, known);
@@ -205,16 +216,21 @@ impl Collector {
         // A record before it in the message may have cost the source its place.
         let Some(known) = self.sources.get_mut(address) else { return };
         let identity = Arc::clone(&patch.identity);
-        let is_router_start = identity == known.id && patch.number(Attribute::StartTime).is_some();
-        let is_full = known.records.len() >= MAX_RECORDS_PER_SOURCE;
+        // Of itself a source tells in full only when it tells everything.
+        let is_in_full = identity == known.id && patch.number(Attribute::StartTime).is_some();
+        if is_in_full {
+            self.has_changed |= known.begin_round(now);
+        }
+        let (round, is_full) = (known.round, known.records.len() >= MAX_RECORDS_PER_SOURCE);
         match known.records.get_mut(&identity) {
             // It may be a copy from before the end, or the thing may be back: the source knows.
-            Some(record) if record.has_ended() && !patch.has_ended() => known.ask_by(now + ENDED),
-            Some(record) => {
-                let lived = !record.has_ended();
-                self.has_changed |= record.apply(&patch);
-                if lived && record.has_ended() {
-                    self.ended.push_back((now + ENDED, address.into(), Arc::clone(&identity)));
+            Some(held) if held.record.has_ended() && !patch.has_ended() => known.ask_by(now + ENDED),
+            Some(held) => {
+                held.round = round;
+                let lived = !held.record.has_ended();
+                self.has_changed |= held.record.apply(&patch);
+                if lived && held.record.has_ended() {
+                    self.ended.push_back((now + ENDED, address.into(), identity));
                 }
             }
             None if is_full => self.dropped += 1,
@@ -227,10 +243,10 @@ impl Collector {
                     self.ended.push_back((now + ENDED, address.into(), Arc::clone(&identity)));
                 }
                 self.has_changed |= !patch.has_ended();
-                known.records.insert(Arc::clone(&identity), patch);
+                known.records.insert(identity, Held { record: patch, round });
             }
         }
-        if is_router_start {
+        if is_in_full {
             self.forget_earlier(address);
         }
     }
@@ -250,14 +266,16 @@ impl Collector {
 
     /// What routers say of themselves, with the addresses of their sources: a router has its source's id.
     fn routers(&self) -> impl Iterator<Item = (&Arc<str>, &Record)> {
-        let stated = self.sources.iter().filter_map(|(address, known)| Some((address, known.records.get(&known.id)?)));
-        stated.filter(|(_, record)| record.kind == RecordType::Router)
+        self.sources.iter().filter_map(|(address, known)| {
+            let own = &known.records.get(&known.id)?.record;
+            (own.kind == RecordType::Router).then_some((address, own))
+        })
     }
 
     fn forget(&mut self, address: &Arc<str>) {
         let Some(known) = self.sources.remove(address) else { return };
         self.outputs.extend(known.subscriptions(address).map(Output::Unsubscribe));
-        self.has_changed |= known.records.values().any(|record| !record.has_ended());
+        self.has_changed |= known.living().next().is_some();
     }
 }
 
@@ -266,6 +284,28 @@ impl Known {
     fn subscriptions(&self, address: &Arc<str>) -> impl Iterator<Item = Arc<str>> + use<> {
         let heartbeats = (self.source_type == SourceType::Controller).then(|| format!("{address}{HEARTBEATS}").into());
         [Arc::clone(address)].into_iter().chain(heartbeats)
+    }
+
+    fn living(&self) -> impl Iterator<Item = &Record> {
+        self.records.values().map(|held| &held.record).filter(|record| !record.has_ended())
+    }
+
+    /// Drops what two rounds did not mention: it has ended unheard. Whether there was such a thing.
+    fn begin_round(&mut self, now: Instant) -> bool {
+        if now < self.round_at + ROUND {
+            return false;
+        }
+        self.ask_at = now + REFRESH;
+        let before = self.records.len();
+        self.records.retain(|_, held| held.round + 1 >= self.round);
+        (self.round, self.round_at) = (self.round + 1, now);
+        self.records.len() < before
+    }
+
+    fn ask(&mut self, now: Instant) -> Outgoing {
+        (self.was_asked, self.ask_at) = (true, now + REFRESH);
+        let to = direct_address(&self.id);
+        Outgoing { message: Message::Flush.encode(&to), to }
     }
 
     fn ask_by(&mut self, at: Instant) {

@@ -71,7 +71,7 @@ pub enum MalformedMessage {
     #[error("unknown vanflow message {0:?}")]
     UnknownSubject(String),
     /// A message longer than [`MAX_MESSAGE_BYTES`], or with more than [`MAX_RECORDS`].
-    #[error("vanflow message of {bytes} octets is too long")]
+    #[error("vanflow message of {bytes} octets is too long, or has too many records")]
     TooLong {
         /// Its octets.
         bytes: usize,
@@ -180,10 +180,10 @@ fn text(text: &str) -> Value {
     Value::String(text.to_owned())
 }
 
-/// Ids become addresses: neither empty ones nor endless ones.
+/// Ids become addresses, which must be the source's own: none that others have, or that extend another's.
 fn source(properties: &Value) -> Result<Arc<str>, MalformedMessage> {
-    let id = properties.entry("id").and_then(Value::as_text);
-    let id = id.filter(|id| !id.is_empty() && id.len() <= MAX_IDENTITY_BYTES);
+    let is_usable = |id: &&str| !id.is_empty() && id.len() <= MAX_IDENTITY_BYTES && !id.contains('.') && *id != "all";
+    let id = properties.entry("id").and_then(Value::as_text).filter(is_usable);
     id.map(Arc::from).ok_or(MalformedMessage::Field("id"))
 }
 

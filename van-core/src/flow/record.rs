@@ -226,17 +226,20 @@ impl Record {
 /// Others drop a whole message for a key that is no uint, or a value that is no ulong or string.
 impl Encode for Record {
     fn encode(&self, out: &mut Vec<u8>) {
-        let own =
-            [(TYPE, Value::Uint(u32::from(self.kind as u8))), (IDENTITY, Value::String(self.identity.to_string()))];
-        let said = self.attributes.iter().map(|(attribute, value)| {
-            let value = match value {
-                Datum::Number(number) => Value::Ulong(*number),
-                Datum::Text(text) => Value::String(text.to_string()),
-            };
-            (attribute.code(), value)
-        });
+        let (kind, identity) = (u32::from(self.kind as u8), &*self.identity);
+        let own: [(u32, &dyn Encode); 2] = [(TYPE, &kind), (IDENTITY, &identity)];
+        let said = self.attributes.iter().map(|(attribute, value)| (attribute.code(), value as &dyn Encode));
         let pairs: Vec<_> = own.into_iter().chain(said).collect();
         encode_map(out, pairs.into_iter());
+    }
+}
+
+impl Encode for Datum {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Number(number) => number.encode(out),
+            Self::Text(text) => text.encode(out),
+        }
     }
 }
 

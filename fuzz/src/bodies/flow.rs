@@ -1,0 +1,74 @@
+//! VanFlow: what is read survives being written, and no message harms who gathers them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use van_core::flow::{Audience, BEACONS, Collector, Message, NetworkView, Now, Output, Record, Source, SourceType};
+
+use super::message::has_section;
+
+/// A source that the collector knows, and the address of its records.
+const SOURCE: &str = "5LMxA:0";
+const ADDRESS: &str = "mc/sfe.5LMxA:0";
+
+/// Longer than anything is waited for.
+const LONG: Duration = Duration::from_secs(1000);
+
+/// A message of VanFlow. The outer header is that of its first section.
+pub(crate) fn flow(octets: &[u8]) -> bool {
+    let begun = Instant::now();
+    let mut collector = Collector::new();
+    let beacon = Message::Beacon { source_type: SourceType::Controller, source: SOURCE.into() }.encode(BEACONS);
+    for (address, message) in [(BEACONS, &*beacon), (BEACONS, octets), (ADDRESS, octets), (ADDRESS, octets)] {
+        let outcome = collector.handle_message(begun, address, message);
+        assert_eq!(outcome.is_ok(), Message::decode(message).is_ok());
+    }
+    let _ = NetworkView::new(&collector);
+    if let Ok(message) = Message::decode(octets) {
+        assert_eq!(
+            Message::decode(&message.encode(ADDRESS)),
+            Ok(message.clone()),
+            "what was read is not what was written"
+        );
+        if let Message::Records(records) = message {
+            check_source(begun, records);
+        }
+    }
+    check_end(collector, begun + LONG);
+    has_section(octets)
+}
+
+/// A source with these records tells them as they are.
+fn check_source(begun: Instant, records: Vec<Record>) {
+    let now = Now { instant: begun, wall_micros: 0 };
+    let mut source = Source::new(SOURCE);
+    let mut living: Vec<_> = records.into_iter().filter(|record| !record.has_ended()).collect();
+    living.iter().for_each(|record| source.insert(now, record.clone()));
+    source.set_audience(now, Audience::Records, true);
+    while let Some(outgoing) = source.poll_output() {
+        let Ok(Message::Records(told)) = Message::decode(&outgoing.message) else { continue };
+        for told in told {
+            let known =
+                living.iter().rposition(|record| record.identity == told.identity).expect("told of what is not");
+            assert!(living[known].attributes().all(|known| told.attributes().any(|told| told == known)));
+            let identity = Arc::clone(&told.identity);
+            living.retain(|record| record.identity != identity);
+        }
+    }
+    assert!(living.is_empty(), "not told of {living:?}");
+}
+
+/// After a long silence a collector knows nothing and consumes one address.
+fn check_end(mut collector: Collector, end: Instant) {
+    collector.handle_timeout(end);
+    assert_eq!((collector.sources(), collector.records().count(), collector.poll_timeout()), (0, 0, None));
+    let mut subscribed = Vec::new();
+    while let Some(output) = collector.poll_output() {
+        match output {
+            Output::Subscribe(address) => subscribed.push(address),
+            Output::Unsubscribe(address) => subscribed.retain(|it| *it != address),
+            Output::Send(_) | Output::Changed => {}
+        }
+    }
+    assert_eq!(subscribed, [BEACONS.into()]);
+}
