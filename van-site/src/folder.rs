@@ -386,3 +386,23 @@ fn pid(file: &mut File) -> Option<u32> {
     file.take(16).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_and_a_forbidden_place_are_told_with_what_to_do() {
+        let path = Path::new("/x");
+        let full = fs::write("/dev/full", "x").unwrap_err();
+        assert_eq!(
+            FolderError::writing(path, full).to_string(),
+            "/x cannot be written: the disk is full; make room and try again"
+        );
+        let read_only = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
+        assert_eq!(
+            FolderError::writing(path, read_only).to_string(),
+            "/x cannot be written: check its owner and permissions, or choose another place with XDG_DATA_HOME"
+        );
+    }
+}

@@ -17,8 +17,8 @@ use crate::yaml;
 /// How large a file may be; a hundred times what the largest network needs.
 pub const MAX_FILE_OCTETS: u64 = 16 << 20;
 
-/// How deep folders may be nested.
-const MAX_DEPTH: usize = 16;
+/// How the names of files end that hold documents.
+const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
 /// The documents of a folder, and what is wrong with it.
 #[derive(Debug, Default)]
@@ -72,9 +72,6 @@ pub enum Cause {
     /// It is larger than [`MAX_FILE_OCTETS`].
     #[error("is larger than {} MiB; divide it", MAX_FILE_OCTETS >> 20)]
     TooLarge,
-    /// Folders in folders in folders.
-    #[error("is nested deeper than {MAX_DEPTH} folders; it is left out")]
-    TooDeep,
     /// Octets that are no text.
     #[error("is not UTF-8 text; save it as such")]
     NotText,
@@ -287,7 +284,7 @@ fn check_namespace(document: &Document, expected: &str) -> Result<(), Fault> {
 /// The files of a folder that hold documents, sorted by path.
 pub(crate) fn files(folder: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    collect(folder, 0, &mut files, problems);
+    collect(folder, &mut files, problems);
     files.sort();
     files
 }
@@ -300,25 +297,20 @@ pub(crate) fn read_text(file: &Path) -> Result<String, Cause> {
     String::from_utf8(fs::read(file).map_err(Cause::Unreadable)?).map_err(|_| Cause::NotText)
 }
 
-fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>, problems: &mut Vec<Problem>) {
+fn collect(folder: &Path, files: &mut Vec<PathBuf>, problems: &mut Vec<Problem>) {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return,
         Err(error) => return problems.push(Problem::of_file(folder, Cause::Unreadable(error))),
     };
-    if depth > MAX_DEPTH {
-        return problems.push(Problem::of_file(folder, Cause::TooDeep));
-    }
-    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let is_document =
-            path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|e| extension == *e));
-        // Through symbolic links, which is how Kubernetes mounts files.
-        match fs::metadata(&path) {
-            _ if is_hidden => {}
-            Ok(metadata) if metadata.is_dir() => collect(&path, depth + 1, files, problems),
-            Ok(metadata) if metadata.is_file() && is_document => files.push(path),
-            _ => {}
+    for entry in entries.flatten().filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b".")) {
+        let path = entry.path();
+        let is_document = path.extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known));
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            collect(&path, files, problems);
+        } else if is_document && fs::metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
+            // Perhaps through a symbolic link, which is how Kubernetes mounts files.
+            files.push(path);
         }
     }
 }

@@ -8,7 +8,13 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_saphyr::{DefaultMessageFormatter, Localizer, Location};
+use serde_saphyr::{Localizer, Location, UserMessageFormatter};
+
+/// How many values a document may have: a network of thousands of sites in the status of a Site.
+const MAX_NODES: usize = 5_000_000;
+
+/// How many values aliases may stand for.
+const MAX_ALIASED: usize = 10_000;
 
 /// The text of one document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,19 +60,25 @@ pub fn sections(stream: &str) -> Vec<Section<'_>> {
 /// # Errors
 /// [`YamlError`]: not YAML, or not the YAML of a `T`, or a key given twice, or aliases that grow without measure.
 pub fn read<T: DeserializeOwned>(section: Section<'_>) -> Result<T, YamlError> {
-    let options = serde_saphyr::options! { with_snippet: false };
+    // Files are limited in size (`load::MAX_FILE_OCTETS`), so that only aliases can make much out of little.
+    let options = serde_saphyr::options! {
+        with_snippet: false,
+        budget: serde_saphyr::budget! { max_events: MAX_NODES * 2, max_nodes: MAX_NODES },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_ALIASED },
+    };
     let mut field = None;
     let result = serde_saphyr::with_deserializer_from_str_with_options(section.text, options, |deserializer| {
         let mut track = serde_path_to_error::Track::new();
         T::deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track)).inspect_err(|_| {
-            field = Some(track.path().to_string()).filter(|path| !matches!(path.as_str(), "." | "?"));
+            let path = track.path().to_string();
+            field = Some(path.trim_end_matches(['.', '?']).to_owned()).filter(|path| !path.is_empty());
         })
     });
     result.map_err(|error| {
         let line = error.location().map_or(1, |location| location.line().max(1));
         let line = section.line + usize::try_from(line).unwrap_or(1) - 1;
-        let message = error.render_with_formatter(&DefaultMessageFormatter.with_localizer(&WithoutPlace));
-        YamlError { line, field, message }
+        let message = error.render_with_formatter(&UserMessageFormatter.with_localizer(&WithoutPlace));
+        YamlError { line, field, message: in_plain_words(message) }
     })
 }
 
@@ -80,6 +92,19 @@ pub fn write(document: &impl Serialize) -> String {
 /// Writes one document as JSON, for people to read.
 pub fn to_json(document: &impl Serialize) -> String {
     serde_json::to_string_pretty(document).expect("documents have only texts for keys")
+}
+
+/// Says for authors of documents what the library says for programmers.
+fn in_plain_words(message: String) -> String {
+    match message.as_str() {
+        "invalid u16" => "not a whole number from 0 to 65535".to_owned(),
+        "invalid i32" | "invalid u32" | "invalid i64" => "not a whole number, or too large".to_owned(),
+        "invalid boolean" => "neither true nor false".to_owned(),
+        "expected string scalar" => "expected a text".to_owned(),
+        "expected mapping start" => "expected fields, each with a name, a colon and a value".to_owned(),
+        "expected sequence start" => "expected a list".to_owned(),
+        _ => message,
+    }
 }
 
 /// Messages without lines and columns, which would be those of the section.
@@ -103,11 +128,10 @@ fn is_marker(line: &str, marker: &str) -> bool {
     line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
-/// Whether there are only comments, markers and white space.
+/// Whether there are only comments, directives, markers and white space.
 fn is_silent(text: &str) -> bool {
     text.lines().all(|line| {
         let rest = if is_marker(line, "---") || is_marker(line, "...") { &line[3..] } else { line };
-        let rest = rest.trim();
-        rest.is_empty() || rest.starts_with('#')
+        line.starts_with('%') || rest.trim().is_empty() || rest.trim().starts_with('#')
     })
 }

@@ -14,10 +14,12 @@ pub type AccessToken = Resource<AccessTokenSpec>;
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct AccessTokenSpec {
     /// Where to redeem it, `https`; required.
+    #[serde(deserialize_with = "null_as_default")]
     pub url: String,
     /// The code; required.
     pub code: SecretText,
     /// The only CA to believe there, as PEM; required.
+    #[serde(deserialize_with = "null_as_default")]
     pub ca: String,
     /// The cost of the links received, if above 0.
     #[serde(skip_serializing_if = "is_default")]

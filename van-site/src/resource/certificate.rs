@@ -13,8 +13,10 @@ pub type Certificate = Resource<CertificateSpec>;
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CertificateSpec {
     /// The CA that signs it; empty if it signs itself.
+    #[serde(deserialize_with = "null_as_default")]
     pub ca: String,
     /// The common name; required.
+    #[serde(deserialize_with = "null_as_default")]
     pub subject: String,
     /// Names and addresses.
     #[serde(deserialize_with = "null_as_default", skip_serializing_if = "is_default")]

@@ -13,6 +13,7 @@ pub type Connector = Resource<ConnectorSpec>;
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ConnectorSpec {
     /// Joins it to listeners all over the network; required.
+    #[serde(deserialize_with = "null_as_default")]
     pub routing_key: String,
     /// Name or address of the workload; this or a selector.
     #[serde(deserialize_with = "empty_as_none", skip_serializing_if = "Option::is_none")]

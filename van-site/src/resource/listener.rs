@@ -13,8 +13,10 @@ pub type Listener = Resource<ListenerSpec>;
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ListenerSpec {
     /// Joins it to connectors all over the network; required.
+    #[serde(deserialize_with = "null_as_default")]
     pub routing_key: String,
     /// The name or address to bind; on Kubernetes, the Service to make. Required.
+    #[serde(deserialize_with = "null_as_default")]
     pub host: String,
     /// The port that clients use; required.
     pub port: u16,
