@@ -90,7 +90,7 @@ impl Bundle {
         self.secret.name == name && self.links.iter().all(is_ours)
     }
 
-    /// Writes the documents as Skupper does, to the byte. It holds the private key.
+    /// Writes the documents as Skupper does, in the same order, addresses quoted. The private key is in it.
     pub fn to_yaml(&self) -> Zeroizing<String> {
         let base64 = |text: &str| Zeroizing::new(Base64::encode_string(text.as_bytes()));
         let Secret { name, ca_crt, tls_crt, tls_key } = &self.secret;
