@@ -255,8 +255,10 @@ async fn a_connector_sends_new_streams_to_its_new_place() {
     // A port that nobody listens on any more.
     let closed = TcpListener::bind((HOST, 0)).await.expect("a port is free").local_addr().expect("bound").port();
     update(&entities, tcp_connector("workload", closed, "key")).await;
-    let mut refused = Client::connect(port).await;
-    assert!(refused.0.read_u8().await.is_err());
+    // The reset may come before the client knows that it is connected.
+    if let Ok(mut refused) = TcpStream::connect((HOST, port)).await {
+        assert!(refused.read_u8().await.is_err());
+    }
     assert!(connects.last_error().is_some_and(|error| error.contains("refused")), "{connects:?}");
 }
 

@@ -361,15 +361,16 @@ impl Task {
         let identity = self.access_identity(&name);
         let serving = self.serving(&entity, &identity, owner)?;
         let failed = |source| cannot_listen(kind, &name, &entity.host, entity.port, source);
-        let is_moved = (&old.host, old.port, old.family) != (&entity.host, entity.port, entity.family);
+        let own: Vec<_> = running.sockets.iter().map(|(address, _)| *address).collect();
+        let is_moved =
+            (&old.host, old.port, old.family) != (&entity.host, entity.port, entity.family) && own != addresses;
         let served = if is_moved {
             self.running.check_free((kind, &name), (&entity.host, entity.port), addresses)?;
             let open = || {
                 let sockets = listener::bind_all(addresses, None)?;
                 Ok((duplicate(&sockets)?, sockets))
             };
-            let is_in_its_own_way = running.sockets.iter().any(|(taken, _)| any_overlap(*taken, addresses));
-            let old: Vec<_> = running.sockets.iter().map(|(address, _)| *address).collect();
+            let is_in_its_own_way = own.iter().any(|taken| any_overlap(*taken, addresses));
             if is_in_its_own_way {
                 running.stop().await;
                 running.sockets.clear();
@@ -381,7 +382,7 @@ impl Task {
                 }
                 Err(error) => {
                     if is_in_its_own_way {
-                        self.restore_listener(running, &old)?;
+                        self.restore_listener(running, &own)?;
                     }
                     return Err(failed(error));
                 }
@@ -513,8 +514,8 @@ impl Task {
         addresses: &[SocketAddr],
     ) -> Result<(), EntityError> {
         let (kind, name) = (EntityKind::TcpListener, entity.name.clone());
-        let old = &self.running.tcp_listeners[&name].entity;
-        let is_moved = (&old.host, old.port) != (&entity.host, entity.port);
+        let ClientListener { entity: old, addresses: own, .. } = &self.running.tcp_listeners[&name];
+        let is_moved = (&old.host, old.port) != (&entity.host, entity.port) && own != addresses;
         if is_moved {
             self.running.check_free((kind, &name), (&entity.host, entity.port), addresses)?;
         }
