@@ -14,7 +14,7 @@ use van_core::plane::{Counters, MAX_SHARDS, Routes};
 use van_core::router::{Core, Identity};
 
 use crate::control::{Control, FlowIds, Task};
-use crate::entities::{Board, Entities, Entity, EntityError, Prepared};
+use crate::entities::{Entities, Entity, EntityError, Prepared};
 use crate::shard::Shards;
 
 /// What the surroundings of a router decide.
@@ -76,12 +76,11 @@ impl Router {
         let shards =
             Arc::new(Shards::start(shard_count, core.routes(), &reports_in, seed).map_err(StartError::Thread)?);
         let (published, routes) = watch::channel(Arc::clone(core.routes()));
-        let board = Board::default();
         let runtime = ControlRuntime::new().map_err(StartError::Thread)?;
-        let flow = (board.clone(), FlowIds::new(flow_id));
-        let mut task = Task::new(core, Arc::clone(&shards), reports, published, flow, data_connections, random);
+        let mut task =
+            Task::new(core, Arc::clone(&shards), reports, published, FlowIds::new(flow_id), data_connections, random);
         let control = task.control();
-        let entities = Entities::new(control.clone(), runtime.handle().clone(), board.subscribe());
+        let entities = Entities::new(control.clone(), runtime.handle().clone(), task.states());
         {
             // Tasks of this runtime are made here and wait: nothing runs before its thread does.
             let _context = runtime.enter();

@@ -465,6 +465,19 @@ async fn a_replaced_profile_counts_from_the_next_handshake_on() {
 }
 
 #[tokio::test]
+async fn an_unusable_profile_of_the_configuration_is_an_error_once_it_is_used() {
+    let text =
+        r#"[["router", {"id": "a", "mode": "interior"}], ["sslProfile", {"name": "links", "caCertFile": "/none"}]]"#;
+    let configuration = Configuration::parse(text, |_| None).expect("valid");
+    let router = Router::start(configuration, &Options::default()).expect("nothing uses the profile");
+    let entities = router.entities();
+    let error = entities.create(access_at(0, 1, Some("links"))).await.expect_err("unusable").to_string();
+    assert_eq!(error, "sslProfile \"links\": /none is absent");
+    update(&entities, profile(issue(&authority(), SystemTime::now()), 0)).await;
+    create(&entities, access_at(0, 1, Some("links"))).await;
+}
+
+#[tokio::test]
 async fn a_profile_that_cannot_be_used_or_is_used_is_told() {
     let router = start("a");
     let entities = router.entities();
@@ -510,6 +523,7 @@ async fn what_exists_and_what_does_not_is_told() {
             .into()
     };
     assert_eq!(identities, ["abcde:1", "abcde:2"]);
+    assert_eq!(now(&entities).identity, "abcde:0");
 
     let mut client = Client::greeted_by(port, b'a').await;
     let stopping = tokio::spawn(router.shutdown(PATIENCE));
@@ -519,5 +533,10 @@ async fn what_exists_and_what_does_not_is_told() {
     client.check_echo().await;
     drop(client);
     stopping.await.expect("it stops");
-    entities.delete(EntityKind::TcpListener, "clients").await.expect_err("stopped");
+    for error in [
+        entities.create(tcp_connector("late", 1, "key")).await.expect_err("stopped"),
+        entities.delete(EntityKind::TcpListener, "clients").await.expect_err("stopped"),
+    ] {
+        assert!(matches!(error, EntityError::Stopping), "{error}");
+    }
 }
