@@ -1,7 +1,10 @@
 //! The control plane: a task around [`Core`] that does what it wants, and those who dial and accept ask.
 
+mod clients;
+mod connectors;
 mod entities;
-mod tcp;
+mod links;
+mod listeners;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,12 +19,12 @@ use van_core::plane::{ConnectionId, ConnectorId, Report, Routes, ShardId, Subscr
 use van_core::router::{Candidate, Core, Fact, Outgoing, Output};
 use van_routing::Treatment;
 
+use self::clients::{ClientListener, UNCONSUMED};
 pub(crate) use self::entities::Change;
 use self::entities::Running;
-use self::tcp::{ClientListener, UNCONSUMED};
 use crate::amqp::Opened;
 use crate::dial;
-use crate::entities::{Board, ConsumerState, EntityError};
+use crate::entities::{Board, ConsumerState, EntityError, States};
 use crate::messages::{self, Messages, Subscriber};
 use crate::shard::{Adopted, Message, Shards};
 
@@ -184,7 +187,7 @@ struct InUse {
     closer: oneshot::Sender<Option<Condition>>,
 }
 
-/// VanFlow identities: of the records of this router, counted; the router's own is 0.
+/// VanFlow identities: what they begin with, and how many were given.
 pub(crate) struct FlowIds {
     source: String,
     last: u64,
@@ -194,6 +197,11 @@ impl FlowIds {
     /// All begin with these 5 characters.
     pub(crate) fn new(source: String) -> Self {
         Self { source, last: 0 }
+    }
+
+    /// The router's own.
+    fn router(&self) -> String {
+        format!("{}:0", self.source)
     }
 
     fn next(&mut self) -> String {
@@ -208,12 +216,14 @@ impl Task {
         shards: Arc<Shards>,
         reports: mpsc::UnboundedReceiver<(ShardId, Report)>,
         published: watch::Sender<Arc<Routes>>,
-        (board, flow_ids): (Board, FlowIds),
+        flow_ids: FlowIds,
         data_connections: u16,
         random: Random,
     ) -> Self {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (outbox, unsent) = mpsc::channel(messages::MAX_UNSENT);
+        let board = Board::default();
+        board.write(|states| states.identity = flow_ids.router());
         Self {
             core,
             shards,
@@ -252,6 +262,10 @@ impl Task {
 
     pub(crate) fn control(&self) -> Control {
         self.control.clone()
+    }
+
+    pub(crate) fn states(&self) -> watch::Receiver<Arc<States>> {
+        self.board.subscribe()
     }
 
     fn new_number(&mut self) -> u32 {
@@ -303,6 +317,7 @@ impl Task {
                     }
                     Command::Change { change, reply } => {
                         let outcome = self.change(change).await;
+                        self.plan_reopening();
                         let _ = reply.send(outcome);
                     }
                     Command::Shutdown { deadline, done } => {
@@ -319,7 +334,6 @@ impl Task {
                 () = tokio::time::sleep(DRAIN_GLANCE), if stopping.is_some() => {}
             }
             self.act().await;
-            self.plan_reopening();
         }
         self.say_farewell().await;
         self.background.abort_all();
@@ -392,6 +406,14 @@ impl Task {
         self.act().await;
     }
 
+    /// Closes all connections of one owner, telling the peers why.
+    fn close_connections(&self, owner: Owner, why: &str) {
+        for (id, connection) in self.connections.iter().filter(|(_, connection)| connection.owner == owner) {
+            let condition = Some(Condition::new("amqp:connection:forced", why));
+            self.shards.tell(connection.shard, Message::Close { connection: *id, condition });
+        }
+    }
+
     fn handle_report(&mut self, shard: ShardId, report: Report) {
         let taken = match &report {
             Report::Control { connection, message } | Report::Message { connection, message } => {
@@ -447,6 +469,7 @@ impl Task {
                 listener.close(&self.shards, UNCONSUMED).await;
             }
         }
+        self.plan_reopening();
     }
 
     /// Tries listeners again that should be open and are not.
@@ -455,6 +478,7 @@ impl Task {
         for listener in self.running.tcp_listeners.values_mut().filter(|listener| listener.is_missing()) {
             listener.open(&self.shards);
         }
+        self.plan_reopening();
     }
 
     fn plan_reopening(&mut self) {

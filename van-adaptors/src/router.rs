@@ -15,7 +15,7 @@ use van_core::router::{Core, Identity};
 
 use crate::control::{Control, FlowIds, Task};
 use crate::dial::Dialer;
-use crate::entities::{Board, Entities, Entity, EntityError, Prepared};
+use crate::entities::{Entities, Entity, EntityError, Prepared};
 use crate::flow::{self, SiteInfo, Speaker};
 use crate::messages::Messages;
 use crate::shard::Shards;
@@ -84,14 +84,20 @@ impl Router {
         let shards =
             Arc::new(Shards::start(shard_count, core.routes(), &reports_in, seed).map_err(StartError::Thread)?);
         let (published, routes) = watch::channel(Arc::clone(core.routes()));
-        let board = Board::default();
         let runtime = ControlRuntime::new().map_err(StartError::Thread)?;
-        let flow = (board.clone(), FlowIds::new(flow_id.clone()));
-        let mut task = Task::new(core, Arc::clone(&shards), reports, published, flow, data_connections, random);
+        let mut task = Task::new(
+            core,
+            Arc::clone(&shards),
+            reports,
+            published,
+            FlowIds::new(flow_id.clone()),
+            data_connections,
+            random,
+        );
         let control = task.control();
         let messages = task.messages();
         let dialer = Dialer::new(control.clone(), routes.clone(), Arc::clone(&shards));
-        let entities = Entities::new(control.clone(), runtime.handle().clone(), board.subscribe());
+        let entities = Entities::new(control.clone(), runtime.handle().clone(), task.states());
         {
             // Tasks of this runtime are made here and wait: nothing runs before its thread does.
             let _context = runtime.enter();
@@ -99,7 +105,8 @@ impl Router {
                 task.add(Prepared::new(entity)?)?;
             }
             let speaker = Speaker { flow_id, router, site: options.site.clone() };
-            task.speak(|stop| flow::tell(speaker, messages.clone(), board.subscribe(), stop));
+            let states = task.states();
+            task.speak(|stop| flow::tell(speaker, messages.clone(), states, stop));
         }
         let run = move || runtime.block_on(task.run());
         let thread = std::thread::Builder::new().name("van-control".into()).spawn(run);

@@ -10,6 +10,8 @@ use tokio::sync::watch;
 /// The state of every entity, by name.
 #[derive(Debug, Clone, Default)]
 pub struct States {
+    /// The router's VanFlow identity.
+    pub identity: String,
     /// Links that are dialled.
     pub links: BTreeMap<String, LinkState>,
     /// Listeners for links.
@@ -183,10 +185,6 @@ pub(crate) struct Board(watch::Sender<Arc<States>>);
 impl Board {
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<States>> {
         self.0.subscribe()
-    }
-
-    pub(crate) fn read(&self) -> Arc<States> {
-        Arc::clone(&self.0.borrow())
     }
 
     pub(crate) fn write(&self, change: impl FnOnce(&mut States)) {

@@ -11,8 +11,9 @@ use tracing::{info, warn};
 use van_core::management::config;
 use van_core::plane::{ListenerId, ShardId};
 
+use super::Task;
 use super::entities::any_overlap;
-use crate::entities::{Board, Count};
+use crate::entities::{Board, Count, EntityError, EntityKind, TcpListenerState, cannot_listen};
 use crate::shard::{Message, Shards};
 use crate::tcp::listener;
 
@@ -170,5 +171,79 @@ impl ClientListener {
             }
             (state.port, state.is_open, state.error) = (port, is_open, error);
         });
+    }
+}
+
+impl Task {
+    pub(super) fn create_tcp_listener(
+        &mut self,
+        entity: config::TcpListener,
+        addresses: &[SocketAddr],
+    ) -> Result<(), EntityError> {
+        let (kind, name) = (EntityKind::TcpListener, entity.name.clone());
+        self.running.check_free((kind, &name), (&entity.host, entity.port), addresses)?;
+        // It is opened while the routing key has a consumer; that it can be is tried now.
+        let failed = |source| cannot_listen(kind, &name, &entity.host, entity.port, source);
+        let sockets = listener::bind_all(addresses, entity.backlog).map_err(failed)?;
+        let addresses: Vec<_> = sockets.iter().map(|(address, _)| *address).collect();
+        let (identity, connections) = (self.flow_ids.next(), Count::default());
+        let port = addresses.first().map_or(0, SocketAddr::port);
+        let state = TcpListenerState {
+            identity,
+            key: entity.address.clone(),
+            host: entity.host.clone(),
+            port,
+            is_open: false,
+            error: None,
+            connections: connections.clone(),
+        };
+        self.board.write(|states| drop(states.tcp_listeners.insert(name.clone(), state)));
+        let number = self.new_number();
+        let shard = ShardId((number as usize % self.shards.inboxes.len()) as u16);
+        let mut listener =
+            ClientListener::new(entity, addresses, (ListenerId(number), shard), connections, self.board.clone());
+        if self.core.watch(&listener.key) {
+            listener.open_with(sockets, &self.shards);
+        }
+        self.running.tcp_listeners.insert(name, listener);
+        Ok(())
+    }
+
+    pub(super) async fn update_tcp_listener(
+        &mut self,
+        entity: config::TcpListener,
+        addresses: &[SocketAddr],
+    ) -> Result<(), EntityError> {
+        let (kind, name) = (EntityKind::TcpListener, entity.name.clone());
+        let ClientListener { entity: old, addresses: own, .. } = &self.running.tcp_listeners[&name];
+        let is_moved = (&old.host, old.port) != (&entity.host, entity.port) && own != addresses;
+        if is_moved {
+            self.running.check_free((kind, &name), (&entity.host, entity.port), addresses)?;
+        }
+        let Some(listener) = self.running.tcp_listeners.get_mut(&name) else { return Ok(()) };
+        let mut sockets = Vec::new();
+        if is_moved {
+            let moved = listener.relocate(addresses, entity.backlog, &self.shards).await;
+            let failed = |source| cannot_listen(kind, &name, &entity.host, entity.port, source);
+            sockets = moved.map_err(failed)?;
+        }
+        let key: Arc<str> = Arc::from(entity.address.as_str());
+        self.core.unwatch(&listener.key);
+        let is_reachable = self.core.watch(&key);
+        self.board.write(|states| {
+            if let Some(state) = states.tcp_listeners.get_mut(&name) {
+                (state.host, state.key) = (entity.host.clone(), entity.address.clone());
+            }
+        });
+        listener.replace(entity, sockets, is_reachable, &self.shards).await;
+        Ok(())
+    }
+
+    pub(super) async fn delete_tcp_listener(&mut self, name: &str) {
+        if let Some(mut listener) = self.running.tcp_listeners.remove(name) {
+            self.core.unwatch(&listener.key);
+            listener.close(&self.shards, "it was deleted").await;
+        }
+        self.board.write(|states| drop(states.tcp_listeners.remove(name)));
     }
 }

@@ -1,0 +1,83 @@
+//! Links as they run.
+
+use tokio::task::JoinHandle;
+use van_core::Random;
+use van_core::management::config::Connector;
+
+use super::{Owner, Task};
+use crate::amqp::link::{self, Link};
+use crate::entities::{EntityError, EntityKind, LinkState};
+
+/// A link.
+pub(super) struct RunningLink {
+    pub(super) entity: Connector,
+    pub(super) owner: Owner,
+    pub(super) task: JoinHandle<()>,
+}
+
+impl Task {
+    pub(super) fn create_link(&mut self, entity: Connector) -> Result<(), EntityError> {
+        let link = self.link(&entity)?;
+        let state =
+            LinkState { identity: self.flow_ids.next(), port: link.port, cost: link.cost, ..LinkState::default() };
+        self.board.write(|states| drop(states.links.insert(entity.name.clone(), state)));
+        self.run_link(entity, link);
+        Ok(())
+    }
+
+    pub(super) fn update_link(&mut self, entity: Connector) -> Result<(), EntityError> {
+        if self.running.links[&entity.name].entity == entity {
+            return Ok(());
+        }
+        let link = self.link(&entity)?;
+        self.end_link(&entity.name, "the link was changed");
+        self.board.link(&entity.name, |state| {
+            if state.is_up {
+                state.is_down_for("the link was changed");
+            }
+            (state.port, state.cost) = (link.port, link.cost);
+        });
+        self.run_link(entity, link);
+        Ok(())
+    }
+
+    pub(super) fn delete_link(&mut self, name: &str) {
+        self.end_link(name, "the link was deleted");
+        self.board.write(|states| drop(states.links.remove(name)));
+    }
+
+    fn run_link(&mut self, entity: Connector, link: Link) {
+        let (name, owner) = (entity.name.clone(), link.owner);
+        let random = Random::new(self.random.next_u64());
+        let task = tokio::spawn(link::run(link, self.control.clone(), random));
+        self.running.links.insert(name, RunningLink { entity, owner, task });
+    }
+
+    fn end_link(&mut self, name: &str, why: &str) {
+        if let Some(link) = self.running.links.remove(name) {
+            link.task.abort();
+            self.close_connections(link.owner, why);
+        }
+    }
+
+    /// What a link is to know; without profile there is none.
+    fn link(&mut self, entity: &Connector) -> Result<Link, EntityError> {
+        let user = (EntityKind::Connector, entity.name.as_str());
+        let tls = entity.tls_profile.as_ref().map(|name| self.running.profile(name, user)).transpose()?;
+        Ok(Link {
+            name: entity.name.clone(),
+            router: self.core.id().to_string(),
+            host: entity.host.clone(),
+            port: entity.port,
+            family: entity.family,
+            cost: entity.cost.into(),
+            tls,
+            verifies_host: entity.verifies_host,
+            data_connections: entity.data_connections.unwrap_or(self.data_connections),
+            max_frame_bytes: entity.max_frame_bytes,
+            idle_timeout: entity.idle_timeout,
+            owner: self.new_owner(),
+            board: self.board.clone(),
+        })
+    }
+}
