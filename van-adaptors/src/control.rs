@@ -443,9 +443,7 @@ impl Task {
                 Output::Send { to, message } => {
                     self.shards.tell(to.shard, Message::SendControl { connection: to.id, message })
                 }
-                Output::Forward { to, priority, message } => {
-                    self.shards.tell(to.shard, Message::Forward { connection: to.id, priority, message });
-                }
+                Output::Forward { to, priority, message } => self.shards.forward(to, priority, message),
                 Output::Deliver { subscriber, message } => {
                     if let Some(subscriber) = self.subscribers.get(&subscriber) {
                         subscriber.deliver(message);

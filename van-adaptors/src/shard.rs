@@ -13,7 +13,9 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use van_core::amqp::{self, Condition};
-use van_core::plane::{ConnectionId, ConnectorId, Crossing, Key, ListenerId, Purpose, Report, Routes, ShardId};
+use van_core::plane::{
+    ConnectionId, ConnectionRef, ConnectorId, Crossing, Key, ListenerId, Purpose, Report, Routes, ShardId,
+};
 use van_tls::{OutBuf, RecordLayer};
 
 pub(crate) use self::socket::Socket;
@@ -144,6 +146,13 @@ impl Shards {
     pub(crate) fn tell(&self, shard: ShardId, message: Message) {
         if let Some(inbox) = self.inboxes.get(usize::from(shard.0)) {
             let _ = inbox.send(message);
+        }
+    }
+
+    /// Has a shard forward a message, unless it lags behind.
+    pub(crate) fn forward(&self, to: ConnectionRef, priority: u8, message: Bytes) {
+        if self.stats.get(usize::from(to.shard.0)).is_some_and(|stats| stats.forward(message.len())) {
+            self.tell(to.shard, Message::Forward { connection: to.id, priority, message });
         }
     }
 

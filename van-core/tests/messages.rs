@@ -124,6 +124,7 @@ fn while_links_are_cut_nothing_runs_in_circles_and_afterwards_each_comes_once() 
                 0 => network.cut(link, random.below(2) == 0),
                 1 => links.iter().for_each(|link| network.mend(*link)),
                 2 => network.reset(link),
+                3 => network.restart(routers[random.below(5) as usize]),
                 _ => {}
             }
         }

@@ -119,6 +119,7 @@ impl Shard {
             Message::Routes(routes) => plane.set_routes(routes),
             Message::SendControl { connection, message } => plane.send_control(world, connection, message),
             Message::Forward { connection, priority, message } => {
+                self.stats[self.number].forwarded(message.len());
                 plane.send_message(world, connection, priority, message);
             }
             Message::Taken { connection, octets } => {

@@ -1,8 +1,14 @@
 //! What a shard has done, for readers in other threads.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use van_core::plane::Counters;
+
+/// Octets of messages that may be on their way from the control plane to a shard; more are dropped.
+const MAX_FORWARDING_OCTETS: usize = 4 * 1024 * 1024;
+
+/// What such a message takes besides its octets.
+const FORWARDING_OVERHEAD: usize = 256;
 
 /// A shard's counters as of its last turn. Each is right by itself; together they may be a turn apart.
 #[derive(Debug, Default)]
@@ -17,6 +23,10 @@ pub(crate) struct Stats {
     octets_transit: AtomicU64,
     octets_crossed: AtomicU64,
     copies_dropped: AtomicU64,
+    /// Octets of messages on their way to the shard.
+    forwarding: AtomicUsize,
+    /// Messages that the shard was not told of, because too many were on their way.
+    untold: AtomicU64,
 }
 
 impl Stats {
@@ -53,6 +63,22 @@ impl Stats {
         }
     }
 
+    /// Notes a message that the shard is about to be told to forward; not if too much is on its way to it already.
+    pub(crate) fn forward(&self, octets: usize) -> bool {
+        let has_room = self.forwarding.load(Ordering::Relaxed) <= MAX_FORWARDING_OCTETS;
+        if has_room {
+            self.forwarding.fetch_add(octets + FORWARDING_OVERHEAD, Ordering::Relaxed);
+        } else {
+            self.untold.fetch_add(1, Ordering::Relaxed);
+        }
+        has_room
+    }
+
+    /// The shard has such a message.
+    pub(super) fn forwarded(&self, octets: usize) {
+        self.forwarding.fetch_sub(octets + FORWARDING_OVERHEAD, Ordering::Relaxed);
+    }
+
     pub(crate) fn read(&self) -> Counters {
         let [
             streams,
@@ -76,7 +102,7 @@ impl Stats {
             octets_out,
             octets_transit,
             octets_crossed,
-            copies_dropped,
+            copies_dropped: copies_dropped + self.untold.load(Ordering::Relaxed),
         }
     }
 }

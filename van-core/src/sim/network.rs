@@ -69,6 +69,8 @@ pub struct Network {
 struct Subscription {
     router: RouterName,
     address: Arc<str>,
+    /// None once it has ended.
+    treatment: Option<Treatment>,
     received: Vec<Bytes>,
 }
 
@@ -250,15 +252,15 @@ impl Network {
         let subscriber = Subscriber(self.subscriptions.len());
         let address: Arc<str> = address.into();
         self.routers[router.0].core.subscribe(self.now, SubscriberId(subscriber.0 as u64), &address, treatment);
-        self.subscriptions.push(Subscription { router, address, received: Vec::new() });
+        self.subscriptions.push(Subscription { router, address, treatment: Some(treatment), received: Vec::new() });
         self.act(router);
         subscriber
     }
 
     /// Ends a subscription.
     pub fn unsubscribe(&mut self, subscriber: Subscriber) {
-        let Subscription { router, address, .. } = &self.subscriptions[subscriber.0];
-        let router = *router;
+        let Subscription { router, ref address, ref mut treatment, .. } = self.subscriptions[subscriber.0];
+        *treatment = None;
         self.routers[router.0].core.unsubscribe(self.now, SubscriberId(subscriber.0 as u64), address);
         self.act(router);
     }
@@ -337,6 +339,12 @@ impl Network {
             }
         }
         self.routers[router.0] = self.start_router(id, shards, life, connectors);
+        for (number, subscription) in self.subscriptions.iter().enumerate().filter(|(_, it)| it.router == router) {
+            if let Some(treatment) = subscription.treatment {
+                let subscriber = SubscriberId(number as u64);
+                self.routers[router.0].core.subscribe(self.now, subscriber, &subscription.address, treatment);
+            }
+        }
         let links = (0..self.links.len())
             .map(LinkName)
             .filter(|link| [self.links[link.0].from, self.links[link.0].to].contains(&router));

@@ -1,0 +1,172 @@
+//! One shard, and a peer that sends more messages than it should.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::Instant;
+
+use van_core::amqp::{Connection, DeliveryState, Event, LinkId, NewLink, Role, Source, Symbol, Target, Token};
+use van_core::plane::{
+    ConnectionId, ConnectorId, Crossing, Io, Key, MAX_MESSAGE_BYTES, Plane, Purpose, Read, Report, ShardId,
+    SubscriberId, Write,
+};
+use van_core::router::{Core, Distribution, Identity, open_config};
+use van_routing::{RouterId, Timing, Treatment};
+
+const CONNECTION: ConnectionId = ConnectionId(1);
+
+/// What the shard said and reported; it has no sockets.
+#[derive(Default)]
+struct World {
+    said: Vec<u8>,
+    reports: Vec<Report>,
+}
+
+impl Io for World {
+    fn room(&self, _: Key) -> usize {
+        usize::MAX
+    }
+
+    fn send(&mut self, _: Key, parts: &[&[u8]]) {
+        self.said.extend(parts.concat());
+    }
+
+    fn close_connection(&mut self, _: Key) {}
+
+    fn read(&mut self, _: Key, _: &mut [u8]) -> Read {
+        Read::Failed
+    }
+
+    fn write(&mut self, _: Key, _: &[IoSlice<'_>]) -> Write {
+        Write::Failed
+    }
+
+    fn shut_down(&mut self, _: Key) {}
+
+    fn close(&mut self, _: Key, _: bool) {}
+
+    fn connect(&mut self, _: Key, _: ConnectorId) {}
+
+    fn post(&mut self, _: ShardId, _: Crossing) {}
+
+    fn report(&mut self, report: Report) {
+        self.reports.push(report);
+    }
+}
+
+/// A shard whose router has subscribers of `mc/x` and `near`, and the peer with one link for messages.
+struct Pair {
+    plane: Plane,
+    world: World,
+    key: Key,
+    peer: Connection,
+    link: LinkId,
+    outcomes: Vec<DeliveryState>,
+}
+
+impl Pair {
+    #[allow(clippy::disallowed_methods)] // any instant will do
+    fn new() -> Self {
+        let now = Instant::now();
+        let identity = Identity { id: RouterId::new("ours").expect("an id"), instance: 1, shards: 1 };
+        let mut core = Core::new(identity, Timing::default(), Distribution::default(), now);
+        for (number, address) in ["mc/x", "near"].into_iter().enumerate() {
+            core.subscribe(now, SubscriberId(number as u64), &Arc::from(address), Treatment::AnycastClosest);
+        }
+        let mut plane = Plane::new(ShardId(0), Arc::clone(core.routes()), 1);
+        let mut peer = Connection::connect(open_config("theirs", None, 1, None), Vec::new(), now);
+        let admission = van_core::amqp::Admission { mechanisms: Vec::new(), sasl_optional: true };
+        let mut engine = Connection::accept(open_config("ours", None, 1, None), admission, now);
+        assert!(matches!(engine.next(&mut peer.output()), Ok(Some(Event::Opened(_)))));
+        peer.clear_output();
+        engine.answer_open([]);
+        let channel = peer.begin().expect("a session");
+        let data = || vec![Symbol::from("qd.router-data")];
+        let link = NewLink {
+            name: "messages".into(),
+            role: Role::Sender,
+            source: Some(Source { capabilities: data(), ..Source::default() }),
+            target: Some(Target { capabilities: data(), ..Target::default() }),
+            credit: 0,
+            token: Token(1),
+        };
+        let link = peer.attach(channel, link).expect("a link");
+        let key = plane.add_connection(CONNECTION, Purpose::Control, false, engine);
+        let mut pair = Self { plane, world: World::default(), key, peer, link, outcomes: Vec::new() };
+        pair.exchange();
+        pair
+    }
+
+    fn exchange(&mut self) {
+        for _ in 0..3 {
+            let octets = self.peer.output().to_vec();
+            self.peer.clear_output();
+            self.plane.received(&mut self.world, self.key, &[&octets]);
+            let said = std::mem::take(&mut self.world.said);
+            let mut input = said.as_slice();
+            while let Some(event) = self.peer.next(&mut input).expect("nothing wrong") {
+                if let Event::Disposition { state: Some(state), settled: true, .. } = event {
+                    self.outcomes.push(state);
+                }
+            }
+        }
+    }
+
+    /// Sends a message with a body of so many octets.
+    fn send(&mut self, to: &str, length: usize) {
+        let mut message = b"\x00\x53\x73\xd0\x00\x00\x00".to_vec(); // properties: null, null, to
+        message.extend([to.len() as u8 + 8, 0, 0, 0, 3, 0x40, 0x40, 0xa1, to.len() as u8]);
+        message.extend(to.as_bytes());
+        message.extend(b"\x00\x53\x75\xb0");
+        message.extend((length as u32).to_be_bytes());
+        message.resize(message.len() + length, 0);
+        assert!(self.peer.start_delivery(self.link, Token(2), false), "there is credit");
+        let mut rest = message.as_slice();
+        while !rest.is_empty() {
+            let (frame, later) = rest.split_at(rest.len().min(self.peer.max_payload(self.link)));
+            rest = later;
+            self.peer.transfer(self.link, frame.len(), !rest.is_empty());
+            self.peer.append_payload(frame);
+            self.exchange();
+        }
+    }
+
+    fn taken(&mut self) -> Option<Key> {
+        let Report::Message { message, .. } = self.world.reports.remove(0) else { panic!("a message") };
+        self.plane.control_taken(CONNECTION, message.len())
+    }
+}
+
+#[test]
+fn a_peer_that_says_more_than_is_taken_is_not_read() {
+    let mut pair = Pair::new();
+    for number in 0..11 {
+        assert!(!pair.plane.is_choked(pair.key), "after {number}");
+        pair.send(if number % 2 == 0 { "mc/x" } else { "near" }, 100_000);
+    }
+    assert!(pair.plane.is_choked(pair.key));
+    assert_eq!(pair.outcomes, vec![DeliveryState::Accepted; 11]);
+    assert_eq!(pair.taken(), Some(pair.key));
+    assert!(!pair.plane.is_choked(pair.key));
+    (0..10).for_each(|_| assert_eq!(pair.taken(), None));
+    assert!(pair.world.reports.is_empty() && pair.plane.is_idle());
+}
+
+#[test]
+fn a_message_that_is_too_long_is_rejected_and_the_next_is_taken() {
+    for address in ["mc/x", "near"] {
+        let mut pair = Pair::new();
+        pair.send(address, MAX_MESSAGE_BYTES);
+        pair.send(address, 300_000);
+        assert!(matches!(&pair.outcomes[..], [DeliveryState::Rejected(Some(_)), DeliveryState::Accepted]));
+        assert_eq!(pair.world.reports.len(), 1);
+        assert!(pair.plane.is_idle());
+    }
+}
+
+#[test]
+fn a_message_for_nobody_is_released() {
+    let mut pair = Pair::new();
+    pair.send("mc/y", 100);
+    assert_eq!(pair.outcomes, [DeliveryState::Released]);
+    assert!(pair.world.reports.is_empty());
+}
