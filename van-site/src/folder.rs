@@ -12,6 +12,7 @@ use std::{process, thread};
 
 use crate::document::{self, Document, Key};
 use crate::load::{self, Documents};
+use crate::names::{self, InputError};
 use crate::resource::Kind;
 use crate::yaml::{self, Section};
 
@@ -141,7 +142,7 @@ impl Namespace {
             replace(&file, &text, if is_private { PRIVATE } else { PUBLIC })?;
             return Ok(file);
         }
-        let file = self.input_resources().join(key.file_name());
+        let file = file_in(self.input_resources(), &key)?;
         replace(&file, &written(document, &file, false), mode_of(key.kind))?;
         Ok(file)
     }
@@ -179,7 +180,7 @@ impl Namespace {
     /// [`FolderError`]
     pub fn write_runtime(&self, document: &Document) -> Result<bool, FolderError> {
         let key = document.key();
-        let file = self.runtime_resources().join(key.file_name());
+        let file = file_in(self.runtime_resources(), &key)?;
         let text = yaml::write(document);
         if fs::read(&file).is_ok_and(|known| known == text.as_bytes()) {
             return Ok(false);
@@ -192,7 +193,7 @@ impl Namespace {
     /// # Errors
     /// [`FolderError`]
     pub fn remove_runtime(&self, key: &Key) -> Result<(), FolderError> {
-        let file = self.runtime_resources().join(key.file_name());
+        let file = file_in(self.runtime_resources(), key)?;
         match fs::remove_file(&file) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(FolderError::writing(&file, source)),
             _ => Ok(()),
@@ -306,6 +307,9 @@ pub enum FolderError {
         /// The operating system's reason.
         source: io::Error,
     },
+    /// A document whose name cannot be that of a file.
+    #[error(transparent)]
+    Name(#[from] InputError),
     /// Another controller is at work.
     #[error(
         "another controller{} runs namespace {name:?}; stop it first",
@@ -346,6 +350,12 @@ pub fn replace(file: &Path, text: &str, mode: u32) -> Result<(), FolderError> {
         File::open(folder)?.sync_all()
     };
     store().map_err(|source| FolderError::writing(file, source))
+}
+
+/// The file of a document; a name that is none could lead out of the folder.
+fn file_in(folder: PathBuf, key: &Key) -> Result<PathBuf, FolderError> {
+    names::resource_name(&key.name)?;
+    Ok(folder.join(key.file_name()))
 }
 
 fn make_folder(folder: &Path) -> Result<(), FolderError> {

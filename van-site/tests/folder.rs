@@ -188,3 +188,11 @@ fn a_read_only_folder_is_told_with_what_to_do() {
         );
     }
 }
+
+#[test]
+fn a_name_does_not_lead_out_of_the_folder() {
+    let (_base, namespace) = namespace();
+    let document = listener("x/../../../escaped", 80);
+    assert!(matches!(namespace.put_input(&document), Err(FolderError::Name(_))));
+    assert!(matches!(namespace.write_runtime(&document), Err(FolderError::Name(_))));
+}
