@@ -123,6 +123,16 @@ impl Dialer {
         }))
     }
 
+    /// Waits until somebody in the network consumes a routing key.
+    ///
+    /// # Errors
+    /// [`DialError::Stopped`].
+    pub async fn reachable(&self, key: &str) -> Result<(), DialError> {
+        let mut routes = self.0.routes.clone();
+        let is_there = routes.wait_for(|routes| routes.is_reachable(key)).await;
+        is_there.map(drop).map_err(|_| DialError::Stopped)
+    }
+
     /// A stream to a workload of a routing key, anywhere in the network; there once the workload has taken it.
     ///
     /// Dropping the future gives the stream up.

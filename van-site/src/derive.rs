@@ -13,6 +13,12 @@ use crate::resource::{AccessGrant, Kind, Resource, RouterAccess, Site};
 /// The setting of an AccessGrant that names the only hosts by which it may be redeemed, separated by commas.
 pub const INGRESS_HOSTS: &str = "ingress-hosts";
 
+/// The setting of a Site that names the only hosts by which it may be linked to, separated by commas.
+pub const LINK_HOSTS: &str = "link-hosts";
+
+/// The setting of a Site that names the only address on which it accepts links.
+pub const LINK_BIND_HOST: &str = "link-bind-host";
+
 /// The role of accesses for interior routers.
 pub const INTER_ROUTER: &str = "inter-router";
 
@@ -111,8 +117,13 @@ pub fn role(access: &RouterAccessSpec, name: &str) -> Option<u16> {
 
 /// The hosts that a grant is restricted to.
 pub fn ingress_hosts(grant: &AccessGrant) -> Vec<String> {
-    let hosts = grant.spec.settings.get(INGRESS_HOSTS).map_or("", String::as_str).split(',').map(str::trim);
-    hosts.filter(|host| !host.is_empty()).map(str::to_owned).collect()
+    listed(grant.spec.settings.get(INGRESS_HOSTS))
+}
+
+/// The items of a setting that lists them, separated by commas.
+fn listed(setting: Option<&String>) -> Vec<String> {
+    let items = setting.map_or("", String::as_str).split(',').map(str::trim);
+    items.filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
 /// The hosts by which others reach an access, the likeliest first: those its author named, else those of the machine.
@@ -137,6 +148,8 @@ pub fn derive(documents: &DocumentMap, around: &Surroundings<'_>) -> DocumentMap
             roles: vec![AccessRole { name: INTER_ROUTER.into(), port: Some(port) }],
             tls_credentials: Some(name.clone()),
             generate_tls_credentials: true,
+            bind_host: site.spec.settings.get(LINK_BIND_HOST).cloned(),
+            subject_alternative_names: listed(site.spec.settings.get(LINK_HOSTS)),
             ..RouterAccessSpec::default()
         };
         add(&mut all, RouterAccess::new(name, spec));

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::resource::{
     AccessGrant, AccessToken, Certificate, Connector, Kind, Link, Listener, Metadata, RouterAccess, Secret, Site,
 };
+use crate::status::Status;
 use crate::yaml::{self, Section, YamlError};
 
 /// What tells documents of one namespace apart; shown as `Listener backend`.
@@ -179,6 +180,46 @@ impl Document {
     /// Reads every document of a stream, each for itself.
     pub fn read_all(stream: &str) -> Vec<Result<Self, DocumentError>> {
         yaml::sections(stream).into_iter().map(Self::read).collect()
+    }
+
+    /// The document with the status that another one of its kind has.
+    #[must_use]
+    pub fn with_status_of(&self, other: Option<&Self>) -> Self {
+        let mut document = self.clone();
+        match (&mut document, other) {
+            (Self::Site(own), Some(Self::Site(other))) => own.status = other.status.clone(),
+            (Self::Link(own), Some(Self::Link(other))) => own.status = other.status.clone(),
+            (Self::Listener(own), Some(Self::Listener(other))) => own.status = other.status.clone(),
+            (Self::Connector(own), Some(Self::Connector(other))) => own.status = other.status.clone(),
+            (Self::RouterAccess(own), Some(Self::RouterAccess(other))) => own.status = other.status.clone(),
+            (Self::AccessGrant(own), Some(Self::AccessGrant(other))) => own.status = other.status.clone(),
+            (Self::AccessToken(own), Some(Self::AccessToken(other))) => own.status = other.status.clone(),
+            (Self::Certificate(own), Some(Self::Certificate(other))) => own.status = other.status.clone(),
+            _ => {}
+        }
+        document
+    }
+
+    /// What became of it; Secrets have no status.
+    pub fn status(&self) -> Option<&Status> {
+        Some(match self {
+            Self::Site(document) => &document.status.common,
+            Self::Link(document) => &document.status.common,
+            Self::Listener(document) => &document.status.common,
+            Self::Connector(document) => &document.status.common,
+            Self::RouterAccess(document) => &document.status.common,
+            Self::AccessGrant(document) => &document.status.common,
+            Self::AccessToken(document) => &document.status.common,
+            Self::Certificate(document) => &document.status.common,
+            Self::Secret(_) => return None,
+        })
+    }
+
+    /// Whether two documents want the same.
+    pub fn has_spec_of(&self, other: &Self) -> bool {
+        let mut own = self.with_status_of(Some(other));
+        other.metadata().clone_into(own.metadata_mut());
+        own == *other
     }
 
     /// What tells it apart.

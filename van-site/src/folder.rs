@@ -91,6 +91,11 @@ impl Namespace {
         self.root.join("runtime/certs")
     }
 
+    /// What of the user's documents cannot be read.
+    pub fn problems(&self) -> PathBuf {
+        self.root.join("runtime/problems.yaml")
+    }
+
     /// CAs in use, a folder each; never overwritten.
     pub fn runtime_issuers(&self) -> PathBuf {
         self.root.join("runtime/issuers")
@@ -324,7 +329,7 @@ pub enum FolderError {
 }
 
 impl FolderError {
-    fn writing(path: &Path, source: io::Error) -> Self {
+    pub(crate) fn writing(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::Forbidden { path, source },

@@ -20,6 +20,7 @@ use crate::certificates;
 use crate::derive::{self, INTER_ROUTER};
 use crate::document::Document;
 use crate::duration;
+use crate::report::GROUP;
 use crate::resource::certificate::CertificateSpec;
 use crate::resource::link::LinkSpec;
 use crate::resource::{self, AccessGrant, AccessToken, Link, Secret};
@@ -36,9 +37,6 @@ pub const HOSTS: &str = "skupper.io/hosts";
 
 /// How long redemptions under way may take when the server closes.
 const CLOSE_TIME: Duration = Duration::from_secs(5);
-
-/// The group of routers that tokens name; there is one per site.
-const GROUP: &str = "skupper-router";
 
 /// The grants of a site, and where they are redeemed.
 #[derive(Debug)]
@@ -153,9 +151,9 @@ impl Desk {
         Ok(())
     }
 
-    /// A grant as it is now, by its name.
-    pub(crate) fn grant(&self, name: &str) -> Option<Grant> {
-        self.grants.list().into_iter().find(|grant| grant.name == name)
+    /// All grants as they are now, by their names.
+    pub(crate) fn by_name(&self) -> BTreeMap<String, Grant> {
+        self.grants.list().into_iter().map(|grant| (grant.name.clone(), grant)).collect()
     }
 
     /// Serves redemptions on a port of these hosts (none: all), as `credentials` say who this is.

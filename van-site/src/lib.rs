@@ -22,6 +22,7 @@
 
 pub mod certificates;
 pub mod check;
+mod controller;
 pub mod derive;
 pub mod document;
 pub mod duration;
@@ -33,13 +34,21 @@ pub mod load;
 pub mod names;
 pub mod network;
 pub mod reconcile;
+mod redemption;
 pub mod render;
+mod report;
 pub mod resource;
 pub mod secret_text;
+mod site;
 pub mod status;
 pub mod store;
 pub mod table;
+mod watcher;
 pub mod yaml;
+
+pub use controller::Snapshot;
+pub use site::{Builder, Site, SiteError, TokenRequest, token};
+pub use van_adaptors::{AcceptError, DialError, Incoming, Stream};
 
 /// An error and what caused it, in one line.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {

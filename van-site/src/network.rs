@@ -138,6 +138,6 @@ pub fn records(view: &NetworkView) -> Vec<SiteRecord> {
 }
 
 /// The name of the document behind an entity.
-fn document_name(entity: &str) -> String {
+pub(crate) fn document_name(entity: &str) -> String {
     entity.split_once('/').map_or(entity, |(_, name)| name).to_owned()
 }

@@ -16,10 +16,14 @@ use van_tls::directory::{self, LoadError};
 use crate::derive::DocumentMap;
 use crate::document::{Document, Key};
 use crate::folder::{self, FolderError, Namespace};
-use crate::input::Input;
+use crate::input::{Complaint, Input};
+use crate::yaml;
 
 /// The mode of files that only their owner may read.
 const PRIVATE: u32 = 0o600;
+
+/// The mode of all others.
+const PUBLIC: u32 = 0o644;
 
 /// Where a site keeps what must outlive it.
 #[derive(Debug)]
@@ -228,6 +232,24 @@ impl Store {
             namespace.remove_runtime(key)?;
         }
         Ok(())
+    }
+
+    /// Shows what of the input cannot be read.
+    ///
+    /// # Errors
+    /// [`StoreError::Folder`]
+    pub fn put_problems(&self, problems: &[Complaint]) -> Result<(), StoreError> {
+        let Some(namespace) = self.namespace() else { return Ok(()) };
+        let file = namespace.problems();
+        if problems.is_empty() {
+            match fs::remove_file(&file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StoreError::Folder(FolderError::writing(&file, error)));
+                }
+                _ => return Ok(()),
+            }
+        }
+        Ok(folder::replace(&file, &yaml::write(&problems), PUBLIC)?)
     }
 
     // === credentials ===

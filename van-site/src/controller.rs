@@ -1,0 +1,625 @@
+//! Keeps a site true to its documents: looks at what is wanted and at what is so, changes what differs, and says how it
+//! goes. Whatever happens, it looks at everything again; what is already right is not touched.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+use uuid::Uuid;
+use van_adaptors::{Dialer, EntityError, EntityKind, Options, Router, SiteInfo, States};
+use van_core::flow::NetworkView;
+use van_core::management::config::Configuration;
+use van_core::plane::Routes;
+
+use crate::certificates::{self, Certificates, GRANT_SERVER};
+use crate::derive::{self, DocumentMap, INTER_ROUTER, Port, Surroundings};
+use crate::document::{Document, Key};
+use crate::folder::{ControllerLock, Namespace};
+use crate::grants::{self, Desk, Offer};
+use crate::hosts;
+use crate::input::{Complaint, Input};
+use crate::network;
+use crate::reconcile::Reconciler;
+use crate::redemption::Redemptions;
+use crate::render::{self, EntityId, Rendered};
+use crate::report::Facts;
+use crate::resource::certificate::CertificateSpec;
+use crate::resource::{Kind, Site};
+use crate::store::{Identity, Store, StoreError};
+use crate::watcher::Watcher;
+
+/// How often everything is looked at though nothing happened: file systems that lose events, addresses that change.
+const GLANCE: Duration = Duration::from_secs(30);
+
+/// How long to wait before something that failed is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Ports that are tried before a site gives up finding a free one.
+const PORTS_TRIED: u16 = 1000;
+
+/// What a site is, apart from its documents.
+#[derive(Debug, Clone)]
+pub(crate) struct Surface {
+    /// The namespace.
+    pub(crate) namespace: String,
+    /// Threads of the router's data plane; one per core if unset.
+    pub(crate) shards: Option<u16>,
+}
+
+/// What a controller is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Documents of the program are to be carried out until it ends.
+    Declare(Vec<Document>),
+    /// They are not any more.
+    Withdraw(Key),
+    /// Documents are to be carried out from now on, also after a restart.
+    Keep(Vec<Document>, oneshot::Sender<Result<(), StoreError>>),
+    /// Everything is to end; streams may until the deadline.
+    Shutdown { drain: Duration, done: oneshot::Sender<()> },
+}
+
+/// How a site is doing.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Every document with its status, derived ones too; no Secrets.
+    pub documents: DocumentMap,
+    /// What of the input cannot be read.
+    pub problems: Vec<Complaint>,
+    /// The network as it is seen from here.
+    pub network: Arc<NetworkView>,
+    /// The ports of listeners, by the names of their documents.
+    pub listener_ports: BTreeMap<String, u16>,
+    /// Dials and accepts inside this process, once the router runs.
+    pub dialer: Option<Dialer>,
+}
+
+impl Snapshot {
+    fn is_like(&self, other: &Self) -> bool {
+        self.documents == other.documents
+            && self.problems == other.problems
+            && self.network == other.network
+            && self.listener_ports == other.listener_ports
+            && self.dialer.is_some() == other.dialer.is_some()
+    }
+}
+
+/// Runs one site.
+pub(crate) struct Controller {
+    surface: Surface,
+    store: Arc<Store>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    watcher: Option<Watcher>,
+    declared: DocumentMap,
+    input: Input,
+    is_stale: bool,
+    identity: Option<Identity>,
+    /// Ports chosen in this life, for which another may be chosen if they are taken.
+    fresh: BTreeSet<Port>,
+    hosts: Vec<String>,
+    loopback: Vec<String>,
+    /// The documents and those that follow from them.
+    documents: DocumentMap,
+    wanted: BTreeMap<String, CertificateSpec>,
+    certificates: Certificates,
+    renew_at: Option<SystemTime>,
+    rendered: Rendered,
+    reconciler: Reconciler,
+    running: Option<Running>,
+    /// Why the router does not run.
+    failure: Option<String>,
+    desk: Desk,
+    grant_faults: BTreeMap<String, String>,
+    redemptions: Redemptions,
+    results: DocumentMap,
+    /// The last thing that could not be written.
+    unwritable: Option<String>,
+    /// Claims the namespace for as long as this lives.
+    _lock: Option<ControllerLock>,
+}
+
+/// A router, and what is seen of it and through it.
+struct Running {
+    router: Router,
+    states: watch::Receiver<Arc<States>>,
+    routes: watch::Receiver<Arc<Routes>>,
+    network: watch::Receiver<Arc<NetworkView>>,
+    gathering: JoinHandle<()>,
+}
+
+impl Controller {
+    pub(crate) fn new(
+        surface: Surface,
+        store: Store,
+        declared: Vec<Document>,
+        commands: mpsc::UnboundedReceiver<Command>,
+        snapshot: watch::Sender<Arc<Snapshot>>,
+    ) -> Result<Self, StoreError> {
+        let store = Arc::new(store);
+        let lock = store.namespace().map(Namespace::lock_controller).transpose()?;
+        let watcher = store.namespace().map(Watcher::new).transpose()?;
+        Ok(Self {
+            surface,
+            commands,
+            snapshot,
+            watcher,
+            declared: declared.into_iter().map(|document| (document.key(), document)).collect(),
+            input: Input::default(),
+            is_stale: true,
+            identity: store.identity()?,
+            fresh: BTreeSet::new(),
+            hosts: Vec::new(),
+            loopback: hosts::loopback(),
+            documents: DocumentMap::new(),
+            wanted: BTreeMap::new(),
+            certificates: Certificates::new(),
+            renew_at: None,
+            rendered: Rendered::default(),
+            reconciler: Reconciler::default(),
+            running: None,
+            failure: None,
+            desk: Desk::new(Arc::clone(&store))?,
+            grant_faults: BTreeMap::new(),
+            redemptions: Redemptions::default(),
+            results: store.results(),
+            unwritable: None,
+            _lock: lock,
+            store,
+        })
+    }
+
+    /// Runs until it is told to stop, or nobody is left to tell.
+    pub(crate) async fn run(mut self) {
+        let mut glance = Instant::now() + GLANCE;
+        loop {
+            self.look().await;
+            if self.is_stale {
+                continue;
+            }
+            let wake = [Some(glance), self.reconciler.retry_at(), self.redemptions.retry_at(), self.retry_at()];
+            let wake = wake.into_iter().flatten().min();
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    Some(Command::Shutdown { drain, done }) => {
+                        self.stop(drain).await;
+                        let _ = done.send(());
+                        return;
+                    }
+                    Some(command) => self.obey(command),
+                    None => return self.stop(Duration::ZERO).await,
+                },
+                () = noticed(&self.watcher) => self.is_stale = true,
+                Some(redeemed) = self.redemptions.next() => self.is_stale |= self.redemptions.note(redeemed, &self.store),
+                () = self.desk.counted.notified() => {}
+                () = changed(&mut self.running) => {}
+                () = sleep_until(wake) => {
+                    self.is_stale = self.is_incomplete();
+                    if Instant::now() >= glance {
+                        self.is_stale = true;
+                        glance = Instant::now() + GLANCE;
+                    }
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        self.is_stale = true;
+        match command {
+            Command::Declare(documents) => {
+                self.declared.extend(documents.into_iter().map(|document| (document.key(), document)));
+            }
+            Command::Withdraw(key) => drop(self.declared.remove(&key)),
+            Command::Keep(documents, done) => {
+                let kept = documents.iter().try_for_each(|document| self.store.put_input(document));
+                let _ = done.send(kept);
+            }
+            Command::Shutdown { .. } => {}
+        }
+    }
+
+    /// Looks at everything, and does what is to be done.
+    async fn look(&mut self) {
+        // A port that turns out to be taken is chosen again, and then everything follows anew.
+        for _ in 0..PORTS_TRIED {
+            if self.is_stale || self.is_renewal_due() {
+                self.is_stale = false;
+                self.plan();
+            }
+            self.start_router();
+            self.reconcile().await;
+            self.tend_grants().await;
+            if !self.is_stale {
+                break;
+            }
+        }
+        self.is_stale |= self.redemptions.start(&self.documents, &self.results, &self.store);
+        self.report();
+    }
+
+    // === what is wanted ===
+
+    fn plan(&mut self) {
+        self.input = self.store.input(&self.input);
+        let mut documents = self.declared.clone();
+        documents.extend(self.input.documents.clone());
+        self.hosts = hosts::reachable();
+        self.draw_identity(&documents);
+        self.choose_ports(&documents);
+        let ports = self.identity.as_ref().map(|identity| identity.ports.clone()).unwrap_or_default();
+        let around = Surroundings { ports: &ports, hosts: &self.hosts, loopback: &self.loopback };
+        self.documents = derive::derive(&documents, &around);
+        self.ensure_certificates();
+        self.rendered = render::render(&self.documents, &self.certificates, now());
+        self.show_problems();
+    }
+
+    /// A site is drawn an identity when it is seen first, and keeps it.
+    fn draw_identity(&mut self, documents: &DocumentMap) {
+        if let (None, Some(site)) = (&self.identity, derive::site(documents)) {
+            let id = Uuid::new_v4().to_string();
+            let router = format!("{}-{}", site.metadata.name, &id[..8]);
+            self.identity = Some(Identity { id, router, ports: BTreeMap::new() });
+            self.keep_identity();
+        }
+    }
+
+    fn choose_ports(&mut self, documents: &DocumentMap) {
+        let Some(identity) = &mut self.identity else { return };
+        let mut is_changed = false;
+        for port in derive::ports(documents) {
+            if !identity.ports.contains_key(port.name()) {
+                let taken: BTreeSet<_> = identity.ports.values().copied().collect();
+                let Some(free) = free_port(port.first(), &taken) else { continue };
+                identity.ports.insert(port.name().into(), free);
+                self.fresh.insert(port);
+                is_changed = true;
+            }
+        }
+        if is_changed {
+            self.keep_identity();
+        }
+    }
+
+    /// Gives up a port that was chosen in this life and is taken after all; whether another can be chosen.
+    fn give_up(&mut self, port: Port) -> bool {
+        let is_fresh = self.fresh.contains(&port);
+        if let (true, Some(identity)) = (is_fresh, &mut self.identity) {
+            identity.ports.remove(port.name());
+            self.is_stale = true;
+        }
+        is_fresh
+    }
+
+    fn keep_identity(&mut self) {
+        if let Some(identity) = &self.identity {
+            let kept = self.store.put_identity(identity);
+            self.note_written(kept);
+        }
+    }
+
+    fn ensure_certificates(&mut self) {
+        let wanted: BTreeMap<_, _> = self
+            .documents
+            .values()
+            .filter_map(|document| match document {
+                Document::Certificate(certificate) => {
+                    Some((certificate.metadata.name.clone(), certificate.spec.clone()))
+                }
+                _ => None,
+            })
+            .collect();
+        let is_complete = self.certificates.values().all(Result::is_ok);
+        if wanted == self.wanted && is_complete && !self.is_renewal_due() && self.store.namespace().is_none() {
+            return;
+        }
+        self.certificates = certificates::ensure(&wanted, &self.store, now());
+        for (name, error) in self.certificates.iter().filter_map(|(name, made)| Some((name, made.as_ref().err()?))) {
+            warn!(certificate = %name, error = crate::with_causes(error), "certificate missing");
+        }
+        let ends = self.certificates.values().flatten();
+        self.renew_at = ends.map(|credentials| credentials.identity.certificate().renew_at()).min();
+        self.wanted = wanted;
+    }
+
+    fn is_renewal_due(&self) -> bool {
+        self.renew_at.is_some_and(|at| at <= now())
+            && self.certificates.values().flatten().any(|credentials| {
+                let certificate = credentials.identity.certificate();
+                !certificate.is_ca && certificate.renew_at() <= now()
+            })
+    }
+
+    fn retry_at(&self) -> Option<Instant> {
+        self.is_incomplete().then(|| Instant::now() + RETRY_AFTER)
+    }
+
+    /// Whether something is missing that may come without anybody saying so.
+    fn is_incomplete(&self) -> bool {
+        let misses_certificate = self.certificates.values().any(Result::is_err);
+        misses_certificate || self.failure.is_some() || self.unwritable.is_some()
+    }
+
+    // === what is so ===
+
+    /// Starts the router once there is a site for it. It runs until the controller ends.
+    fn start_router(&mut self) {
+        let (None, Some(identity)) = (&self.running, &self.identity) else { return };
+        let Some(site) = derive::site(&self.documents) else { return };
+        if self.rendered.faults.contains_key(&Key::new(Kind::Site, &*site.metadata.name)) {
+            return;
+        }
+        match self.surface.start(site, identity) {
+            Ok(running) => {
+                info!(site = %site.metadata.name, router = %identity.router, "site started");
+                (self.running, self.failure) = (Some(running), None);
+            }
+            Err(failure) => {
+                error!(site = %site.metadata.name, error = failure, "the router does not start");
+                self.failure = Some(failure);
+            }
+        }
+    }
+
+    async fn reconcile(&mut self) {
+        let Some(running) = &self.running else { return };
+        let entities = running.router.entities();
+        let wanted = self.rendered.entities.iter().map(|(id, (entity, _))| (id, entity));
+        self.reconciler.reconcile(wanted, &entities, Instant::now()).await;
+        let own = derive::site(&self.documents).map(|site| format!("{}-{INTER_ROUTER}", site.metadata.name));
+        if let Some(name) = own
+            && matches!(self.reconciler.error(&(EntityKind::Listener, name)), Some(EntityError::Listen { .. }))
+        {
+            self.give_up(Port::InterRouter);
+        }
+    }
+
+    async fn tend_grants(&mut self) {
+        let now = Timestamp::now();
+        let is_running = self.running.is_some() && derive::accesses(&self.documents).next().is_some();
+        let wanted = derive::grants(&self.documents).filter(|_| derive::site(&self.documents).is_some());
+        self.grant_faults = self.desk.set_grants(&self.surface.namespace, wanted, now);
+        let port = self.port(Port::Grants);
+        let credentials = self.certificates.get(GRANT_SERVER).and_then(|made| made.as_ref().ok());
+        let has_grants = derive::grants(&self.documents).next().is_some();
+        let (true, true, Some(port), Some(credentials)) = (is_running, has_grants, port, credentials) else {
+            if has_grants && !is_running {
+                let grants = derive::grants(&self.documents);
+                let names = grants.map(|grant| (grant.metadata.name.clone(), no_access(&self.documents).to_owned()));
+                self.grant_faults.extend(names);
+            }
+            return self.desk.close().await;
+        };
+        self.desk.set_offer(self.offer());
+        let hosts = derive::accesses(&self.documents).filter_map(|access| access.spec.bind_host.clone());
+        let hosts = hosts.filter(|host| !host.is_empty()).collect();
+        if let Err(fault) = self.desk.serve(hosts, port, &credentials.clone()).await
+            && !self.give_up(Port::Grants)
+        {
+            let grants = derive::grants(&self.documents);
+            self.grant_faults.extend(grants.map(|grant| (grant.metadata.name.clone(), fault.clone())));
+        }
+    }
+
+    /// What redeemers are given.
+    fn offer(&self) -> Offer {
+        let site_issuer = derive::site(&self.documents).map_or(certificates::SITE_CA, |site| site.spec.issuer());
+        let issuers = derive::grants(&self.documents).filter_map(|grant| {
+            let name = grant.spec.issuer.as_deref().unwrap_or(site_issuer);
+            let issuer = self.certificates.get(name)?.as_ref().ok()?.clone();
+            Some((grant.metadata.name.clone(), issuer))
+        });
+        let access = derive::accesses(&self.documents).next();
+        let ports = Surroundings { ports: &BTreeMap::new(), hosts: &self.hosts, loopback: &self.loopback };
+        Offer {
+            issuers: issuers.collect(),
+            port: access.and_then(|access| {
+                let states = self.running.as_ref()?.states.borrow();
+                Some(states.accesses.get(&format!("{}-{INTER_ROUTER}", access.metadata.name))?.port)
+            }),
+            hosts: access.map(|access| derive::reachable_hosts(&access.spec, &ports)).unwrap_or_default(),
+        }
+    }
+
+    fn port(&self, port: Port) -> Option<u16> {
+        self.identity.as_ref()?.ports.get(port.name()).copied()
+    }
+
+    // === how it goes ===
+
+    fn report(&mut self) {
+        let faults = self.faults();
+        let failures = self.failures();
+        let ports = self.identity.as_ref().map(|identity| identity.ports.clone()).unwrap_or_default();
+        let grants = self.desk.by_name();
+        let redemptions = self.redemptions.outcomes();
+        let documents = self.with_statuses();
+        let states = self.running.as_ref().map(|running| running.states.borrow().clone()).unwrap_or_default();
+        let routes = self.running.as_ref().map(|running| running.routes.borrow().clone());
+        let network = self.running.as_ref().map(|running| running.network.borrow().clone()).unwrap_or_default();
+        let running = match (&self.running, &self.failure) {
+            (Some(_), _) => Ok(()),
+            (None, Some(failure)) => Err(failure.clone()),
+            (None, None) => Err("No router is running".to_owned()),
+        };
+        let identity = self.identity.as_ref();
+        let results = Facts {
+            documents: &documents,
+            faults: &faults,
+            failures: &failures,
+            certificates: &self.certificates,
+            running,
+            router: identity.map_or("", |identity| &identity.router),
+            site_id: identity.map_or("", |identity| &identity.id),
+            states: &states,
+            routes: routes.as_deref(),
+            network: &network,
+            around: Surroundings { ports: &ports, hosts: &self.hosts, loopback: &self.loopback },
+            namespace: &self.surface.namespace,
+            grants: &grants,
+            grant_port: self.port(Port::Grants),
+            redemptions: &redemptions,
+            now: Timestamp::now(),
+        }
+        .report();
+        let ports = states.tcp_listeners.iter().map(|(name, state)| (network::document_name(name), state.port));
+        self.publish(results, ports.collect(), network);
+    }
+
+    /// Why documents cannot be carried out: what their files, the rendering and the grants say.
+    fn faults(&self) -> BTreeMap<Key, String> {
+        let mut faults = self.rendered.faults.clone();
+        let faulty = self.input.faulty.iter().map(|(key, (_, fault))| (key.clone(), fault.clone()));
+        faults.extend(faulty);
+        faults.extend(self.input.outdated.clone());
+        let grants = self.grant_faults.iter();
+        faults.extend(grants.map(|(name, fault)| (Key::new(Kind::AccessGrant, &**name), fault.clone())));
+        faults
+    }
+
+    fn failures(&self) -> BTreeMap<EntityId, String> {
+        let ids = self.rendered.entities.keys();
+        let failures = ids.filter_map(|id| Some((id.clone(), self.reconciler.error(id)?)));
+        failures.map(|(id, error)| (id.clone(), crate::reconcile::text(&id, error))).collect()
+    }
+
+    /// All documents, faulty ones too, with the statuses that they had.
+    fn with_statuses(&self) -> DocumentMap {
+        let faulty = self.input.faulty.iter().map(|(key, (document, _))| (key, document));
+        let all = self.documents.iter().chain(faulty);
+        all.map(|(key, document)| (key.clone(), document.with_status_of(self.results.get(key)))).collect()
+    }
+
+    fn publish(&mut self, results: DocumentMap, listener_ports: BTreeMap<String, u16>, network: Arc<NetworkView>) {
+        let gone: Vec<_> = self.results.keys().filter(|key| !results.contains_key(key)).cloned().collect();
+        for key in gone {
+            let removed = self.store.remove_result(&key);
+            self.note_written(removed);
+        }
+        for (key, document) in &results {
+            if self.results.get(key) != Some(document) {
+                let written = self.store.put_result(document);
+                self.note_written(written);
+            }
+        }
+        let dialer = self.running.as_ref().map(|running| running.router.dialer());
+        let problems = self.input.problems.clone();
+        let snapshot = Snapshot { documents: results.clone(), problems, network, listener_ports, dialer };
+        self.results = results;
+        self.snapshot.send_if_modified(|known| {
+            let is_news = !known.is_like(&snapshot);
+            if is_news {
+                *known = Arc::new(snapshot);
+            }
+            is_news
+        });
+    }
+
+    fn show_problems(&mut self) {
+        for Complaint { file, line, message } in &self.input.problems {
+            let is_news = !self.snapshot.borrow().problems.iter().any(|known| known.message == *message);
+            if is_news {
+                warn!(file = %file.display(), line, "{message}");
+            }
+        }
+        let shown = self.store.put_problems(&self.input.problems);
+        self.note_written(shown);
+    }
+
+    /// What cannot be written is told once. It is tried again with the next change, or the next glance.
+    fn note_written(&mut self, written: Result<(), StoreError>) {
+        match written {
+            Ok(()) => self.unwritable = None,
+            Err(error) => {
+                let text = crate::with_causes(&error);
+                if self.unwritable.as_ref() != Some(&text) {
+                    error!(error = text, "cannot write");
+                }
+                self.unwritable = Some(text);
+            }
+        }
+    }
+
+    async fn stop(&mut self, drain: Duration) {
+        self.desk.close().await;
+        if let Some(Running { router, gathering, .. }) = self.running.take() {
+            router.shutdown(drain).await;
+            gathering.abort();
+        }
+        self.failure = Some("the site was stopped".into());
+        self.report();
+    }
+}
+
+impl Surface {
+    fn start(&self, site: &Site, identity: &Identity) -> Result<Running, String> {
+        let shards = self.shards.map(|shards| format!(r#", "workerThreads": {shards}"#)).unwrap_or_default();
+        let text = format!(
+            r#"[["router", {{"id": "{}", "mode": "interior"{shards}}}], ["address", {{"prefix": "mc", "distribution": "multicast"}}]]"#,
+            identity.router
+        );
+        let configuration = Configuration::parse(&text, |_| None).map_err(|error| error.to_string())?;
+        let info = SiteInfo {
+            id: identity.id.clone(),
+            name: site.metadata.name.clone(),
+            namespace: self.namespace.clone(),
+            platform: "linux".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        };
+        let options = Options { site: Some(info), ..Options::default() };
+        let router = Router::start(configuration, &options).map_err(|error| crate::with_causes(&error))?;
+        let (view, network) = watch::channel(Arc::default());
+        let gathering = tokio::spawn(network::gather(router.messages(), router.watch_routes(), view));
+        Ok(Running { states: router.entities().states(), routes: router.watch_routes(), network, gathering, router })
+    }
+}
+
+/// Why tokens cannot be issued at all.
+fn no_access(documents: &DocumentMap) -> &'static str {
+    match derive::site(documents) {
+        None => crate::status::NO_ACTIVE_SITE,
+        Some(site) if site.spec.edge => crate::status::EDGE_CANNOT_ACCEPT,
+        Some(_) => "other sites cannot reach this one; enable link access first",
+    }
+}
+
+/// The first port from here on that nobody listens on, in either family.
+fn free_port(first: u16, taken: &BTreeSet<u16>) -> Option<u16> {
+    let mut ports = (first..=u16::MAX).take(PORTS_TRIED.into()).filter(|port| !taken.contains(port));
+    ports.find(|port| grants::bind(&BTreeSet::new(), *port).is_ok())
+}
+
+async fn noticed(watcher: &Option<Watcher>) {
+    match watcher {
+        Some(watcher) => watcher.noticed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until something about the router or its network is other than it was.
+async fn changed(running: &mut Option<Running>) {
+    let Some(running) = running else { return std::future::pending().await };
+    tokio::select! {
+        Ok(()) = running.states.changed() => {}
+        Ok(()) = running.routes.changed() => {}
+        Ok(()) = running.network.changed() => {}
+        else => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn now() -> SystemTime {
+    SystemTime::now()
+}

@@ -1,0 +1,229 @@
+//! What became of each document: its status, from the state of the router, the network and the grants. Pure.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use van_adaptors::{EntityKind, States};
+use van_core::flow::NetworkView;
+use van_core::plane::Routes;
+use van_grant::Grant;
+
+use crate::certificates::Certificates;
+use crate::derive::{self, DocumentMap, INTER_ROUTER, Surroundings};
+use crate::document::{Document, Key};
+use crate::grants::HOSTS;
+use crate::network;
+use crate::render::EntityId;
+use crate::resource::site::ControllerRecord;
+use crate::resource::{
+    AccessGrant, AccessToken, Certificate, Connector, Endpoint, Kind, Link, Listener, RouterAccess, Site,
+};
+use crate::status::{self, LinkReport, NO_ACTIVE_SITE, Obstacle};
+
+/// The group of routers that endpoints name; there is one per site.
+pub(crate) const GROUP: &str = "skupper-router";
+
+/// All that statuses follow from.
+pub(crate) struct Facts<'a> {
+    /// The documents, derived ones included, with the statuses they had.
+    pub(crate) documents: &'a DocumentMap,
+    /// Why documents cannot be carried out.
+    pub(crate) faults: &'a BTreeMap<Key, String>,
+    /// Why entities are not as they are wanted, for people.
+    pub(crate) failures: &'a BTreeMap<EntityId, String>,
+    pub(crate) certificates: &'a Certificates,
+    /// Whether the router runs, or why not.
+    pub(crate) running: Result<(), String>,
+    /// The router's id.
+    pub(crate) router: &'a str,
+    pub(crate) site_id: &'a str,
+    pub(crate) states: &'a States,
+    pub(crate) routes: Option<&'a Routes>,
+    pub(crate) network: &'a NetworkView,
+    pub(crate) around: Surroundings<'a>,
+    pub(crate) namespace: &'a str,
+    /// Grants by the name of their documents.
+    pub(crate) grants: &'a BTreeMap<String, Grant>,
+    /// The port on which they are redeemed, if there is one.
+    pub(crate) grant_port: Option<u16>,
+    /// How redeeming tokens goes, by their names.
+    pub(crate) redemptions: &'a BTreeMap<String, Result<(), Obstacle>>,
+    pub(crate) now: Timestamp,
+}
+
+impl Facts<'_> {
+    /// Every document with its status. Secrets have none, and are left out.
+    pub(crate) fn report(&self) -> DocumentMap {
+        let statuses = self.documents.iter().filter_map(|(key, document)| {
+            let document = match document {
+                Document::Site(site) => self.site(key, site).into(),
+                Document::Link(link) => self.link(key, link).into(),
+                Document::Listener(listener) => self.listener(key, listener).into(),
+                Document::Connector(connector) => self.connector(key, connector).into(),
+                Document::RouterAccess(access) => self.access(key, access).into(),
+                Document::AccessGrant(grant) => self.grant(key, grant).into(),
+                Document::AccessToken(token) => self.token(token).into(),
+                Document::Certificate(certificate) => self.certificate(key, certificate).into(),
+                Document::Secret(_) => return None,
+            };
+            Some((key.clone(), document))
+        });
+        statuses.collect()
+    }
+
+    /// Whether a document can be carried out, as far as it and its entity tell.
+    fn configured(&self, key: &Key, entity: Option<(EntityKind, String)>) -> Result<(), String> {
+        if let Some(fault) = self.faults.get(key) {
+            return Err(fault.clone());
+        }
+        match entity.and_then(|id| self.failures.get(&id)) {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Facts::configured`], for what needs a site.
+    fn configured_at_site(&self, key: &Key, entity: (EntityKind, String)) -> Result<(), String> {
+        match derive::site(self.documents) {
+            Some(site) if !self.faults.contains_key(&Key::new(Kind::Site, &*site.metadata.name)) => {
+                self.configured(key, Some(entity))
+            }
+            _ => Err(NO_ACTIVE_SITE.into()),
+        }
+    }
+
+    fn site(&self, key: &Key, site: &Site) -> Site {
+        let mut site = site.clone();
+        let endpoints = derive::accesses(self.documents).flat_map(|access| self.endpoints(access)).collect();
+        let configured = self.configured(key, None);
+        let mut status =
+            status::site_status(&site.status, &site.spec, configured, self.running.clone(), endpoints, self.now);
+        status.network = network::records(self.network);
+        // Oneself is there even before the network has said so.
+        status.sites_in_network = u32::try_from(status.network.len()).unwrap_or(u32::MAX).max(1);
+        status.controller = Some(ControllerRecord {
+            name: "van-controller".into(),
+            namespace: self.namespace.to_owned(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        });
+        site.metadata.uid = Some(self.site_id.to_owned()).filter(|id| !id.is_empty());
+        site.status = status;
+        site
+    }
+
+    fn link(&self, key: &Key, link: &Link) -> Link {
+        let mut link = link.clone();
+        let name = &link.metadata.name;
+        let configured = self.configured_at_site(key, (EntityKind::Connector, name.clone()));
+        let report = match self.states.links.get(name) {
+            Some(state) if state.is_up => {
+                let remote = self.network.link(self.router, name).and_then(|link| link.remote.clone());
+                let (id, site) = remote.map(|remote| (remote.id, remote.name)).unzip();
+                LinkReport::Up { remote_site_id: id, remote_site_name: site }
+            }
+            Some(state) => LinkReport::Down { error: state.last_error.clone() },
+            None => LinkReport::Nothing,
+        };
+        link.status = status::link_status(&link.status, configured, report, self.now);
+        link
+    }
+
+    fn listener(&self, key: &Key, listener: &Listener) -> Listener {
+        let mut listener = listener.clone();
+        let name = format!("listener/{}", listener.metadata.name);
+        let state = self.states.tcp_listeners.get(&name);
+        let mut configured = self.configured_at_site(key, (EntityKind::TcpListener, name));
+        if let Some(error) = state.and_then(|state| state.error.clone()) {
+            configured = configured.and(Err(error));
+        }
+        // Its port is open as long as there is a connector: only then is it of use.
+        let is_matched = state.is_some_and(|state| state.is_open)
+            && self.routes.is_some_and(|routes| routes.is_reachable(&listener.spec.routing_key));
+        listener.status = status::listener_status(&listener.status, configured, is_matched, self.now);
+        listener
+    }
+
+    fn connector(&self, key: &Key, connector: &Connector) -> Connector {
+        let mut connector = connector.clone();
+        let host = connector.spec.host.as_deref().unwrap_or_default();
+        let name = format!("connector/{}@{host}", connector.metadata.name);
+        let configured = self.configured_at_site(key, (EntityKind::TcpConnector, name.clone()));
+        let is_there = self.states.tcp_connectors.contains_key(&name);
+        let is_matched = is_there && self.network.has_listener(&connector.spec.routing_key);
+        connector.status = status::connector_status(&connector.status, configured, is_matched, self.now);
+        connector
+    }
+
+    fn access(&self, key: &Key, access: &RouterAccess) -> RouterAccess {
+        let mut access = access.clone();
+        let entity = (EntityKind::Listener, format!("{}-{INTER_ROUTER}", access.metadata.name));
+        let configured = self.configured_at_site(key, entity);
+        let endpoints = self.endpoints(&access);
+        access.status = status::router_access_status(&access.status, configured, endpoints, self.now);
+        access
+    }
+
+    /// Where an access can be reached, once it is open.
+    fn endpoints(&self, access: &RouterAccess) -> Vec<Endpoint> {
+        let name = format!("{}-{INTER_ROUTER}", access.metadata.name);
+        let Some(state) = self.states.accesses.get(&name) else { return Vec::new() };
+        let host = derive::reachable_hosts(&access.spec, &self.around).into_iter().next();
+        let endpoint = |host| Endpoint {
+            name: INTER_ROUTER.into(),
+            host,
+            port: state.port.to_string(),
+            group: Some(GROUP.into()),
+        };
+        host.map(endpoint).into_iter().collect()
+    }
+
+    fn grant(&self, key: &Key, document: &AccessGrant) -> AccessGrant {
+        let mut document = document.clone();
+        let status = &mut document.status;
+        status.url = None;
+        if let (Some(grant), Some(port)) = (self.grants.get(&document.metadata.name), self.grant_port) {
+            let mut hosts = grant.hosts.clone();
+            if hosts.is_empty() {
+                let accesses = derive::accesses(self.documents);
+                hosts = accesses.flat_map(|access| derive::reachable_hosts(&access.spec, &self.around)).collect();
+            }
+            if let Some(host) = hosts.first() {
+                let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+                status.url = Some(format!("https://{bracketed}:{port}/{}", grant.id));
+            }
+            status.code = grant.code.expose().to_owned().into();
+            status.redemptions = grant.redemptions;
+            status.expiration_time = grant.expires_at.and_then(|end| Timestamp::try_from(end).ok());
+            if hosts.len() > 1 {
+                document.metadata.annotations.insert(HOSTS.into(), hosts.join(","));
+            }
+        }
+        let ca = self.certificates.get(crate::certificates::GRANT_SERVER).and_then(|made| made.as_ref().ok());
+        status.ca = ca.map(|credentials| credentials.trust.pem().to_owned());
+        let processed = self.configured(key, None);
+        document.status = status::access_grant_status(&document.status, processed, self.now);
+        document
+    }
+
+    fn token(&self, token: &AccessToken) -> AccessToken {
+        let mut token = token.clone();
+        let waiting = || Err(Obstacle::Pending("Not Redeemed".into()));
+        let redeemed = self.redemptions.get(&token.metadata.name).cloned().unwrap_or_else(waiting);
+        token.status = status::access_token_status(&token.status, redeemed, self.now);
+        token
+    }
+
+    fn certificate(&self, key: &Key, certificate: &Certificate) -> Certificate {
+        let mut certificate = certificate.clone();
+        let issued = match self.certificates.get(&key.name) {
+            Some(Ok(credentials)) => {
+                let end = credentials.identity.certificate().not_after;
+                Timestamp::try_from(end).map_err(|error| error.to_string())
+            }
+            Some(Err(error)) => Err(crate::with_causes(error)),
+            None => Err("not made yet".into()),
+        };
+        certificate.status = status::certificate_status(&certificate.status, issued, self.now);
+        certificate
+    }
+}
