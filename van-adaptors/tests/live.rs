@@ -343,6 +343,22 @@ async fn port_0_becomes_one_that_stays() {
     }
 }
 
+#[tokio::test]
+async fn a_router_that_cannot_start_leaves_nothing_open() {
+    let free = TcpListener::bind((HOST, 0)).await.expect("a port is free").local_addr().expect("bound").port();
+    let taken = TcpListener::bind((HOST, 0)).await.expect("a port is free");
+    let taken_port = taken.local_addr().expect("bound").port();
+    let text = format!(
+        r#"[["router", {{"id": "a", "mode": "interior"}}],
+            ["listener", {{"role": "inter-router", "host": "{HOST}", "port": {free}}}],
+            ["tcpListener", {{"name": "clients", "host": "{HOST}", "port": {taken_port}, "address": "key"}}]]"#
+    );
+    let configuration = Configuration::parse(&text, |_| None).expect("valid");
+    let error = Router::start(configuration, &Options::default()).expect_err("in use").to_string();
+    assert!(error.starts_with("tcpListener \"clients\": cannot listen on"), "{error}");
+    TcpListener::bind((HOST, free)).await.expect("free again");
+}
+
 // === links ===
 
 #[tokio::test]

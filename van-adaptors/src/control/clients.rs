@@ -198,10 +198,9 @@ impl Task {
             connections: connections.clone(),
         };
         self.board.write(|states| drop(states.tcp_listeners.insert(name.clone(), state)));
-        let number = self.new_number();
-        let shard = ShardId((number as usize % self.shards.inboxes.len()) as u16);
-        let mut listener =
-            ClientListener::new(entity, addresses, (ListenerId(number), shard), connections, self.board.clone());
+        let shard = ShardId((self.running.tcp_listeners.len() % self.shards.inboxes.len()) as u16);
+        let place = (ListenerId(self.new_number()), shard);
+        let mut listener = ClientListener::new(entity, addresses, place, connections, self.board.clone());
         if self.core.watch(&listener.key) {
             listener.open_with(sockets, &self.shards);
         }
