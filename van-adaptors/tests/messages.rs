@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use van_adaptors::{Options, Router, SendError, Subscription};
 use van_core::management::config::Configuration;
+use van_core::plane::Routes;
 use van_routing::Treatment;
 
 /// A body of one data section.
@@ -42,17 +43,14 @@ async fn receive(subscription: &mut Subscription) -> Bytes {
 
 #[tokio::test]
 async fn messages_reach_the_subscribers_of_other_routers_and_ones_own() {
-    let [a, b, c] = chain();
+    let [mut a, mut b, mut c] = chain();
     let subscribe = |router: &Router| router.messages().subscribe("mc/news", Treatment::MulticastOnce);
     let mut subscriptions = [&a, &a, &c].map(subscribe);
     let mut direct = c.messages().subscribe("sfe.c", Treatment::AnycastClosest);
-    wait_reachable(&a, "sfe.c").await;
-    for (router, address) in [(&b, "mc/news"), (&a, "mc/news"), (&c, "mc/news")] {
-        wait_reachable(router, address).await;
+    wait_for_owners(&mut a, "sfe.c", 1).await;
+    for (router, count) in [(&mut a, 1), (&mut b, 2), (&mut c, 1)] {
+        wait_for_owners(router, "mc/news", count).await;
     }
-    // Both ends of the row are known in the middle, and the middle knows all paths before an end does.
-    wait_until(|| b.routes().addresses.get("mc/news").is_some_and(|consumers| consumers.owners.len() == 2), &b).await;
-    wait_until(|| a.routes().addresses.get("mc/news").is_some_and(|consumers| consumers.owners.len() == 1), &a).await;
     for router in [&a, &b, &c] {
         router.messages().send("mc/news", HELLO).expect("sent");
         for subscription in &mut subscriptions {
@@ -64,10 +62,11 @@ async fn messages_reach_the_subscribers_of_other_routers_and_ones_own() {
     assert!(subscriptions.iter().all(|subscription| subscription.dropped() == 0));
 }
 
-async fn wait_until(is_so: impl Fn() -> bool, router: &Router) {
-    let mut watch = router.messages().watch("nothing");
-    while !is_so() {
-        let _ = tokio::time::timeout(Duration::from_millis(20), watch.changed()).await;
+/// Waits until a router knows of so many other routers with consumers of an address.
+async fn wait_for_owners(router: &mut Router, address: &str, count: usize) {
+    let owners = |routes: &Routes| routes.addresses.get(address).map_or(0, |consumers| consumers.owners.len());
+    while owners(&router.routes()) < count {
+        router.routes_changed().await;
     }
 }
 
