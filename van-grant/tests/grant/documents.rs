@@ -154,6 +154,7 @@ fn keys_are_wiped_and_not_shown() {
     fn wiped<T: ZeroizeOnDrop>(_: &T) {}
     let bundle = Bundle::from_yaml(&body("4-success")).unwrap();
     wiped(&bundle.secret.tls_key);
+    wiped(&example().code);
     assert!(!format!("{bundle:?}").contains("PRIVATE"));
 }
 
