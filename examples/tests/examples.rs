@@ -34,6 +34,11 @@ fn an_authority_issues_a_certificate() {
 }
 
 #[test]
+fn a_token_is_redeemed_at_a_grant_server() {
+    check("grant_server", &[], "east may link to 127.0.0.1:55671");
+}
+
+#[test]
 fn the_routing_graph_finds_paths() {
     check("routing_graph", &[], "What bern does with messages");
 }

@@ -42,6 +42,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "flow", body: bodies::flow::flow },
     Target { name: "router", body: bodies::router::router },
     Target { name: "config", body: bodies::config::config },
+    Target { name: "token", body: bodies::grant::token },
+    Target { name: "bundle", body: bodies::grant::bundle },
     Target { name: "certificate", body: bodies::tls::certificate },
     Target { name: "handshake", body: bodies::tls::handshake },
     Target { name: "records", body: bodies::tls::records },

@@ -58,6 +58,18 @@ pub struct Endpoint {
     pub port: String,
 }
 
+impl Secret {
+    /// The three texts, in PEM; [`Bundle::new`] gives the name.
+    pub fn new(tls_crt: &str, tls_key: &str, ca_crt: &str) -> Self {
+        Self {
+            name: String::new(),
+            ca_crt: ca_crt.to_owned(),
+            tls_crt: tls_crt.to_owned(),
+            tls_key: Zeroizing::new(tls_key.to_owned()),
+        }
+    }
+}
+
 impl Bundle {
     /// Names the Secret and the Links as redeemers expect it: `name`; with more than one group, `name-1`, `name-2` and so on.
     pub fn new(name: &str, mut secret: Secret, groups: Vec<Vec<Endpoint>>) -> Self {

@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use van_tls::{CredentialsError, HandshakeError, HttpsConnector, HttpsError, HttpsStream, SetupError, Trust};
+use zeroize::Zeroizing;
 
 use crate::bundle::{Bundle, BundleError};
 use crate::token::{AccessToken, Target, TokenError};
@@ -28,7 +29,6 @@ const MAX_SHOWN: usize = 200;
 
 /// How to redeem.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct RedeemOptions {
     /// How long one host may take, from the look-up of its name to the end of its answer (default 10 s, as Skupper's).
     pub timeout: Duration,
@@ -109,7 +109,7 @@ impl Call<'_> {
         let header = |text: &str| {
             HeaderValue::from_bytes(text.as_bytes()).map_err(|_| RedeemError::Name { name: text.to_owned() })
         };
-        let code = Bytes::copy_from_slice(self.token.code.expose().as_bytes());
+        let code = Bytes::from_owner(Zeroizing::new(self.token.code.expose().to_owned()));
         let mut request = hyper::Request::new(Full::new(code));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.target.path.parse().map_err(|error: http::uri::InvalidUri| {
@@ -193,7 +193,7 @@ impl Call<'_> {
 
 /// What a server said.
 enum Answer {
-    Text(zeroize::Zeroizing<String>),
+    Text(Zeroizing<String>),
     NotText,
     TooLong,
     NotHttp,

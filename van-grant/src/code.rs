@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 /// Characters of a code that was made here (as Skupper's).
 pub const CODE_LEN: usize = 24;
@@ -71,6 +71,9 @@ impl fmt::Debug for Code {
         f.write_str("Code([redacted])")
     }
 }
+
+/// What it holds is wiped.
+impl ZeroizeOnDrop for Code {}
 
 impl PartialEq for Code {
     fn eq(&self, other: &Self) -> bool {

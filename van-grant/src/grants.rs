@@ -10,7 +10,7 @@ use crate::issuer::{Accepted, Issuer};
 use crate::store::GrantStore;
 use crate::wire::{Refusal, Request};
 
-/// Keeps counts where a restart does not lose them.
+/// Keeps counts where a restart does not lose them. A closure can be one.
 pub trait Ledger: Send {
     /// Stores how often a grant was redeemed, durably, before it returns.
     ///
@@ -19,6 +19,12 @@ pub trait Ledger: Send {
     /// # Errors
     /// Whatever is in the way. The redeemer gets a 503 and nothing else.
     fn store(&mut self, grant: &Grant) -> Result<(), LedgerError>;
+}
+
+impl<F: FnMut(&Grant) -> Result<(), LedgerError> + Send> Ledger for F {
+    fn store(&mut self, grant: &Grant) -> Result<(), LedgerError> {
+        self(grant)
+    }
 }
 
 /// Why a count was not stored.

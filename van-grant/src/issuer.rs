@@ -4,7 +4,6 @@ use crate::bundle::Bundle;
 
 /// A redemption that was accepted and counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Accepted {
     /// The id of the grant.
     pub id: String,
@@ -20,13 +19,19 @@ pub struct Accepted {
     pub host: Option<String>,
 }
 
-/// Makes what a redeemer gets.
+/// Makes what a redeemer gets. A closure can be one.
 pub trait Issuer: Send + Sync {
     /// Makes credentials and Links. It may take its time and block: the server calls it on a thread for that.
     ///
     /// # Errors
     /// [`IssueError`], whose text goes to the redeemer; the use is given back then.
     fn issue(&self, accepted: &Accepted) -> Result<Bundle, IssueError>;
+}
+
+impl<F: Fn(&Accepted) -> Result<Bundle, IssueError> + Send + Sync> Issuer for F {
+    fn issue(&self, accepted: &Accepted) -> Result<Bundle, IssueError> {
+        self(accepted)
+    }
 }
 
 /// Why no credentials could be made. These are the texts of the wire (status 500).

@@ -279,7 +279,7 @@ impl Door {
     }
 
     /// Redeems on a thread that may block, and to its end even if the client goes away.
-    async fn redeem(&self, parts: Parts, code: Zeroizing<Vec<u8>>) -> Result<(Accepted, String), Refusal> {
+    async fn redeem(&self, parts: Parts, code: Zeroizing<Vec<u8>>) -> Result<(Accepted, Bytes), Refusal> {
         let Self { grants, issuer } = self.clone();
         let work = tokio::task::spawn_blocking(move || {
             let request = Request {
@@ -296,7 +296,7 @@ impl Door {
             #[expect(clippy::disallowed_methods, reason = "the server is where the clock is read")]
             let now = SystemTime::now();
             let (accepted, bundle) = grants.redeem_as(now, &request, &*issuer)?;
-            Ok((accepted, bundle.to_yaml().to_string()))
+            Ok((accepted, Bytes::from_owner(bundle.to_yaml())))
         });
         let stopped = |_| Refusal::NotIssued(IssueError::Certificate("Certificate could not be made".to_owned()));
         work.await.map_err(stopped)?

@@ -34,6 +34,11 @@ pub struct AccessToken {
 }
 
 impl AccessToken {
+    /// A token for one host, that of the URL, which leaves the cost to the redeemer.
+    pub fn new(name: impl Into<String>, url: impl Into<String>, code: Code, ca: impl Into<String>) -> Self {
+        Self { name: name.into(), url: url.into(), code, ca: ca.into(), link_cost: None, hosts: Vec::new() }
+    }
+
     /// Reads a document. Unknown fields are refused, because a misspelt `linkCost` would be lost silently; metadata and
     /// settings that mean nothing here, and the status, are skipped.
     ///

@@ -8,7 +8,7 @@ use serde_saphyr::{Options, budget, options, ser_options};
 
 /// Why a text is not the document that was expected; whoever wrote it is to correct it.
 ///
-/// It names the line, but quotes nothing: secrets are in these documents.
+/// It names the line and the field, but quotes no value: secrets are in these documents.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct YamlError(String);

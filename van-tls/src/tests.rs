@@ -4,6 +4,8 @@ mod authority;
 mod directory;
 mod handshake;
 mod hostile;
+#[cfg(feature = "https")]
+mod https;
 mod openssl;
 mod records;
 mod secrets;

@@ -13,9 +13,7 @@ use crate::recorded::body;
 use crate::support::*;
 
 async fn redeem_soon(token: &AccessToken) -> Result<Bundle, RedeemError> {
-    let mut options = RedeemOptions::default();
-    options.timeout = Duration::from_secs(2);
-    redeem(token, "east", &options).await
+    redeem(token, "east", &RedeemOptions { timeout: Duration::from_secs(2), ..RedeemOptions::default() }).await
 }
 
 fn tokio_listener(listener: StdListener) -> TcpListener {

@@ -97,6 +97,26 @@ fn a_damaged_token_is_refused_with_its_reason_and_without_its_code() {
 }
 
 #[test]
+fn errors_quote_no_values() {
+    let fields = [
+        "linkCost: SECRET",
+        "url: [SECRET]",
+        "code: {SECRET: 1}",
+        "code: *SECRET",
+        "code: \"SECRET",
+        "code: !SECRET x",
+        "settings: SECRET",
+        "settings: {hosts: [SECRET]}",
+    ];
+    let head = "apiVersion: skupper.io/v2alpha1\nkind: AccessToken\nmetadata: {name: x}\nspec:\n  ";
+    let documents = fields.map(|field| format!("{head}{field}\n"));
+    for document in documents.iter().map(String::as_str).chain(["spec: SECRET", "SECRET", "- SECRET"]) {
+        let TokenError::Yaml(error) = AccessToken::from_yaml(document).unwrap_err() else { panic!("{document}") };
+        assert!(error.to_string().contains("line") && !error.to_string().contains("SECRET"), "{error}");
+    }
+}
+
+#[test]
 fn bundles_are_written_as_skupper_writes_them() {
     for recording in ["4-success", "5-success-no-headers"] {
         let text = body(recording);
@@ -154,6 +174,7 @@ fn keys_are_wiped_and_not_shown() {
     fn wiped<T: ZeroizeOnDrop>(_: &T) {}
     let bundle = Bundle::from_yaml(&body("4-success")).unwrap();
     wiped(&bundle.secret.tls_key);
+    wiped(&example().code);
     assert!(!format!("{bundle:?}").contains("PRIVATE"));
 }
 

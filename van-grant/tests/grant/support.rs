@@ -98,12 +98,8 @@ pub(crate) fn bundle(accepted: &Accepted) -> Bundle {
         name: name.to_owned(),
         port: port.to_owned(),
     };
-    let secret = Secret {
-        name: String::new(),
-        ca_crt: "a CA\n".to_owned(),
-        tls_crt: format!("a certificate of {}\n", accepted.subject),
-        tls_key: "a private key\n".to_owned().into(),
-    };
+    let certificate = format!("a certificate of {}\n", accepted.subject);
+    let secret = Secret::new(&certificate, "a private key\n", "a CA\n");
     Bundle::new(&accepted.name, secret, vec![vec![endpoint("inter-router", "55671"), endpoint("edge", "45671")]])
 }
 
@@ -155,12 +151,6 @@ impl Site {
 }
 
 pub(crate) fn token(ca: &Authority, host: &str, port: u16) -> AccessToken {
-    AccessToken {
-        name: "hub-link".to_owned(),
-        url: format!("https://{host}:{port}/{ID}"),
-        code: Code::new(CODE.to_owned()).unwrap(),
-        ca: ca.credentials().trust.pem().to_owned(),
-        link_cost: None,
-        hosts: Vec::new(),
-    }
+    let code = Code::new(CODE.to_owned()).unwrap();
+    AccessToken::new("hub-link", format!("https://{host}:{port}/{ID}"), code, ca.credentials().trust.pem())
 }
