@@ -95,7 +95,9 @@ impl Facts<'_> {
     fn site(&self, key: &Key, site: &Site) -> Site {
         let mut site = site.clone();
         let endpoints = derive::accesses(self.documents).flat_map(|access| self.endpoints(access)).collect();
-        let configured = self.configured(key, None);
+        // An access that follows from the Site is part of it.
+        let access = (EntityKind::Listener, format!("{}-{INTER_ROUTER}", site.metadata.name));
+        let configured = self.configured(key, Some(access));
         let mut status =
             status::site_status(&site.status, &site.spec, configured, self.running.clone(), endpoints, self.now);
         status.network = network::records(self.network);

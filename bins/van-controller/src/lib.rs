@@ -1,0 +1,120 @@
+//! The controller program: a namespace folder, logs and signals around [`van_site::Site`].
+//!
+//! A library so that `van controller` and `van-controller` are the same program.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+use van_site::document::Document;
+use van_site::folder::{self, Namespace};
+use van_site::status::State;
+use van_site::{Site, Snapshot};
+
+/// Runs the site of a namespace in the foreground, and follows its files.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// How long open connections may take to end when the site is told to stop, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    drain: u64,
+
+    /// How a line of the log looks
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    log_format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The folder of a namespace of this user.
+///
+/// # Errors
+/// There is no folder to have it in.
+pub fn namespace(name: &str) -> anyhow::Result<Namespace> {
+    let is_root = rustix::process::geteuid().is_root();
+    let base = folder::base(|variable| std::env::var_os(variable), is_root);
+    Ok(Namespace::below(&base.context("neither HOME nor XDG_DATA_HOME is set; set one of them")?, name))
+}
+
+/// Runs until a signal says stop. One line on standard output tells how the site fares once it is known.
+///
+/// # Errors
+/// Why the site cannot be run: one message that names the thing and the next step.
+pub fn run(namespace: Namespace, arguments: &Arguments) -> anyhow::Result<()> {
+    start_log(arguments.log_format);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(serve(namespace, arguments))
+}
+
+async fn serve(namespace: Namespace, arguments: &Arguments) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let name = namespace.name().to_owned();
+    let site = Site::open(namespace)?;
+    info!(namespace = %name, version = env!("CARGO_PKG_VERSION"), "controller started");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = announce(site.watch()) => {}
+    }
+    info!(namespace = %name, drain_seconds = arguments.drain, "stopping; a second signal stops at once");
+    tokio::select! {
+        () = site.shutdown(Duration::from_secs(arguments.drain)) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Says once how the site fares; then there is no end.
+async fn announce(mut snapshot: watch::Receiver<Arc<Snapshot>>) {
+    if let Ok(snapshot) = snapshot.wait_for(|snapshot| verdict(snapshot).is_some()).await
+        && let Some(verdict) = verdict(&snapshot)
+    {
+        // Who started this may be gone already.
+        let _ = writeln!(std::io::stdout(), "{verdict}");
+    }
+    std::future::pending().await
+}
+
+fn verdict(snapshot: &Snapshot) -> Option<String> {
+    let sites = || {
+        snapshot.documents.values().filter_map(|document| match document {
+            Document::Site(site) => Some(site),
+            _ => None,
+        })
+    };
+    let of_site = sites().find_map(|site| {
+        let (name, status) = (&site.metadata.name, &site.status.common);
+        match status.state? {
+            State::Ready => Some(format!("Site \"{name}\" is ready.")),
+            State::Error => Some(format!("Site \"{name}\": {}", status.message)),
+            State::Pending => None,
+        }
+    });
+    let of_files = || {
+        let problem = snapshot.problems.first().filter(|_| sites().next().is_none())?;
+        Some(format!("{}: {}", problem.file.display(), problem.message))
+    };
+    of_site.or_else(of_files)
+}
+
+fn start_log(format: Format) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Somebody who embeds this may log already.
+    let _ = match format {
+        Format::Text => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        Format::Json => log.json().try_init(),
+    };
+}
