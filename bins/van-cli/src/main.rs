@@ -18,10 +18,11 @@ mod token;
 mod version;
 mod wait;
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -101,14 +102,16 @@ fn run(Program { place, command }: Program) -> Result<ExitCode, Failure> {
         Command::Router(arguments) => van_router::run(&arguments)?,
         Command::Demo(arguments) => return Ok(demo::run(&arguments)?),
         Command::Version(arguments) => version::run(&arguments)?,
-        Command::Completion { shell } => complete(shell),
+        Command::Completion { shell } => complete(shell)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// For the name by which the program was called.
-fn complete(shell: Shell) {
+/// Prints a script for the name by which the program was called.
+fn complete(shell: Shell) -> anyhow::Result<()> {
     let called = std::env::args_os().next().map(PathBuf::from);
     let name = called.as_ref().and_then(|path| path.file_name()?.to_str()).unwrap_or("van");
-    clap_complete::generate(shell, &mut Program::command(), name, &mut io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Program::command(), name, &mut script);
+    io::stdout().write_all(&script).context("cannot write to standard output")
 }

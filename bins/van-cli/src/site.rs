@@ -141,11 +141,12 @@ fn update(place: &Place, arguments: &Update) -> Result<(), Failure> {
 fn remove(place: &Place, arguments: &Delete) -> Result<(), Failure> {
     let namespace = place.namespace()?;
     let input = namespace.load_input();
-    let keys = if arguments.all {
-        keys(&input)
-    } else {
-        let name = only(&namespace, &input, arguments.name.as_deref())?.metadata.name;
-        BTreeSet::from([Key::new(Kind::Site, name)])
+    let name = arguments.name.as_deref();
+    let site = || only(&namespace, &input, name).map(|site| Key::new(Kind::Site, site.metadata.name));
+    let keys = match (name, arguments.all) {
+        (None, true) => keys(&input),
+        (Some(_), true) => site().map(|_| keys(&input))?,
+        (_, false) => BTreeSet::from([site()?]),
     };
     // In the order of kinds the site goes first: what is left of it then serves nobody.
     for key in keys {

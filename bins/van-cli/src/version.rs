@@ -23,7 +23,7 @@ struct Component {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let version = env!("CARGO_PKG_VERSION");
     if arguments.output.is_for_programs() {
-        return Ok(arguments.output.print(&[COMPONENTS.map(|component| Component { component, version })])?);
+        return Ok(arguments.output.print(&COMPONENTS.map(|component| Component { component, version }))?);
     }
     let rows = COMPONENTS.map(|component| vec![component.to_owned(), version.to_owned()]);
     Ok(print_table(&["component", "version"], &rows)?)
