@@ -15,11 +15,11 @@ const LATER: [&str; 3] = ["kubernetes", "podman", "docker"];
 #[derive(Debug, clap::Args)]
 pub(crate) struct Place {
     /// The namespace, which holds one site [default: default]
-    #[arg(short, long, global = true, value_name = "NS")]
+    #[arg(short, long, global = true, value_name = "NS", help_heading = "Place")]
     namespace: Option<String>,
 
     /// Where the site runs; only linux in this version [env: SKUPPER_PLATFORM] [default: linux]
-    #[arg(short, long, global = true, value_name = "PLATFORM")]
+    #[arg(short, long, global = true, value_name = "PLATFORM", help_heading = "Place")]
     platform: Option<String>,
 }
 

@@ -54,7 +54,8 @@ pub(crate) struct Update {
     /// The site; may be left out, since there is only one
     name: Option<String>,
     /// Let other sites link to this one, or not
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, action = ArgAction::Set, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     enable_link_access: bool,
     #[command(flatten)]
     waiting: Waiting,
