@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use uuid::Uuid;
+use van_site::derive::INGRESS_HOSTS;
 use van_site::document::Document;
 use van_site::duration;
 use van_site::folder::Namespace;
+use van_site::grants::HOSTS;
 use van_site::names;
 use van_site::resource::access_grant::AccessGrantSpec;
 use van_site::resource::access_token::AccessTokenSpec;
@@ -19,12 +21,6 @@ use crate::failure::{Failure, Problems};
 use crate::output::say;
 use crate::place::Place;
 use crate::wait::{Patience, wait_for};
-
-/// The setting of a grant: the hosts under which the site is reached, separated by commas.
-const INGRESS_HOSTS: &str = "ingress-hosts";
-
-/// The annotation of a grant: where it can be redeemed, separated by commas.
-const HOSTS: &str = "skupper.io/hosts";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {

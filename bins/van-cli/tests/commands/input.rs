@@ -75,7 +75,7 @@ fn files_with_mistakes_are_named_and_disturb_nothing_else() {
     );
     check(
         &format!("{HEAD}metadata: {{name: a}}\nspec: {{port: [1]}}\n"),
-        &format!("{file}:4: Listener a: spec.port: expected string scalar\n"),
+        &format!("{file}:4: Listener a: spec.port: expected a text\n"),
     );
     check(&format!("{HEAD}spec: {{port: 1}}\n"), &format!("{file}:3: missing field `metadata`\n"));
     check(

@@ -4,6 +4,7 @@
 
 mod input;
 mod link;
+mod redeem;
 mod routed;
 mod site;
 mod spelling;
