@@ -13,7 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("van-adaptors", &["van-core", "van-routing", "van-tls"]),
     ("van-site", &["van-adaptors", "van-core", "van-routing", "van-tls"]),
     ("van-router", &["van-adaptors", "van-core"]),
-    ("van-cli", &["van-router", "van-site", "van-tls"]),
+    ("van-cli", &["van-controller", "van-router", "van-site", "van-tls"]),
 ];
 
 /// Packages without I/O, and what must be nowhere below them.

@@ -72,6 +72,8 @@ enum Command {
     /// Say where clients come in
     #[command(subcommand)]
     Listener(listener::Command),
+    /// Run the site of a namespace in the foreground; "van system start" runs it in the background
+    Controller(van_controller::Arguments),
     /// Run a router from a configuration file
     Router(van_router::Arguments),
     /// Show it all on this machine: three routers, one service at two sites, real requests
@@ -99,6 +101,7 @@ fn run(Program { place, command }: Program) -> Result<ExitCode, Failure> {
         Command::Link(command) => link::run(&place, &command)?,
         Command::Connector(command) => connector::run(&place, &command)?,
         Command::Listener(command) => listener::run(&place, &command)?,
+        Command::Controller(arguments) => van_controller::run(place.namespace()?, &arguments)?,
         Command::Router(arguments) => van_router::run(&arguments)?,
         Command::Demo(arguments) => return Ok(demo::run(&arguments)?),
         Command::Version(arguments) => version::run(&arguments)?,
