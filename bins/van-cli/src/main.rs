@@ -72,7 +72,7 @@ enum Command {
     /// Say where clients come in
     #[command(subcommand)]
     Listener(listener::Command),
-    /// Run the site of a namespace in the foreground, and follow its files
+    /// Run the site of a namespace in the foreground; "van system start" runs it in the background
     Controller(van_controller::Arguments),
     /// Run a router from a configuration file
     Router(van_router::Arguments),
