@@ -118,14 +118,20 @@ impl Site {
     fn run(name: String, surface: Surface, store: Store, declared: Vec<Document>) -> Result<Self, SiteError> {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (shown, snapshot) = watch::channel(Arc::default());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(SiteError::Thread)?;
         let controller = Controller::new(surface, store, declared, inbox, shown)?;
-        let run = move || {
-            runtime.block_on(controller.run());
-            // A token that is just being redeemed is not waited for.
-            runtime.shutdown_background();
+        let (started, is_started) = std::sync::mpsc::channel();
+        // The runtime is made and dropped on its own thread: on that of a caller's runtime it could not be dropped.
+        let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => {
+                let _ = started.send(Ok(()));
+                runtime.block_on(controller.run());
+                // A token that is just being redeemed is not waited for.
+                runtime.shutdown_background();
+            }
+            Err(error) => drop(started.send(Err(error))),
         };
         let thread = std::thread::Builder::new().name("van-site".into()).spawn(run).map_err(SiteError::Thread)?;
+        is_started.recv().expect("the thread says how it starts").map_err(SiteError::Thread)?;
         Ok(Self { name, commands, snapshot, thread: Some(thread) })
     }
 
