@@ -12,9 +12,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("van-core", &["van-routing"]),
     ("van-grant", &["van-tls"]),
     ("van-adaptors", &["van-core", "van-routing", "van-tls"]),
-    ("van-site", &["van-adaptors", "van-core", "van-routing", "van-tls"]),
+    ("van-site", &["van-adaptors", "van-core", "van-grant", "van-routing", "van-tls"]),
+    ("van-controller", &["van-site"]),
     ("van-router", &["van-adaptors", "van-core"]),
-    ("van-cli", &["van-router", "van-tls"]),
+    ("van-cli", &["van-controller", "van-router", "van-site", "van-tls"]),
 ];
 
 /// Packages without I/O, and what must be nowhere below them, features left out.

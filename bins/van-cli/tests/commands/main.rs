@@ -1,0 +1,14 @@
+//! The commands of `van` as a user meets them: every message is compared as it is seen.
+//!
+//! No controller runs here. Where one is needed, a test holds its lock and writes what it would write.
+
+mod input;
+mod link;
+mod redeem;
+mod routed;
+mod site;
+mod spelling;
+mod system;
+mod token;
+mod waiting;
+mod world;
