@@ -194,7 +194,7 @@ impl Controller {
                     Some(command) => self.obey(command),
                     None => return self.stop(Duration::ZERO).await,
                 },
-                () = noticed(&self.watcher) => self.is_stale = true,
+                () = noticed(&mut self.watcher) => self.is_stale = true,
                 Some(redeemed) = self.redemptions.next() => self.is_stale |= self.redemptions.note(redeemed, &self.store),
                 () = self.desk.counted.notified() => {}
                 () = changed(&mut self.running) => {}
@@ -595,7 +595,7 @@ fn free_port(first: u16, taken: &BTreeSet<u16>) -> Option<u16> {
     ports.find(|port| grants::bind(&BTreeSet::new(), *port).is_ok())
 }
 
-async fn noticed(watcher: &Option<Watcher>) {
+async fn noticed(watcher: &mut Option<Watcher>) {
     match watcher {
         Some(watcher) => watcher.noticed().await,
         None => std::future::pending().await,
