@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use van_site::{Incoming, Site, TokenRequest};
+use van_site::{Incoming, Kind, Site, TokenRequest};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -18,6 +18,7 @@ async fn main() -> anyhow::Result<()> {
     let cabin = Site::builder("cabin").token(token).start().await?;
     let serving = tokio::spawn(serve(cabin.accept("greeter").await?));
 
+    hub.ready(Kind::Listener, "greeter").await?;
     let mut client = TcpStream::connect(("127.0.0.1", port)).await?;
     client.write_all(b"Ada").await?;
     client.shutdown().await?;
