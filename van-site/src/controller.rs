@@ -38,6 +38,10 @@ const GLANCE: Duration = Duration::from_secs(30);
 /// How long to wait before something that failed is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How often longer than it took to tell how everything is doing news of the router wait: in a large network there is
+/// always news. Commands and files do not wait.
+const REST: u32 = 10;
+
 /// Ports that are tried before a site gives up finding a free one.
 const PORTS_TRIED: u16 = 1000;
 
@@ -117,6 +121,8 @@ pub(crate) struct Controller {
     grant_faults: BTreeMap<String, String>,
     redemptions: Redemptions,
     results: DocumentMap,
+    /// When news of the router are told at the earliest.
+    rested_at: Instant,
     /// The last thing that could not be written.
     unwritable: Option<String>,
     /// Claims the namespace for as long as this lives.
@@ -167,6 +173,7 @@ impl Controller {
             grant_faults: BTreeMap::new(),
             redemptions: Redemptions::default(),
             results: store.results(),
+            rested_at: Instant::now(),
             unwritable: None,
             _lock: lock,
             store,
@@ -197,7 +204,7 @@ impl Controller {
                 () = noticed(&self.watcher) => self.is_stale = true,
                 Some(redeemed) = self.redemptions.next() => self.is_stale |= self.redemptions.note(redeemed, &self.store),
                 () = self.desk.counted.notified() => {}
-                () = changed(&mut self.running) => {}
+                () = changed(&mut self.running, self.rested_at) => {}
                 () = sleep_until(wake) => {
                     self.is_stale = self.is_incomplete();
                     if Instant::now() >= glance {
@@ -240,7 +247,9 @@ impl Controller {
             }
         }
         self.is_stale |= self.redemptions.start(&self.documents, &self.results, &self.store);
+        let begun = Instant::now();
         self.report();
+        self.rested_at = Instant::now() + begun.elapsed() * REST;
     }
 
     // === what is wanted ===
@@ -602,9 +611,10 @@ async fn noticed(watcher: &Option<Watcher>) {
     }
 }
 
-/// Waits until something about the router or its network is other than it was.
-async fn changed(running: &mut Option<Running>) {
+/// Waits until something about the router or its network is other than it was, and at least until then.
+async fn changed(running: &mut Option<Running>, rested_at: Instant) {
     let Some(running) = running else { return std::future::pending().await };
+    sleep_until(Some(rested_at)).await;
     tokio::select! {
         Ok(()) = running.states.changed() => {}
         Ok(()) = running.routes.changed() => {}
