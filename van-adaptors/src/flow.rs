@@ -49,10 +49,8 @@ pub(crate) async fn tell(
         source.insert(now(), record);
     }
     let mut asked = messages.subscribe(source.direct(), Treatment::AnycastClosest);
-    let mut beacons = messages.watch(BEACONS);
-    let mut records = messages.watch(source.address());
-    source.set_audience(now(), Audience::Beacons, beacons.is_reachable());
-    source.set_audience(now(), Audience::Records, records.is_reachable());
+    let mut routes = messages.watch_routes();
+    routes.mark_changed();
     let mut told = BTreeMap::new();
     loop {
         let current = entities(&states.borrow_and_update(), source.id());
@@ -62,8 +60,11 @@ pub(crate) async fn tell(
         tokio::select! {
             _ = &mut stop => break,
             changed = states.changed() => if changed.is_err() { break },
-            Some(is_there) = beacons.changed() => source.set_audience(now(), Audience::Beacons, is_there),
-            Some(is_there) = records.changed() => source.set_audience(now(), Audience::Records, is_there),
+            Ok(()) = routes.changed() => {
+                let routes = routes.borrow_and_update().clone();
+                source.set_audience(now(), Audience::Beacons, routes.consuming_routers(BEACONS));
+                source.set_audience(now(), Audience::Records, routes.consuming_routers(source.address()));
+            }
             Some(_) = asked.recv() => source.handle_flush(now()),
             () = sleep_until(timeout) => source.handle_timeout(now()),
         }

@@ -110,6 +110,11 @@ impl Messages {
         self.routes.borrow().is_reachable(address)
     }
 
+    /// The network as the router sees it, now and with every change.
+    pub(crate) fn watch_routes(&self) -> watch::Receiver<Arc<Routes>> {
+        self.routes.clone()
+    }
+
     /// Watches whether an address has a consumer.
     pub fn watch(&self, address: &str) -> Reachability {
         Reachability { address: address.to_owned(), told: self.is_reachable(address), routes: self.routes.clone() }

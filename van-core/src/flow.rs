@@ -14,7 +14,7 @@
 //! let now = Now { instant: Instant::now(), wall_micros: 1_767_225_600_000_000 };
 //! let mut source = Source::new("aB3dE:0");
 //! source.insert(now, Record::new(RecordType::Router, "aB3dE:0").with(Attribute::Name, "0/west"));
-//! source.set_audience(now, Audience::Beacons, true);
+//! source.set_audience(now, Audience::Beacons, 1);
 //!
 //! let mut collector = Collector::new();
 //! assert_eq!(collector.poll_output(), Some(Output::Subscribe("mc/sfe.all".into())));

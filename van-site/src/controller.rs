@@ -39,6 +39,10 @@ const GLANCE: Duration = Duration::from_secs(30);
 /// How long to wait before something that failed is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How often longer than it took to tell how everything is doing news of the router wait: in a large network there is
+/// always news. Commands and files do not wait.
+const REST: u32 = 10;
+
 /// Ports that are tried before a site gives up finding a free one.
 const PORTS_TRIED: u16 = 1000;
 
@@ -120,6 +124,8 @@ pub(crate) struct Controller {
     grant_faults: BTreeMap<String, String>,
     redemptions: Redemptions,
     results: DocumentMap,
+    /// When news of the router are told at the earliest.
+    rested_at: Instant,
     /// Those whose files are not as they are.
     unshown: BTreeSet<Key>,
     is_identity_kept: bool,
@@ -176,6 +182,7 @@ impl Controller {
             results: store.results(),
             unshown: BTreeSet::new(),
             is_identity_kept: true,
+            rested_at: Instant::now(),
             unwritable: None,
             _lock: lock,
             store,
@@ -206,7 +213,7 @@ impl Controller {
                 () = noticed(&mut self.watcher) => self.is_stale = true,
                 Some(redeemed) = self.redemptions.next() => self.is_stale |= self.redemptions.note(redeemed, &self.store),
                 () = self.desk.counted.notified() => {}
-                () = changed(&mut self.running) => {}
+                () = changed(&mut self.running, self.rested_at) => {}
                 () = sleep_until(wake) => {
                     self.is_stale = self.is_incomplete();
                     if Instant::now() >= glance {
@@ -251,7 +258,9 @@ impl Controller {
             }
         }
         self.is_stale |= self.redemptions.start(&self.documents, &self.results, &self.store);
+        let begun = Instant::now();
         self.report();
+        self.rested_at = Instant::now() + begun.elapsed() * REST;
         if let Some(error) = &self.unwritable
             && unwritable.as_ref() != Some(error)
         {
@@ -635,9 +644,10 @@ async fn noticed(watcher: &mut Option<Watcher>) {
     }
 }
 
-/// Waits until something about the router or its network is other than it was.
-async fn changed(running: &mut Option<Running>) {
+/// Waits until something about the router or its network is other than it was, and at least until then.
+async fn changed(running: &mut Option<Running>, rested_at: Instant) {
     let Some(running) = running else { return std::future::pending().await };
+    sleep_until(Some(rested_at)).await;
     tokio::select! {
         Ok(()) = running.states.changed() => {}
         Ok(()) = running.routes.changed() => {}

@@ -1,5 +1,6 @@
 //! The network as a site sees it: gathered from what all routers tell of themselves (VanFlow).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use tracing::debug;
 use van_adaptors::{Messages, Subscription};
 use van_core::flow::{Collector, NetworkView, Output};
 use van_core::plane::Routes;
-use van_routing::Treatment;
+use van_routing::{RouterId, Table, Treatment};
 
 use crate::resource::site::{LinkRecord, ServiceRecord, SiteRecord};
 
@@ -20,6 +21,17 @@ const WAITING: usize = 256;
 /// How long news wait for others, so that a burst of them is looked at once.
 const SETTLE: Duration = Duration::from_millis(10);
 
+/// How long subscriptions wait for others for every source there is. All routers of the network hear of each, and all
+/// collectors subscribe to somebody new at the same time.
+const SPREAD: Duration = Duration::from_millis(30);
+
+/// How often longer than looking at them took: in a large network that takes its time, and there is always news.
+const REST: u32 = 10;
+
+/// How long a router must be out of reach before what it told is forgotten. Others still know its addresses for a while,
+/// and links may come back at once.
+const LOST: Duration = Duration::from_secs(2);
+
 /// Gathers until the router stops, or this is dropped.
 pub(crate) async fn gather(
     messages: Messages,
@@ -27,17 +39,28 @@ pub(crate) async fn gather(
     view: watch::Sender<Arc<NetworkView>>,
 ) {
     let mut collector = Collector::new();
-    let (inbox, mut received) = mpsc::channel(WAITING);
+    let (inbox, mut received) = mpsc::channel::<(Arc<str>, Bytes)>(WAITING);
     let mut subscriptions = Subscriptions::default();
+    let mut lost = Lost::new(Arc::clone(&routes.borrow_and_update().table));
+    let mut found = Vec::<Arc<str>>::new();
+    let mut subscribe_at: Option<Instant> = None;
+    let mut subscribable_at = Instant::now();
     let mut show_at: Option<Instant> = None;
+    let mut settle = SETTLE;
     loop {
         while let Some(output) = collector.poll_output() {
             match output {
-                Output::Subscribe(address) => subscriptions.add(&messages, address, &inbox),
-                Output::Unsubscribe(address) => subscriptions.remove(&address),
+                Output::Subscribe(address) => {
+                    found.push(address);
+                    subscribe_at = Some(subscribable_at);
+                }
+                Output::Unsubscribe(address) => {
+                    found.retain(|found| *found != address);
+                    subscriptions.remove(&address);
+                }
                 // Nobody may be there to hear it, or it gets lost; the collector asks again.
                 Output::Send(outgoing) => drop(messages.send(&outgoing.to, outgoing.message)),
-                Output::Changed => show_at = show_at.or(Some(Instant::now() + SETTLE)),
+                Output::Changed => show_at = show_at.or(Some(Instant::now() + settle)),
             }
         }
         let timeout = collector.poll_timeout();
@@ -47,20 +70,62 @@ pub(crate) async fn gather(
                     debug!(%address, %error, "unreadable record");
                 }
             }
-            changed = routes.changed() => if changed.is_err() { return },
+            changed = routes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                lost.note(&routes.borrow_and_update().table, Instant::now());
+            }
+            () = sleep_until(subscribe_at) => {
+                subscribe_at = None;
+                subscribable_at = Instant::now() + SPREAD * collector.sources() as u32;
+                found.drain(..).for_each(|address| subscriptions.add(&messages, address, &inbox));
+            }
+            () = sleep_until(lost.due()) => {
+                lost.take_due(Instant::now()).for_each(|router| collector.handle_router_lost(router.as_str()));
+            }
             () = sleep_until(timeout) => collector.handle_timeout(Instant::now()),
             () = sleep_until(show_at) => {
                 show_at = None;
-                view.send_if_modified(|known| {
-                    let view = NetworkView::new(&collector);
-                    let is_news = **known != view;
-                    if is_news {
-                        *known = Arc::new(view);
-                    }
-                    is_news
-                });
+                let begun = Instant::now();
+                let seen = NetworkView::new(&collector);
+                if **view.borrow() != seen {
+                    view.send_replace(Arc::new(seen));
+                }
+                settle = SETTLE.max(begun.elapsed() * REST);
             }
         }
+    }
+}
+
+/// Routers that cannot be reached any more, and since when.
+struct Lost {
+    table: Arc<Table>,
+    since: BTreeMap<RouterId, Instant>,
+}
+
+impl Lost {
+    fn new(table: Arc<Table>) -> Self {
+        Self { table, since: BTreeMap::new() }
+    }
+
+    /// Compares who can be reached now with who could before.
+    fn note(&mut self, table: &Arc<Table>, now: Instant) {
+        if Arc::ptr_eq(&self.table, table) {
+            return;
+        }
+        let lost = self.table.routes().filter(|(router, _)| table.route(router).is_none());
+        self.since.extend(lost.map(|(router, _)| (router.clone(), now)));
+        self.since.retain(|router, _| table.route(router).is_none());
+        self.table = Arc::clone(table);
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.since.values().min().map(|since| *since + LOST)
+    }
+
+    fn take_due(&mut self, now: Instant) -> impl Iterator<Item = RouterId> + use<'_> {
+        self.since.extract_if(.., move |_, since| *since + LOST <= now).map(|(router, _)| router)
     }
 }
 

@@ -44,7 +44,7 @@ fn check_source(begun: Instant, records: Vec<Record>) {
     let mut source = Source::new(SOURCE);
     let mut living: Vec<_> = records.into_iter().filter(|record| !record.has_ended()).collect();
     living.iter().for_each(|record| source.insert(now, record.clone()));
-    source.set_audience(now, Audience::Records, true);
+    source.set_audience(now, Audience::Records, 1);
     while let Some(outgoing) = source.poll_output() {
         let Ok(Message::Records(told)) = Message::decode(&outgoing.message) else { continue };
         for told in told {

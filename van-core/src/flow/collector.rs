@@ -3,7 +3,7 @@
 //! Each source's records are kept apart: two may state the same site, and when one is lost the other's word still counts.
 //!
 //! ```text
-//!   beacon ---> known: subscribed ---first message, or 5 s---> asked for everything, again every 2 min
+//!   beacon ---> known: subscribed ---says something but not everything, or 5 s---> asked, again every 2 min
 //!                  |
 //!                  '--- 30 s of silence, its router is lost, or back as another source ---> forgotten, with its records
 //! ```
@@ -29,6 +29,9 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// How long a source may take to say something before it is asked, and how soon it is asked for what must have been missed.
 /// Source: skupper `pkg/vanflow`.
 const FIRST_FLUSH: Duration = Duration::from_secs(5);
+
+/// How long a source that says something may take to tell everything by itself, as it does when it sees that we listen.
+const GRACE: Duration = Duration::from_millis(1500);
 
 /// How long after a source told everything it is asked again: what it told may have been dropped on the way. All collectors
 /// hear an answer, so together they cause no more of them than one alone.
@@ -76,7 +79,7 @@ struct Known {
     source_type: SourceType,
     records: BTreeMap<Arc<str>, Held>,
     heard: Instant,
-    was_asked: bool,
+    has_spoken: bool,
     ask_at: Instant,
     /// How often it has told everything, and when it last began to.
     round: u64,
@@ -120,8 +123,8 @@ impl Collector {
         let address = address.strip_suffix(HEARTBEATS).unwrap_or(address);
         let Some(known) = self.sources.get_mut(address) else { return Ok(()) };
         known.heard = now;
-        if !known.was_asked {
-            self.outputs.push_back(Output::Send(known.ask(now)));
+        if !std::mem::replace(&mut known.has_spoken, true) {
+            known.ask_by(now + GRACE);
         }
         if let Message::Records(records) = message {
             for record in records {
@@ -203,7 +206,7 @@ impl Collector {
             source_type,
             records: BTreeMap::new(),
             heard: now,
-            was_asked: false,
+            has_spoken: false,
             ask_at: now + FIRST_FLUSH,
             round: 0,
             round_at: now,
@@ -292,7 +295,7 @@ impl Known {
 
     /// Drops what two rounds did not mention: it has ended unheard. Whether there was such a thing.
     fn begin_round(&mut self, now: Instant) -> bool {
-        if now < self.round_at + ROUND {
+        if self.round > 0 && now < self.round_at + ROUND {
             return false;
         }
         self.ask_at = now + REFRESH;
@@ -303,7 +306,7 @@ impl Known {
     }
 
     fn ask(&mut self, now: Instant) -> Outgoing {
-        (self.was_asked, self.ask_at) = (true, now + REFRESH);
+        self.ask_at = now + REFRESH;
         let to = direct_address(&self.id);
         Outgoing { message: Message::Flush.encode(&to), to }
     }

@@ -1,11 +1,12 @@
 //! What one router tells of itself, and when (docs/wire.md §9.1).
 //!
-//! Nobody is told anything while nobody listens; who begins to listen is told everything.
+//! Nobody is told anything while nobody listens; who begins to listen is told everything. The more listen, the longer a
+//! source rests in between: what all say to all must not grow with the square of the network.
 //!
 //! ```text
 //!             insert, patch, remove                       20 ms
 //!   records ------------------------> what changed ------------------> RECORD
-//!             audience came, flush                 coalesced, by type
+//!             audience grew, flush                 coalesced, by type
 //!           ------------------------> everything
 //! ```
 
@@ -21,7 +22,10 @@ use super::{BEACONS, Now, Outgoing, direct_address, records_address};
 /// How often a source makes itself known. Source: skupper-router `vanflow.c`.
 const BEACON_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How often it says that it lives. Source: skupper-router `vanflow.c`.
+/// How long after one beacon the next may go to somebody new.
+const BEACON_PAUSE: Duration = Duration::from_millis(400);
+
+/// How often a source says that it lives. Source: skupper-router `vanflow.c`.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long a change waits for others to go along with it. A C router takes up to a second.
@@ -32,6 +36,12 @@ const FLUSH_PAUSE: Duration = Duration::from_secs(1);
 
 /// Records in one message. Source: skupper-router `vanflow.c`.
 const BATCH: usize = 50;
+
+/// Routers in an audience for whom the intervals above are meant; twice as many wait twice as long.
+const CROWD: usize = 10;
+
+/// The most that an interval is stretched: of three heartbeats one must come before a collector takes a source for gone.
+const MAX_STRETCH: usize = 5;
 
 /// Whom a source tells something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,9 +61,16 @@ pub struct Source {
     address: Arc<str>,
     direct: Arc<str>,
     beacons: Arc<str>,
+    /// How many routers listen, to beacons and to the source.
+    beacon_audience: usize,
+    record_audience: usize,
     records: BTreeMap<Arc<str>, Held>,
     /// When the next beacon is due; `None` while nobody listens to them.
     beacon_at: Option<Instant>,
+    /// When a beacon may go to somebody new.
+    beaconable_at: Option<Instant>,
+    /// Somebody is new, and the way there may not be known to all yet: another beacon follows soon.
+    is_beacon_repeated: bool,
     /// When the next heartbeat is due; `None` while nobody listens to the source.
     heartbeat_at: Option<Instant>,
     /// When news are due; `None` if there are none.
@@ -80,8 +97,12 @@ impl Source {
             address: records_address(id),
             direct: direct_address(id),
             beacons: BEACONS.into(),
+            beacon_audience: 0,
+            record_audience: 0,
             records: BTreeMap::new(),
             beacon_at: None,
+            beaconable_at: None,
+            is_beacon_repeated: false,
             heartbeat_at: None,
             news_at: None,
             flush_at: None,
@@ -132,22 +153,29 @@ impl Source {
         self.send_news();
     }
 
-    /// Takes note of whether anybody listens, at this router or another.
-    pub fn set_audience(&mut self, now: Now, audience: Audience, is_there: bool) {
-        let due = is_there.then_some(now.instant);
+    /// Takes note of how many routers have listeners, this one included. If they became more, the new ones are told.
+    pub fn set_audience(&mut self, now: Now, audience: Audience, routers: usize) {
+        let known = match audience {
+            Audience::Beacons => &mut self.beacon_audience,
+            Audience::Records => &mut self.record_audience,
+        };
+        let before = std::mem::replace(known, routers);
         match audience {
-            Audience::Beacons if is_there == self.beacon_at.is_some() => return,
-            Audience::Beacons => self.beacon_at = due,
-            Audience::Records if is_there == self.has_audience() => return,
-            Audience::Records => {
-                self.heartbeat_at = due;
-                self.flush_at = due;
-                if !is_there {
-                    self.records.retain(|_, held| !held.record.has_ended());
-                    self.records.values_mut().for_each(|held| held.news = None);
-                    self.news_at = None;
-                }
+            Audience::Beacons if routers == 0 => self.beacon_at = None,
+            Audience::Beacons if routers > before => {
+                self.beacon_at = Some(self.beaconable_at.map_or(now.instant, |earliest| earliest.max(now.instant)));
+                self.is_beacon_repeated = true;
             }
+            Audience::Records if routers == 0 => {
+                (self.heartbeat_at, self.flush_at, self.news_at) = (None, None, None);
+                self.records.retain(|_, held| !held.record.has_ended());
+                self.records.values_mut().for_each(|held| held.news = None);
+            }
+            Audience::Records if before == 0 => {
+                (self.heartbeat_at, self.flush_at) = (Some(now.instant), Some(now.instant));
+            }
+            Audience::Records if routers > before => self.handle_flush(now),
+            Audience::Beacons | Audience::Records => return,
         }
         self.handle_timeout(now);
     }
@@ -164,18 +192,21 @@ impl Source {
     pub fn handle_timeout(&mut self, now: Now) {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now.instant);
         if is_due(self.beacon_at) {
-            self.beacon_at = Some(now.instant + BEACON_INTERVAL);
+            self.beaconable_at = Some(now.instant + self.stretched(BEACON_PAUSE));
+            let is_repeated = std::mem::take(&mut self.is_beacon_repeated);
+            let interval = self.stretched(if is_repeated { FLUSH_PAUSE } else { BEACON_INTERVAL });
+            self.beacon_at = Some(now.instant + interval);
             let source = Arc::clone(&self.id);
             self.send(Arc::clone(&self.beacons), &Message::Beacon { source_type: SourceType::Router, source });
         }
         if is_due(self.heartbeat_at) {
-            self.heartbeat_at = Some(now.instant + HEARTBEAT_INTERVAL);
+            self.heartbeat_at = Some(now.instant + self.stretched(HEARTBEAT_INTERVAL));
             let source = Arc::clone(&self.id);
             self.send(Arc::clone(&self.address), &Message::Heartbeat { source, wall_micros: now.wall_micros });
         }
         if is_due(self.flush_at) {
             self.flush_at = None;
-            self.flushable_at = Some(now.instant + FLUSH_PAUSE);
+            self.flushable_at = Some(now.instant + self.stretched(FLUSH_PAUSE));
             self.records.values_mut().for_each(|held| held.news = Some(held.record.clone()));
             self.send_news();
         } else if is_due(self.news_at) {
@@ -209,7 +240,13 @@ impl Source {
     }
 
     fn has_audience(&self) -> bool {
-        self.heartbeat_at.is_some()
+        self.record_audience > 0
+    }
+
+    /// An interval as it is for an audience of this size.
+    fn stretched(&self, interval: Duration) -> Duration {
+        let routers = self.beacon_audience.max(self.record_audience);
+        interval * (routers / CROWD).clamp(1, MAX_STRETCH) as u32
     }
 
     fn expect_news(&mut self, now: Now, has_news: bool) {

@@ -283,6 +283,11 @@ impl Routes {
             .or(Some(hop.control))
     }
 
+    /// How many routers have consumers of an address, this one included. One that was just lost may count.
+    pub fn consuming_routers(&self, address: &str) -> usize {
+        self.addresses.get(address).map_or(0, |consumers| consumers.owners.len() + usize::from(consumers.are_here()))
+    }
+
     /// Whether anybody in the network consumes an address.
     pub fn is_reachable(&self, address: &str) -> bool {
         let is_known = |owner: &RouterId| self.table.route(owner).is_some();

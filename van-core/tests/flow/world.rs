@@ -113,9 +113,9 @@ impl World {
                 }
             }
             for source in &mut self.sources {
-                source.set_audience(now, Audience::Beacons, self.subscribed.contains("mc/sfe.all"));
+                source.set_audience(now, Audience::Beacons, usize::from(self.subscribed.contains("mc/sfe.all")));
                 let has_audience = self.subscribed.contains(source.address());
-                source.set_audience(now, Audience::Records, has_audience);
+                source.set_audience(now, Audience::Records, usize::from(has_audience));
                 while let Some(outgoing) = source.poll_output() {
                     is_quiet = false;
                     if !(self.is_lost)(&outgoing) && self.subscribed.contains(&outgoing.to) {
