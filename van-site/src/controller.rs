@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
@@ -588,12 +589,15 @@ impl Controller {
 
 impl Surface {
     fn start(&self, site: &Site, identity: &Identity) -> Result<Running, String> {
-        let shards = self.shards.map(|shards| format!(r#", "workerThreads": {shards}"#)).unwrap_or_default();
-        let text = format!(
-            r#"[["router", {{"id": "{}", "mode": "interior"{shards}}}], ["address", {{"prefix": "mc", "distribution": "multicast"}}]]"#,
-            identity.router
-        );
-        let configuration = Configuration::parse(&text, |_| None).map_err(|error| error.to_string())?;
+        let mut attributes = json!({"id": identity.router, "mode": "interior"});
+        if let Some(shards) = self.shards {
+            attributes["workerThreads"] = shards.into();
+        }
+        if let Some(count) = site.spec.router_data_connections() {
+            attributes["dataConnectionCount"] = count.into();
+        }
+        let entities = json!([["router", attributes], ["address", {"prefix": "mc", "distribution": "multicast"}]]);
+        let configuration = Configuration::parse(&entities.to_string(), |_| None).map_err(|error| error.to_string())?;
         let info = SiteInfo {
             id: identity.id.clone(),
             name: site.metadata.name.clone(),

@@ -151,8 +151,8 @@ impl Site {
         self.declare(Connector::new(key, spec)).await
     }
 
-    /// Opens a port for clients of a routing key at `address`, `host:port`, whenever somebody consumes the key. Port 0 is a
-    /// port of the system's choice. The port is returned.
+    /// Opens a port for clients of a routing key at `address`, `host:port`, whenever somebody consumes the key, which
+    /// [`Site::ready`] waits for. Port 0 is a port of the system's choice. The port is returned.
     ///
     /// # Errors
     /// [`SiteError`].
@@ -173,6 +173,17 @@ impl Site {
         self.command(Command::Declare(vec![document.clone()]))?;
         let configured = self.wait_for(|snapshot| configured(snapshot.documents.get(&key)?, &document)).await?;
         configured.map_err(|message| SiteError::Document { key, message })
+    }
+
+    /// Waits until a document is all that it should be: a link is up, somebody serves a listener's routing key and its port
+    /// is open. That may never be: bound it with a timeout, and look at [`Site::watch`] for why.
+    ///
+    /// # Errors
+    /// [`SiteError::Stopped`].
+    pub async fn ready(&self, kind: Kind, name: &str) -> Result<(), SiteError> {
+        let key = Key::new(kind, name);
+        let state = |snapshot: &Snapshot| snapshot.documents.get(&key)?.status()?.state;
+        self.wait_for(|snapshot| (state(snapshot)? == State::Ready).then_some(())).await
     }
 
     /// Takes a document back that this program declared. Streams under way live on.
