@@ -28,6 +28,10 @@ fn two_sites_are_joined_by_files_alone() {
         || matches!(pair.east.shown(Kind::Link, "to-east"), Some(Document::Link(link)) if link.status.remote_site_name.as_deref() == Some("west")),
     );
     rig::wait_until(|| "one use is counted".to_owned(), || pair.west.grant("to-east").status.redemptions == 1);
+    // The link's certificate is where the router's configuration says.
+    let config = std::fs::read_to_string(pair.east.folder.router_config()).expect("it is written");
+    let file = pair.east.folder.runtime_certs().join("to-east-profile/tls.crt");
+    assert!(config.contains(&*file.to_string_lossy()) && file.exists(), "{config}");
     assert_eq!(pair.east_controller.output(), "Site \"east\" is ready.\n");
     pair.east_controller.stop();
     pair.west_controller.stop();
