@@ -46,6 +46,8 @@ impl Io for World {
 
     fn connect(&mut self, _: Key, _: ConnectorId) {}
 
+    fn established(&mut self, _: Key) {}
+
     fn post(&mut self, _: ShardId, _: Crossing) {}
 
     fn report(&mut self, report: Report) {

@@ -11,7 +11,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 use uuid::Uuid;
-use van_adaptors::{Dialer, EntityError, EntityKind, Options, Router, SiteInfo, States};
+use van_adaptors::{
+    CredentialsSource, Dialer, Entity, EntityError, EntityKind, Options, Router, SiteInfo, States, TlsProfile,
+};
 use van_core::flow::NetworkView;
 use van_core::management::config::Configuration;
 use van_core::plane::Routes;
@@ -30,6 +32,7 @@ use crate::render::{self, EntityId, Rendered};
 use crate::report::Facts;
 use crate::resource::certificate::CertificateSpec;
 use crate::resource::{Kind, Site};
+use crate::router_config::router_config;
 use crate::store::{Identity, Store, StoreError};
 use crate::watcher::Watcher;
 
@@ -283,6 +286,7 @@ impl Controller {
         self.documents = derive::derive(&documents, &around);
         self.ensure_certificates();
         self.rendered = render::render(&self.documents, &self.certificates, now());
+        self.show_router_config();
         self.show_problems();
     }
 
@@ -574,6 +578,21 @@ impl Controller {
             }
         }
         let shown = self.store.put_problems(&self.input.problems);
+        self.note_written(shown);
+    }
+
+    fn show_router_config(&mut self) {
+        let (Some(identity), Some(namespace)) = (&self.identity, self.store.namespace()) else { return };
+        let (name, certs) = (namespace.name(), namespace.runtime_certs());
+        let text = router_config(&self.documents, &self.rendered, identity, name, &certs);
+        let profiles =
+            self.rendered.entities.values().filter_map(|(entity, _)| match entity {
+                Entity::TlsProfile(TlsProfile {
+                    name, credentials: CredentialsSource::Memory(credentials), ..
+                }) if !self.certificates.contains_key(name) => Some((name.as_str(), &**credentials)),
+                _ => None,
+            });
+        let shown = self.store.put_router_config(&text, &profiles.collect::<Vec<_>>());
         self.note_written(shown);
     }
 

@@ -39,6 +39,7 @@ mod redemption;
 pub mod render;
 mod report;
 pub mod resource;
+pub mod router_config;
 pub mod secret_text;
 mod site;
 pub mod status;

@@ -252,6 +252,30 @@ impl Store {
         Ok(folder::replace(&file, &yaml::write(&problems), PUBLIC)?)
     }
 
+    /// Shows what the router does as a file that routers read, with the certificates of links, which are in no other file
+    /// of the runtime.
+    ///
+    /// # Errors
+    /// [`StoreError::Folder`], [`StoreError::Unwritable`]
+    pub fn put_router_config(&self, text: &str, profiles: &[(&str, &Credentials)]) -> Result<(), StoreError> {
+        let Some(namespace) = self.namespace() else { return Ok(()) };
+        for (name, credentials) in profiles {
+            let folder = namespace.runtime_certs().join(name);
+            let is_same = |known: Credentials| {
+                known.identity.chain_pem() == credentials.identity.chain_pem()
+                    && known.trust.pem() == credentials.trust.pem()
+            };
+            if !directory::read(&folder).is_ok_and(is_same) {
+                directory::write(&folder, credentials)?;
+            }
+        }
+        let file = namespace.router_config();
+        if fs::read(&file).is_ok_and(|known| known == text.as_bytes()) {
+            return Ok(());
+        }
+        Ok(folder::replace(&file, text, PUBLIC)?)
+    }
+
     // === credentials ===
 
     /// Credentials by name: the user's own if there are any, else those made before.

@@ -1,0 +1,210 @@
+//! The configuration of a site's router as a file that `van router` and skupper-router read. Pure.
+//!
+//! Nothing here reads it: it shows what runs, and runs it elsewhere. Which numbers are texts is the original's choice.
+
+use std::path::Path;
+
+use serde::Serialize;
+use van_adaptors::Entity;
+use van_core::management::config::{self, Service};
+
+use crate::derive::{self, DocumentMap};
+use crate::document::Document;
+use crate::render::Rendered;
+use crate::resource::Kind;
+use crate::store::Identity;
+
+/// What only the original asks for: how often a router says that it lives, as text.
+const HELLO_MAX_AGE_SECONDS: &str = "3";
+
+/// One entity: its type and its attributes.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Pair<'a> {
+    Router(&'static str, Router<'a>),
+    SslProfile(&'static str, SslProfile<'a>),
+    Connector(&'static str, Connector<'a>),
+    Listener(&'static str, Listener<'a>),
+    Address(&'static str, Address),
+    Tcp(&'static str, Tcp<'a>),
+    Log(&'static str, Log),
+    Site(&'static str, Site<'a>),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Router<'a> {
+    id: &'a str,
+    mode: &'static str,
+    hello_max_age_seconds: &'static str,
+    metadata: String,
+}
+
+#[derive(Serialize)]
+struct Metadata<'a> {
+    id: &'a str,
+    version: &'a str,
+    platform: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SslProfile<'a> {
+    name: &'a str,
+    cert_file: String,
+    private_key_file: String,
+    ca_cert_file: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Connector<'a> {
+    name: &'a str,
+    role: &'static str,
+    host: &'a str,
+    port: String,
+    cost: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ssl_profile: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listener<'a> {
+    name: String,
+    role: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    host: &'a str,
+    port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ssl_profile: Option<&'a str>,
+    sasl_mechanisms: &'static str,
+    authenticate_peer: bool,
+}
+
+#[derive(Serialize)]
+struct Address {
+    prefix: &'static str,
+    distribution: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Tcp<'a> {
+    name: &'a str,
+    host: &'a str,
+    port: String,
+    address: &'a str,
+    site_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct Log {
+    module: &'static str,
+    enable: &'static str,
+}
+
+#[derive(Serialize)]
+struct Site<'a> {
+    name: &'a str,
+    platform: &'a str,
+    namespace: &'a str,
+    version: &'a str,
+}
+
+/// The text of the file; `certs` is the folder of the certificates it names.
+pub fn router_config(
+    documents: &DocumentMap,
+    rendered: &Rendered,
+    identity: &Identity,
+    namespace: &str,
+    certs: &Path,
+) -> String {
+    let (version, platform) = (env!("CARGO_PKG_VERSION"), "linux");
+    let metadata = Metadata { id: &identity.id, version, platform };
+    let router = Router {
+        id: &identity.router,
+        mode: "interior",
+        hello_max_age_seconds: HELLO_MAX_AGE_SECONDS,
+        metadata: serde_json::to_string(&metadata).expect("three texts"),
+    };
+    let local = local_access(documents);
+    let entities = || rendered.entities.values().map(|(entity, _)| entity);
+    let profiles = local.iter().filter_map(|listener| listener.ssl_profile);
+    let profiles = profiles.chain(entities().filter_map(|entity| match entity {
+        Entity::TlsProfile(profile) => Some(profile.name.as_str()),
+        _ => None,
+    }));
+    let mut pairs = vec![Pair::Router("router", router)];
+    pairs.extend(profiles.map(|name| Pair::SslProfile("sslProfile", ssl_profile(name, certs))));
+    pairs.extend(entities().filter_map(|entity| match entity {
+        Entity::Connector(link) => Some(Pair::Connector("connector", connector(link))),
+        _ => None,
+    }));
+    pairs.extend(local.into_iter().map(|listener| Pair::Listener("listener", listener)));
+    pairs.extend(entities().filter_map(|entity| match entity {
+        Entity::Listener(access) => Some(Pair::Listener("listener", listener(access)?)),
+        _ => None,
+    }));
+    pairs.push(Pair::Address("address", Address { prefix: "mc", distribution: "multicast" }));
+    let site_id = &identity.id;
+    pairs.extend(entities().filter_map(|entity| match entity {
+        Entity::TcpConnector(config::TcpConnector { name, host, port, address }) => {
+            Some(Pair::Tcp("tcpConnector", Tcp { name, host, port: port.to_string(), address, site_id }))
+        }
+        _ => None,
+    }));
+    pairs.extend(entities().filter_map(|entity| match entity {
+        Entity::TcpListener(config::TcpListener { name, host, port, address, .. }) => {
+            Some(Pair::Tcp("tcpListener", Tcp { name, host, port: port.to_string(), address, site_id }))
+        }
+        _ => None,
+    }));
+    pairs.push(Pair::Log("log", Log { module: "ROUTER_CORE", enable: "error+" }));
+    pairs.push(Pair::Site("site", Site { name: &identity.router, platform, namespace, version }));
+    serde_json::to_string_pretty(&pairs).expect("texts, numbers and truths") + "\n"
+}
+
+/// The access for clients of this machine, which our router does not open yet and others do.
+fn local_access(documents: &DocumentMap) -> Option<Listener<'_>> {
+    let key = crate::document::Key::new(Kind::RouterAccess, derive::LOCAL_ACCESS);
+    let Document::RouterAccess(access) = documents.get(&key)? else { return None };
+    Some(Listener {
+        name: format!("{}-normal", access.metadata.name),
+        role: "normal",
+        host: access.spec.bind_host.as_deref().unwrap_or_default(),
+        port: derive::role(&access.spec, "normal")?,
+        ssl_profile: access.spec.tls_credentials.as_deref(),
+        sasl_mechanisms: "EXTERNAL",
+        authenticate_peer: true,
+    })
+}
+
+fn ssl_profile<'a>(name: &'a str, certs: &Path) -> SslProfile<'a> {
+    let file = |file| certs.join(name).join(file).display().to_string();
+    SslProfile { name, cert_file: file("tls.crt"), private_key_file: file("tls.key"), ca_cert_file: file("ca.crt") }
+}
+
+fn connector(link: &config::Connector) -> Connector<'_> {
+    Connector {
+        name: &link.name,
+        role: "inter-router",
+        host: &link.host,
+        port: link.port.to_string(),
+        cost: link.cost.into(),
+        ssl_profile: link.tls_profile.as_deref(),
+    }
+}
+
+fn listener(access: &config::Listener) -> Option<Listener<'_>> {
+    let Service::Links { tls_profile, requires_authentication, .. } = &access.service else { return None };
+    Some(Listener {
+        name: access.name.clone(),
+        role: "inter-router",
+        host: &access.host,
+        port: access.port,
+        ssl_profile: tls_profile.as_deref(),
+        sasl_mechanisms: "EXTERNAL",
+        authenticate_peer: *requires_authentication,
+    })
+}

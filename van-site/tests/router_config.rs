@@ -1,0 +1,81 @@
+//! The router's configuration as a file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::SystemTime;
+
+use van_core::management::config::Configuration;
+use van_site::certificates::{self, Certificates};
+use van_site::derive::{self, DocumentMap, Surroundings};
+use van_site::document::Document;
+use van_site::render;
+use van_site::router_config::router_config;
+use van_site::store::{Identity, Store};
+
+const INPUT: &str = "
+apiVersion: skupper.io/v2alpha1
+kind: Site
+metadata: {name: west}
+spec: {linkAccess: default, settings: {link-bind-host: 127.0.0.1}}
+---
+apiVersion: skupper.io/v2alpha1
+kind: Listener
+metadata: {name: backend}
+spec: {routingKey: backend, host: 127.0.0.1, port: 8080}
+---
+apiVersion: skupper.io/v2alpha1
+kind: Connector
+metadata: {name: db}
+spec: {routingKey: db, host: 10.1.2.3, port: 5432}
+---
+apiVersion: skupper.io/v2alpha1
+kind: Link
+metadata: {name: hub}
+spec: {cost: 2, tlsCredentials: hub, endpoints: [{name: inter-router, host: hub.example.com, port: \"55671\"}]}
+";
+
+/// One entity a line, as the original's file has them.
+const EXPECTED: &str = r#"["router",{"id":"west-1","mode":"interior","helloMaxAgeSeconds":"3","metadata":"{\"id\":\"9a0d\",\"version\":\"VERSION\",\"platform\":\"linux\"}"}]
+["sslProfile",{"name":"skupper-local-server","certFile":"/certs/skupper-local-server/tls.crt","privateKeyFile":"/certs/skupper-local-server/tls.key","caCertFile":"/certs/skupper-local-server/ca.crt"}]
+["sslProfile",{"name":"hub-profile","certFile":"/certs/hub-profile/tls.crt","privateKeyFile":"/certs/hub-profile/tls.key","caCertFile":"/certs/hub-profile/ca.crt"}]
+["sslProfile",{"name":"west","certFile":"/certs/west/tls.crt","privateKeyFile":"/certs/west/tls.key","caCertFile":"/certs/west/ca.crt"}]
+["connector",{"name":"hub","role":"inter-router","host":"hub.example.com","port":"55671","cost":2,"sslProfile":"hub-profile"}]
+["listener",{"name":"skupper-local-normal","role":"normal","host":"127.0.0.1","port":5671,"sslProfile":"skupper-local-server","saslMechanisms":"EXTERNAL","authenticatePeer":true}]
+["listener",{"name":"west-inter-router","role":"inter-router","host":"127.0.0.1","port":55671,"sslProfile":"west","saslMechanisms":"EXTERNAL","authenticatePeer":true}]
+["address",{"prefix":"mc","distribution":"multicast"}]
+["tcpConnector",{"name":"connector/db@10.1.2.3","host":"10.1.2.3","port":"5432","address":"db","siteId":"9a0d"}]
+["tcpListener",{"name":"listener/backend","host":"127.0.0.1","port":"8080","address":"backend","siteId":"9a0d"}]
+["log",{"module":"ROUTER_CORE","enable":"error+"}]
+["site",{"name":"west-1","platform":"linux","namespace":"west","version":"VERSION"}]"#;
+
+fn made(documents: &DocumentMap) -> Certificates {
+    let wanted = documents.values().filter_map(|document| match document {
+        Document::Certificate(certificate) => Some((certificate.metadata.name.clone(), certificate.spec.clone())),
+        _ => None,
+    });
+    certificates::ensure(&wanted.collect(), &Store::memory(), SystemTime::now())
+}
+
+#[test]
+fn the_file_has_the_attributes_and_types_of_the_original() {
+    let documents = Document::read_all(INPUT).into_iter().map(|document| document.expect("it is sound"));
+    let documents = documents.map(|document| (document.key(), document)).collect();
+    let ports = BTreeMap::from([("inter-router".to_owned(), 55671), ("local".to_owned(), 5671)]);
+    let around = Surroundings { ports: &ports, hosts: &[], loopback: &["127.0.0.1".to_owned()] };
+    let documents = derive::derive(&documents, &around);
+    let mut certificates = made(&documents);
+    // What a Secret would hold.
+    let hub = certificates["west"].as_ref().expect("it is made").clone();
+    certificates.insert("hub".to_owned(), Ok(hub));
+    let rendered = render::render(&documents, &certificates, SystemTime::now());
+    assert_eq!(rendered.faults, BTreeMap::new());
+    let identity = Identity { id: "9a0d".into(), router: "west-1".into(), ports: ports.clone() };
+    let text = router_config(&documents, &rendered, &identity, "west", Path::new("/certs"));
+    let compact: String = text.lines().map(str::trim_start).collect::<String>().replace("\": ", "\":");
+    let expected = EXPECTED.replace("VERSION", env!("CARGO_PKG_VERSION"));
+    assert_eq!(compact, format!("[{}]", expected.replace('\n', ",")));
+
+    let read = Configuration::parse(&text, |_| None).expect("our router reads it");
+    assert_eq!((read.connectors.len(), read.listeners.len()), (1, 1));
+    assert_eq!((read.tcp_connectors.len(), read.tcp_listeners.len(), read.tls_profiles.len()), (1, 1, 3));
+}
