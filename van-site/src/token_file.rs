@@ -27,7 +27,7 @@ pub enum TokenFileError {
         source: io::Error,
     },
     /// It does not hold documents.
-    #[error("{} cannot be used", path.display())]
+    #[error("{}:{} cannot be used", path.display(), source.line())]
     Document {
         /// The file.
         path: PathBuf,
