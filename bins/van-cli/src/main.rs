@@ -9,6 +9,8 @@ mod link;
 mod listener;
 mod output;
 mod place;
+#[cfg(test)]
+mod reference;
 mod routed;
 mod sign_of_life;
 mod site;
@@ -76,7 +78,7 @@ enum Command {
     Controller(van_controller::Arguments),
     /// Run a router from a configuration file
     Router(van_router::Arguments),
-    /// Show it all on this machine: three routers, one service at two sites, real requests
+    /// Show it all on this machine: three sites linked by tokens, one service at two of them, real requests
     Demo(demo::Arguments),
     /// Show the versions of what is in this program
     Version(version::Arguments),
