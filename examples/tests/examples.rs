@@ -29,6 +29,11 @@ fn two_engines_exchange_a_message() {
 }
 
 #[test]
+fn an_embedded_site_dials_a_workload_and_is_itself_again_after_a_restart() {
+    check("embedded_site", &[], "the second time, backend says: you said \"hello from the laptop\"");
+}
+
+#[test]
 fn an_authority_issues_a_certificate() {
     check("certificate_authority", &["certs", "west.example.com", "10.0.0.7"], "west.example.com, 10.0.0.7");
 }
@@ -44,6 +49,16 @@ fn the_routing_graph_finds_paths() {
 }
 
 #[test]
+fn a_service_is_reached_that_listens_on_no_port() {
+    check("service_without_socket", &[], "the client hears: hello Ada, from a program without ports");
+}
+
+#[test]
 fn two_routers_in_one_process_carry_a_stream() {
     check("two_routers", &[], "west's client hears: hello from east");
+}
+
+#[test]
+fn two_sites_in_one_process_reach_each_other() {
+    check("two_sites", &[], "west was reached by its routing key\neast was reached by its routing key");
 }

@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("van-site", &["van-adaptors", "van-core", "van-grant", "van-routing", "van-tls"]),
     ("van-controller", &["van-site"]),
     ("van-router", &["van-adaptors", "van-core"]),
-    ("van-cli", &["van-controller", "van-router", "van-site", "van-tls"]),
+    ("van-cli", &["van-controller", "van-router", "van-site"]),
 ];
 
 /// Packages without I/O, and what must be nowhere below them, features left out.

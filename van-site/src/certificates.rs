@@ -30,6 +30,9 @@ pub enum CertificateError {
     /// What is kept cannot be read, or not be written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It is a CA, and what is kept of it cannot be used.
+    #[error("restore this CA from a backup, or remove its folder: then tokens and links made before are lost")]
+    Damaged(#[source] StoreError),
     /// Its CA is not there either.
     #[error("CA \"{name}\" not found; ask for a Certificate of this name with `signing: true`")]
     NoIssuer {
@@ -75,7 +78,7 @@ fn ensure_authority(
     store: &Store,
     now: SystemTime,
 ) -> Result<Credentials, CertificateError> {
-    if let Some(held) = store.credentials(Shelf::Issuers, name)? {
+    if let Some(held) = store.credentials(Shelf::Issuers, name).map_err(CertificateError::Damaged)? {
         return Ok(held.credentials);
     }
     // Skupper's controller reads no other CA key, and this CA's Secret may come before it.
@@ -99,22 +102,26 @@ fn ensure_leaf(
     {
         return Ok(known.credentials.clone());
     }
-    let issuer = || Some(held.get(&spec.ca)?.as_ref().ok()?.clone());
-    let issuer = match issuer() {
-        Some(issuer) => issuer,
-        None => match store.credentials(Shelf::Issuers, &spec.ca)? {
-            Some(held) => held.credentials,
-            None => return Err(CertificateError::NoIssuer { name: spec.ca.clone() }),
-        },
+    let issuer = match (find_issuer(&spec.ca, held, store), &known) {
+        (Ok(issuer), Some(known)) if is_current(&known.credentials, spec, &issuer, now) => {
+            return Ok(known.credentials.clone());
+        }
+        (Ok(issuer), _) => issuer,
+        // What was issued by a CA that cannot be read now is as good as before.
+        (Err(_), Some(known)) if known.credentials.check(now).is_ok() => return Ok(known.credentials.clone()),
+        (Err(error), _) => return Err(error),
     };
-    if let Some(known) = known
-        && is_current(&known.credentials, spec, &issuer, now)
-    {
-        return Ok(known.credentials);
-    }
     let made = issue(&issuer, spec, now)?;
     store.put_credentials(Shelf::Certificates, name, &made)?;
     Ok(made)
+}
+
+fn find_issuer(name: &str, held: &Certificates, store: &Store) -> Result<Credentials, CertificateError> {
+    if let Some(Ok(issuer)) = held.get(name) {
+        return Ok(issuer.clone());
+    }
+    let kept = store.credentials(Shelf::Issuers, name)?;
+    kept.map(|held| held.credentials).ok_or_else(|| CertificateError::NoIssuer { name: name.to_owned() })
 }
 
 /// Makes a certificate as it is asked for.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
@@ -107,6 +108,8 @@ pub(crate) struct Controller {
     documents: DocumentMap,
     wanted: BTreeMap<String, CertificateSpec>,
     certificates: Certificates,
+    /// Why certificates are not as they are wanted.
+    certificate_faults: BTreeMap<String, String>,
     renew_at: Option<SystemTime>,
     rendered: Rendered,
     reconciler: Reconciler,
@@ -117,7 +120,10 @@ pub(crate) struct Controller {
     grant_faults: BTreeMap<String, String>,
     redemptions: Redemptions,
     results: DocumentMap,
-    /// The last thing that could not be written.
+    /// Those whose files are not as they are.
+    unshown: BTreeSet<Key>,
+    is_identity_kept: bool,
+    /// What could not be written when everything was looked at last.
     unwritable: Option<String>,
     /// Claims the namespace for as long as this lives.
     _lock: Option<ControllerLock>,
@@ -158,6 +164,7 @@ impl Controller {
             documents: DocumentMap::new(),
             wanted: BTreeMap::new(),
             certificates: Certificates::new(),
+            certificate_faults: BTreeMap::new(),
             renew_at: None,
             rendered: Rendered::default(),
             reconciler: Reconciler::default(),
@@ -167,6 +174,8 @@ impl Controller {
             grant_faults: BTreeMap::new(),
             redemptions: Redemptions::default(),
             results: store.results(),
+            unshown: BTreeSet::new(),
+            is_identity_kept: true,
             unwritable: None,
             _lock: lock,
             store,
@@ -194,7 +203,7 @@ impl Controller {
                     Some(command) => self.obey(command),
                     None => return self.stop(Duration::ZERO).await,
                 },
-                () = noticed(&self.watcher) => self.is_stale = true,
+                () = noticed(&mut self.watcher) => self.is_stale = true,
                 Some(redeemed) = self.redemptions.next() => self.is_stale |= self.redemptions.note(redeemed, &self.store),
                 () = self.desk.counted.notified() => {}
                 () = changed(&mut self.running) => {}
@@ -226,6 +235,8 @@ impl Controller {
 
     /// Looks at everything, and does what is to be done.
     async fn look(&mut self) {
+        let unwritable = self.unwritable.take();
+        self.is_stale |= unwritable.is_some();
         // A port that turns out to be taken is chosen again, and then everything follows anew.
         for _ in 0..PORTS_TRIED {
             if self.is_stale || self.is_renewal_due() {
@@ -241,6 +252,11 @@ impl Controller {
         }
         self.is_stale |= self.redemptions.start(&self.documents, &self.results, &self.store);
         self.report();
+        if let Some(error) = &self.unwritable
+            && unwritable.as_ref() != Some(error)
+        {
+            error!(error, "cannot write");
+        }
     }
 
     // === what is wanted ===
@@ -252,6 +268,7 @@ impl Controller {
         self.hosts = hosts::reachable();
         self.draw_identity(&documents);
         self.choose_ports(&documents);
+        self.keep_identity();
         let ports = self.identity.as_ref().map(|identity| identity.ports.clone()).unwrap_or_default();
         let around = Surroundings { ports: &ports, hosts: &self.hosts, loopback: &self.loopback };
         self.documents = derive::derive(&documents, &around);
@@ -266,24 +283,20 @@ impl Controller {
             let id = Uuid::new_v4().to_string();
             let router = format!("{}-{}", site.metadata.name, &id[..8]);
             self.identity = Some(Identity { id, router, ports: BTreeMap::new() });
-            self.keep_identity();
+            self.is_identity_kept = false;
         }
     }
 
     fn choose_ports(&mut self, documents: &DocumentMap) {
         let Some(identity) = &mut self.identity else { return };
-        let mut is_changed = false;
         for port in derive::ports(documents) {
             if !identity.ports.contains_key(port.name()) {
                 let taken: BTreeSet<_> = identity.ports.values().copied().collect();
                 let Some(free) = free_port(port.first(), &taken) else { continue };
                 identity.ports.insert(port.name().into(), free);
                 self.fresh.insert(port);
-                is_changed = true;
+                self.is_identity_kept = false;
             }
-        }
-        if is_changed {
-            self.keep_identity();
         }
     }
 
@@ -298,9 +311,9 @@ impl Controller {
     }
 
     fn keep_identity(&mut self) {
-        if let Some(identity) = &self.identity {
+        if let (false, Some(identity)) = (self.is_identity_kept, &self.identity) {
             let kept = self.store.put_identity(identity);
-            self.note_written(kept);
+            self.is_identity_kept = self.note_written(kept);
         }
     }
 
@@ -315,13 +328,26 @@ impl Controller {
                 _ => None,
             })
             .collect();
-        let is_complete = self.certificates.values().all(Result::is_ok);
-        if wanted == self.wanted && is_complete && !self.is_renewal_due() && self.store.namespace().is_none() {
+        if wanted == self.wanted
+            && self.certificate_faults.is_empty()
+            && !self.is_renewal_due()
+            && self.store.namespace().is_none()
+        {
             return;
         }
-        self.certificates = certificates::ensure(&wanted, &self.store, now());
-        for (name, error) in self.certificates.iter().filter_map(|(name, made)| Some((name, made.as_ref().err()?))) {
-            warn!(certificate = %name, error = crate::with_causes(error), "certificate missing");
+        let mut before = std::mem::take(&mut self.certificates);
+        let known_faults = std::mem::take(&mut self.certificate_faults);
+        for (name, made) in certificates::ensure(&wanted, &self.store, now()) {
+            if let Err(error) = &made {
+                let fault = crate::with_causes(error);
+                if known_faults.get(&name) != Some(&fault) {
+                    warn!(certificate = %name, error = fault, "certificate missing");
+                }
+                self.certificate_faults.insert(name.clone(), fault);
+            }
+            // One that cannot be replaced stays in use.
+            let usable = made.or_else(|error| before.remove(&name).and_then(Result::ok).ok_or(error));
+            self.certificates.insert(name, usable);
         }
         let ends = self.certificates.values().flatten();
         self.renew_at = ends.map(|credentials| credentials.identity.certificate().renew_at()).min();
@@ -342,8 +368,7 @@ impl Controller {
 
     /// Whether something is missing that may come without anybody saying so.
     fn is_incomplete(&self) -> bool {
-        let misses_certificate = self.certificates.values().any(Result::is_err);
-        misses_certificate || self.failure.is_some() || self.unwritable.is_some()
+        !self.certificate_faults.is_empty() || self.failure.is_some() || self.unwritable.is_some()
     }
 
     // === what is so ===
@@ -361,7 +386,9 @@ impl Controller {
                 (self.running, self.failure) = (Some(running), None);
             }
             Err(failure) => {
-                error!(site = %site.metadata.name, error = failure, "the router does not start");
+                if self.failure.as_ref() != Some(&failure) {
+                    error!(site = %site.metadata.name, error = failure, "the router does not start");
+                }
                 self.failure = Some(failure);
             }
         }
@@ -396,7 +423,12 @@ impl Controller {
             }
             return self.desk.close().await;
         };
-        self.desk.set_offer(self.offer());
+        let offer = self.offer();
+        for grant in derive::grants(&self.documents).filter(|grant| !offer.issuers.contains_key(&grant.metadata.name)) {
+            let fault = "the CA of links cannot be used; its Certificate says why".to_owned();
+            self.grant_faults.insert(grant.metadata.name.clone(), fault);
+        }
+        self.desk.set_offer(offer);
         let hosts = derive::accesses(&self.documents).filter_map(|access| access.spec.bind_host.clone());
         let hosts = hosts.filter(|host| !host.is_empty()).collect();
         if let Err(fault) = self.desk.serve(hosts, port, &credentials.clone()).await
@@ -478,6 +510,8 @@ impl Controller {
         let faulty = self.input.faulty.iter().map(|(key, (_, fault))| (key.clone(), fault.clone()));
         faults.extend(faulty);
         faults.extend(self.input.outdated.clone());
+        let certificates = self.certificate_faults.iter();
+        faults.extend(certificates.map(|(name, fault)| (Key::new(Kind::Certificate, &**name), fault.clone())));
         let grants = self.grant_faults.iter();
         faults.extend(grants.map(|(name, fault)| (Key::new(Kind::AccessGrant, &**name), fault.clone())));
         faults
@@ -498,14 +532,16 @@ impl Controller {
 
     fn publish(&mut self, results: DocumentMap, listener_ports: BTreeMap<String, u16>, network: Arc<NetworkView>) {
         let gone: Vec<_> = self.results.keys().filter(|key| !results.contains_key(key)).cloned().collect();
-        for key in gone {
-            let removed = self.store.remove_result(&key);
-            self.note_written(removed);
-        }
-        for (key, document) in &results {
-            if self.results.get(key) != Some(document) {
-                let written = self.store.put_result(document);
-                self.note_written(written);
+        self.unshown.extend(gone);
+        self.unshown
+            .extend(results.iter().filter(|(key, new)| self.results.get(key) != Some(new)).map(|(key, _)| key.clone()));
+        for key in std::mem::take(&mut self.unshown) {
+            let shown = match results.get(&key) {
+                Some(document) => self.store.put_result(document),
+                None => self.store.remove_result(&key),
+            };
+            if !self.note_written(shown) {
+                self.unshown.insert(key);
             }
         }
         let dialer = self.running.as_ref().map(|running| running.router.dialer());
@@ -532,18 +568,12 @@ impl Controller {
         self.note_written(shown);
     }
 
-    /// What cannot be written is told once. It is tried again with the next change, or the next glance.
-    fn note_written(&mut self, written: Result<(), StoreError>) {
-        match written {
-            Ok(()) => self.unwritable = None,
-            Err(error) => {
-                let text = crate::with_causes(&error);
-                if self.unwritable.as_ref() != Some(&text) {
-                    error!(error = text, "cannot write");
-                }
-                self.unwritable = Some(text);
-            }
+    /// Whether something was written. What was not is written when everything is looked at again.
+    fn note_written(&mut self, written: Result<(), StoreError>) -> bool {
+        if let Err(error) = &written {
+            self.unwritable.get_or_insert_with(|| crate::with_causes(error));
         }
+        written.is_ok()
     }
 
     async fn stop(&mut self, drain: Duration) {
@@ -559,12 +589,15 @@ impl Controller {
 
 impl Surface {
     fn start(&self, site: &Site, identity: &Identity) -> Result<Running, String> {
-        let shards = self.shards.map(|shards| format!(r#", "workerThreads": {shards}"#)).unwrap_or_default();
-        let text = format!(
-            r#"[["router", {{"id": "{}", "mode": "interior"{shards}}}], ["address", {{"prefix": "mc", "distribution": "multicast"}}]]"#,
-            identity.router
-        );
-        let configuration = Configuration::parse(&text, |_| None).map_err(|error| error.to_string())?;
+        let mut attributes = json!({"id": identity.router, "mode": "interior"});
+        if let Some(shards) = self.shards {
+            attributes["workerThreads"] = shards.into();
+        }
+        if let Some(count) = site.spec.router_data_connections() {
+            attributes["dataConnectionCount"] = count.into();
+        }
+        let entities = json!([["router", attributes], ["address", {"prefix": "mc", "distribution": "multicast"}]]);
+        let configuration = Configuration::parse(&entities.to_string(), |_| None).map_err(|error| error.to_string())?;
         let info = SiteInfo {
             id: identity.id.clone(),
             name: site.metadata.name.clone(),
@@ -595,7 +628,7 @@ fn free_port(first: u16, taken: &BTreeSet<u16>) -> Option<u16> {
     ports.find(|port| grants::bind(&BTreeSet::new(), *port).is_ok())
 }
 
-async fn noticed(watcher: &Option<Watcher>) {
+async fn noticed(watcher: &mut Option<Watcher>) {
     match watcher {
         Some(watcher) => watcher.noticed().await,
         None => std::future::pending().await,

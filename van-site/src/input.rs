@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::derive::DocumentMap;
+use crate::check::Fault;
+use crate::derive::{self, DocumentMap};
 use crate::document::{Document, Key};
 use crate::folder::Namespace;
 use crate::load::Cause;
+use crate::resource::Kind;
 
 /// The documents of a user, and what is wrong with them.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -65,6 +67,7 @@ impl Input {
             }
             input.problems.push(Complaint { file: problem.file.clone(), line: problem.line, message });
         }
+        input.keep_one_site(before);
         input
     }
 
@@ -79,5 +82,17 @@ impl Input {
             self.files.insert(key.clone(), file.clone());
             self.outdated.insert(key.clone(), format!("{problem}; what it said before stays in effect"));
         }
+    }
+
+    /// A Site whose file cannot be read now is still the one that counts.
+    fn keep_one_site(&mut self, before: &Self) {
+        let Some(active) = derive::site(&before.documents).map(|site| site.metadata.name.clone()) else { return };
+        if !self.outdated.contains_key(&Key::new(Kind::Site, &*active)) {
+            return;
+        }
+        let is_other = |key: &Key, _: &mut Document| key.kind == Kind::Site && key.name != active;
+        let others: Vec<_> = self.documents.extract_if(.., is_other).collect();
+        let fault = Fault::SecondSite(active).to_string();
+        self.faulty.extend(others.into_iter().map(|(key, site)| (key, (site, fault.clone()))));
     }
 }

@@ -1,8 +1,9 @@
-//! A site of a VAN: its documents, their loading and checks, its folder, its status.
+//! A site of a VAN, inside any program: [`Site`] is the door.
 //!
 //! A site is declared, not scripted: its documents (`skupper.io/v2alpha1`) are the truth, everything else follows from
-//! them. [`load`] reads them from the [`folder`] of a namespace and says what is wrong with each; [`status`] says what
-//! became of them.
+//! them. [`load`] reads them from the [`folder`] of a namespace and says what is wrong with each; a controller keeps the
+//! site true to them; [`status`] says what became of them. What [`Site::connector`] and its like do is write documents,
+//! too.
 //!
 //! ```
 //! use van_site::document::Document;
@@ -43,12 +44,21 @@ mod site;
 pub mod status;
 pub mod store;
 pub mod table;
+mod token_file;
 mod watcher;
 pub mod yaml;
 
 pub use controller::Snapshot;
+pub use document::{Document, Key};
+pub use folder::Namespace;
+pub use resource::{AccessToken, Kind};
 pub use site::{Builder, Site, SiteError, TokenRequest, token};
+pub use token_file::TokenFileError;
 pub use van_adaptors::{AcceptError, DialError, Incoming, Stream};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 /// An error and what caused it, in one line.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {

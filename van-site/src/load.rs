@@ -75,6 +75,9 @@ pub enum Cause {
     /// Octets that are no text.
     #[error("is not UTF-8 text; save it as such")]
     NotText,
+    /// Nothing at all is in it: somebody is about to write it, or something went wrong then.
+    #[error("is empty; write its documents again, or remove it")]
+    Empty,
     /// A document that cannot be read.
     #[error(transparent)]
     Document(#[from] DocumentError),
@@ -177,6 +180,9 @@ impl Documents {
             Err(Cause::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => return,
             Err(cause) => return self.problems.push(Problem::of_file(file, cause)),
         };
+        if text.trim().is_empty() {
+            return self.problems.push(Problem::of_file(file, Cause::Empty));
+        }
         for section in yaml::sections(&text) {
             let file = file.to_owned();
             match Document::read(section) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::derive::{self, DocumentMap};
 use crate::document::{Document, Key};
@@ -128,7 +128,11 @@ impl Redemptions {
         match outcome {
             Ok(documents) => {
                 info!(token = %name, "token redeemed");
-                attempt.keep(documents, store)
+                let is_kept = attempt.keep(documents, store);
+                if let State::Unkept { reason, .. } = &attempt.state {
+                    error!(token = %name, error = reason, "what the token gave is not kept yet");
+                }
+                is_kept
             }
             Err(error) => {
                 let reason = error.text();

@@ -124,7 +124,10 @@ impl Facts<'_> {
                 LinkReport::Up { remote_site_id: id, remote_site_name: site }
             }
             Some(state) => LinkReport::Down { error: state.last_error.clone() },
-            None => LinkReport::Nothing,
+            None => match &self.running {
+                Ok(()) => LinkReport::Nothing,
+                Err(reason) => LinkReport::Down { error: Some(reason.clone()) },
+            },
         };
         link.status = status::link_status(&link.status, configured, report, self.now);
         link
@@ -218,6 +221,7 @@ impl Facts<'_> {
     fn certificate(&self, key: &Key, certificate: &Certificate) -> Certificate {
         let mut certificate = certificate.clone();
         let issued = match self.certificates.get(&key.name) {
+            _ if self.faults.contains_key(key) => Err(self.faults[key].clone()),
             Some(Ok(credentials)) => {
                 let end = credentials.identity.certificate().not_after;
                 Timestamp::try_from(end).map_err(|error| error.to_string())

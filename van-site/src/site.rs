@@ -118,14 +118,20 @@ impl Site {
     fn run(name: String, surface: Surface, store: Store, declared: Vec<Document>) -> Result<Self, SiteError> {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (shown, snapshot) = watch::channel(Arc::default());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(SiteError::Thread)?;
         let controller = Controller::new(surface, store, declared, inbox, shown)?;
-        let run = move || {
-            runtime.block_on(controller.run());
-            // A token that is just being redeemed is not waited for.
-            runtime.shutdown_background();
+        let (started, is_started) = std::sync::mpsc::channel();
+        // The runtime is made and dropped on its own thread: on that of a caller's runtime it could not be dropped.
+        let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => {
+                let _ = started.send(Ok(()));
+                runtime.block_on(controller.run());
+                // A token that is just being redeemed is not waited for.
+                runtime.shutdown_background();
+            }
+            Err(error) => drop(started.send(Err(error))),
         };
         let thread = std::thread::Builder::new().name("van-site".into()).spawn(run).map_err(SiteError::Thread)?;
+        is_started.recv().expect("the thread says how it starts").map_err(SiteError::Thread)?;
         Ok(Self { name, commands, snapshot, thread: Some(thread) })
     }
 
@@ -145,8 +151,8 @@ impl Site {
         self.declare(Connector::new(key, spec)).await
     }
 
-    /// Opens a port for clients of a routing key at `address`, `host:port`, whenever somebody consumes the key. Port 0 is a
-    /// port of the system's choice. The port is returned.
+    /// Opens a port for clients of a routing key at `address`, `host:port`, whenever somebody consumes the key, which
+    /// [`Site::ready`] waits for. Port 0 is a port of the system's choice. The port is returned.
     ///
     /// # Errors
     /// [`SiteError`].
@@ -167,6 +173,17 @@ impl Site {
         self.command(Command::Declare(vec![document.clone()]))?;
         let configured = self.wait_for(|snapshot| configured(snapshot.documents.get(&key)?, &document)).await?;
         configured.map_err(|message| SiteError::Document { key, message })
+    }
+
+    /// Waits until a document is all that it should be: a link is up, somebody serves a listener's routing key and its port
+    /// is open. That may never be: bound it with a timeout, and look at [`Site::watch`] for why.
+    ///
+    /// # Errors
+    /// [`SiteError::Stopped`].
+    pub async fn ready(&self, kind: Kind, name: &str) -> Result<(), SiteError> {
+        let key = Key::new(kind, name);
+        let state = |snapshot: &Snapshot| snapshot.documents.get(&key)?.status()?.state;
+        self.wait_for(|snapshot| (state(snapshot)? == State::Ready).then_some(())).await
     }
 
     /// Takes a document back that this program declared. Streams under way live on.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::folder::{FolderError, Namespace};
@@ -18,6 +19,8 @@ pub(crate) struct Watcher {
     /// Absent where the system cannot watch; then only glances find changes.
     _watcher: Option<RecommendedWatcher>,
     changed: Arc<Notify>,
+    /// When those changes seem complete that were noticed already.
+    settled_at: Option<Instant>,
 }
 
 impl Watcher {
@@ -41,12 +44,19 @@ impl Watcher {
         if let Err(error) = &watcher {
             warn!(%error, "changes of files are noticed late: the system cannot watch them");
         }
-        Ok(Self { _watcher: watcher.ok(), changed })
+        Ok(Self { _watcher: watcher.ok(), changed, settled_at: None })
     }
 
-    /// Waits for changes, and until they seem complete.
-    pub(crate) async fn noticed(&self) {
-        self.changed.notified().await;
-        tokio::time::sleep(SETTLE).await;
+    /// Waits for changes, and until they seem complete. Dropped before, it forgets none.
+    pub(crate) async fn noticed(&mut self) {
+        let settled_at = match self.settled_at {
+            Some(at) => at,
+            None => {
+                self.changed.notified().await;
+                *self.settled_at.insert(Instant::now() + SETTLE)
+            }
+        };
+        tokio::time::sleep_until(settled_at).await;
+        self.settled_at = None;
     }
 }

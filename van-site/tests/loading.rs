@@ -50,7 +50,6 @@ fn documents_come_from_all_files_and_sub_folders() {
         ),
         (".hidden.yaml", "nonsense"),
         ("readme.txt", "nonsense"),
-        ("empty.yaml", ""),
         ("comment.yaml", "# nothing yet\n---\n"),
     ]);
     let documents = Documents::load(folder.path(), "west");
@@ -73,7 +72,8 @@ fn broken_files_leave_the_others_alone() {
     let folder = folder(&[("1.yaml", "apiVersion: skupp"), ("2.yaml", &listener("b", "0.0.0.0", 2)), ("3.yaml", "{")]);
     fs::write(folder.path().join("4.yaml"), b"\xff\xfe").unwrap();
     fs::File::create(folder.path().join("5.yaml")).unwrap().set_len(MAX_FILE_OCTETS + 1).unwrap();
-    std::os::unix::fs::symlink("nowhere", folder.path().join("6.yaml")).unwrap();
+    fs::write(folder.path().join("6.yaml"), "\n").unwrap();
+    std::os::unix::fs::symlink("nowhere", folder.path().join("7.yaml")).unwrap();
     std::os::unix::fs::symlink(".", folder.path().join("loop")).unwrap();
     let documents = Documents::load(folder.path(), "west");
     assert_eq!(documents.sound::<Listener>().count(), 1);
@@ -86,6 +86,7 @@ fn broken_files_leave_the_others_alone() {
             "3.yaml:1: unclosed bracket '{'",
             "4.yaml: is not UTF-8 text; save it as such",
             "5.yaml: is larger than 16 MiB; divide it",
+            "6.yaml: is empty; write its documents again, or remove it",
         ]
     );
 }

@@ -1,4 +1,4 @@
-//! `van demo`: three routers as processes of their own, one service at two sites, real requests, and one site's failure.
+//! `van demo`: three sites as processes of their own, linked by tokens; one service at two of them, real requests, failures.
 //!
 //! ```text
 //!                       ┌──TLS── east ── backend "east"
@@ -7,29 +7,25 @@
 //! ```
 
 mod backend;
-mod routers;
+mod sites;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::future::Future;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::backend::{Backend, get};
-use self::routers::Routers;
+use self::sites::{Sites, Van, free_port};
 
 /// Requests per check: enough that an even spread cannot be luck.
 const REQUESTS: usize = 40;
 
-/// How long the network may take to come up, or to notice a change.
+/// How long a command may take, the network to come up, or to notice a change.
 const PATIENCE: Duration = Duration::from_secs(15);
-
-/// How long after what a router's end brings about that end is known.
-const EXIT_NEWS: Duration = Duration::from_millis(200);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -43,52 +39,95 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        // Whichever way it ends, dropping the demo stops its routers and removes its folder.
+        let mut sites = Sites::prepare()?;
         let kind = tokio::select! {
             // What a signal brings about is not the demo's failure.
             biased;
-            _ = interrupt.recv() => SignalKind::interrupt(),
-            _ = terminate.recv() => SignalKind::terminate(),
-            done = demonstrate(arguments) => return done.map(|()| ExitCode::SUCCESS),
+            _ = interrupt.recv() => Ok(SignalKind::interrupt()),
+            _ = terminate.recv() => Ok(SignalKind::terminate()),
+            done = demonstrate(arguments, &mut sites) => Err(done),
         };
-        // Checks that were not made did not hold; this is what a shell calls an end by a signal.
-        let code = if arguments.once { 128 + kind.as_raw_value() as u8 } else { 0 };
-        Ok(code.into())
+        sites.end().await;
+        match kind {
+            // Checks that were not made did not hold; this is what a shell calls an end by a signal.
+            Ok(kind) if arguments.once => Ok((128 + kind.as_raw_value() as u8).into()),
+            Ok(_) => Ok(ExitCode::SUCCESS),
+            Err(done) => done.map(|()| ExitCode::SUCCESS),
+        }
     })
 }
 
-async fn demonstrate(arguments: &Arguments) -> anyhow::Result<()> {
+async fn demonstrate(arguments: &Arguments, sites: &mut Sites) -> anyhow::Result<()> {
     let steps = Steps(Instant::now());
-    let mut routers = Routers::prepare()?;
-    steps.done(&format!("a certificate authority and three certificates, in {}", routers.folder().display()))?;
+    let van = sites.van()?;
+    van.write_hub("hub")?;
+    tokio::try_join!(van.run("-n east site create east"), van.run("-n west site create west"))?;
+    steps.done(&format!("three sites described, in {}", sites.folder().display()))?;
 
-    let east = Backend::start("east").await?;
-    let west = Backend::start("west").await?;
-    routers.start(&[("east", east.port()), ("west", west.port())])?;
-    steps.done(&format!("three routers started: {}", routers.pids()))?;
+    sites.start(&["hub", "east", "west"]).await?;
+    steps.done(&format!("three sites started, each with its own certificate authority: {}", sites.pids()))?;
 
-    let url = routers.url();
-    routers.watch(until_linked(&url)).await?;
-    steps.done(&format!("east and west are linked to the hub by mutual TLS; the service is at {url}"))?;
+    sites.watch(async { tokio::try_join!(link(&van, "east"), link(&van, "west")) }).await?;
+    steps.done("east and west have each redeemed a token of the hub over HTTPS, and are linked to it by mutual TLS")?;
 
-    let answers = routers.watch(ask(&url)).await?;
+    let port = free_port()?;
+    let url = format!("http://127.0.0.1:{port}/");
+    let east = Backend::start("east", 0).await?;
+    let west = Backend::start("west", 0).await?;
+    sites.watch(expose(&van, port, &[&east, &west])).await?;
+    sites.watch(until_both_answer(&url)).await?;
+    steps.done(&format!("both serve the routing key \"backend\"; clients reach it at the hub: {url}"))?;
+
+    let answers = sites.watch(ask(&url)).await?;
     ensure!(answers.len() == 2, "only {:?} answered; both sites should", answers.keys());
-    steps.done(&format!("{REQUESTS} requests, answered by {}", summary(&answers)))?;
+    steps.done(&answered(&answers))?;
 
+    let east_port = east.port();
     east.stop().await;
-    let answers = routers.watch(ask(&url)).await.context("after east's backend stopped")?;
+    let answers = sites.watch(ask(&url)).await.context("after east's backend stopped")?;
     ensure!(answers.keys().eq(["west"]), "{:?} answered; east's backend is stopped", answers.keys());
-    steps
-        .done(&format!("east's backend stopped; {REQUESTS} requests, answered by {}, none lost", summary(&answers)))?;
+    steps.done(&format!("east's backend stopped; {}, none lost", answered(&answers)))?;
+
+    let _east = Backend::start("east", east_port).await?;
+    sites.watch(until_both_answer(&url)).await?;
+    sites.kill("east").await?;
+    let answers = sites.watch(ask(&url)).await.context("after the site east was killed")?;
+    ensure!(answers.keys().eq(["west"]), "{:?} answered; the site east is dead", answers.keys());
+    steps.done(&format!("east's backend is back, but the site killed; {}, none lost", answered(&answers)))?;
+
+    sites.start(&["east"]).await?;
+    sites.watch(until_both_answer(&url)).await?;
+    steps.done("the site east started again: linked without another token, and both answer")?;
     if arguments.once {
         return Ok(());
     }
-    say(format_args!("\nIt keeps running until Ctrl-C. Try:\n"))?;
-    say(format_args!("    curl {url}"))?;
-    say(format_args!("    curl {}/debug/routes", routers.hub_status_url()))?;
-    say(format_args!("    curl {}/metrics", routers.hub_status_url()))?;
-    say(format_args!("    cat {}/hub.json\n", routers.folder().display()))?;
-    routers.watch(std::future::pending()).await
+    say(format_args!("\nIt keeps running until Ctrl-C. Try in another terminal:\n"))?;
+    for line in van.exports() {
+        say(format_args!("    {line}"))?;
+    }
+    for command in COMMANDS {
+        say(format_args!("    {command}"))?;
+    }
+    say(format_args!("    curl {url}\n"))?;
+    sites.watch(std::future::pending()).await
+}
+
+/// What to try.
+const COMMANDS: [&str; 3] = ["van -n hub site status", "van -n hub listener status", "van -n east link status"];
+
+/// Links a site to the hub.
+async fn link(van: &Van, site: &str) -> anyhow::Result<()> {
+    van.run(&format!("-n hub token issue {site}.token --timeout 10s")).await?;
+    van.run(&format!("-n {site} token redeem {site}.token --timeout 10s")).await
+}
+
+/// Makes the backends one service, which clients reach at the hub.
+async fn expose(van: &Van, port: u16, backends: &[&Backend]) -> anyhow::Result<()> {
+    for backend in backends {
+        let (site, port) = (backend.site(), backend.port());
+        van.run(&format!("-n {site} connector create backend {port} --host 127.0.0.1")).await?;
+    }
+    van.run(&format!("-n hub listener create backend {port} --host 127.0.0.1 --wait ready --timeout 10s")).await
 }
 
 /// Prints what was done, and when.
@@ -106,16 +145,16 @@ fn say(line: fmt::Arguments<'_>) -> anyhow::Result<()> {
 }
 
 /// Waits until both sites have answered. The listener's port is closed until its routing key has a consumer.
-async fn until_linked(url: &str) -> anyhow::Result<()> {
+async fn until_both_answer(url: &str) -> anyhow::Result<()> {
     let end = Instant::now() + PATIENCE;
-    let mut linked = BTreeSet::new();
-    while linked.len() < 2 {
+    let mut answered = BTreeSet::new();
+    while answered.len() < 2 {
         match get(url).await {
-            Ok(site) => drop(linked.insert(site)),
+            Ok(site) => drop(answered.insert(site)),
             Err(error) if Instant::now() > end => return Err(error.context("the hub's listener did not open")),
             Err(_) => {}
         }
-        ensure!(Instant::now() < end, "only {linked:?} answered; both sites should");
+        ensure!(Instant::now() < end, "only {answered:?} answered; both sites should");
         // Another process's port: there is nothing to wait on but time.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -132,22 +171,7 @@ async fn ask(url: &str) -> anyhow::Result<BTreeMap<String, usize>> {
     Ok(answers)
 }
 
-fn summary(answers: &BTreeMap<String, usize>) -> String {
-    answers.iter().map(|(site, count)| format!("{site} ({count})")).collect::<Vec<_>>().join(" and ")
-}
-
-impl Routers {
-    /// Does something as long as all routers run.
-    async fn watch<T>(&mut self, what: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-        let (name, how) = tokio::select! {
-            biased;
-            exited = self.exited() => exited,
-            done = what => {
-                let Err(error) = done else { return done };
-                // If a router that ended is the reason, that comes to be known a little later.
-                tokio::time::timeout(EXIT_NEWS, self.exited()).await.map_err(|_| error)?
-            }
-        };
-        bail!("the router {name} has ended ({how}); its log:\n{}", self.log(name))
-    }
+fn answered(answers: &BTreeMap<String, usize>) -> String {
+    let sites: Vec<_> = answers.iter().map(|(site, count)| format!("{site} ({count})")).collect();
+    format!("{REQUESTS} requests, answered by {}", sites.join(" and "))
 }

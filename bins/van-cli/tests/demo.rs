@@ -15,8 +15,8 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 // What the demo says when it has come so far.
-const STARTED: &str = "three routers started";
-const LINKED: &str = "east and west are linked to the hub";
+const STARTED: &str = "three sites started";
+const LINKED: &str = "are linked to it by mutual TLS";
 const ANSWERED: &str = "answered by east";
 const READY: &str = "It keeps running until Ctrl-C";
 
@@ -55,9 +55,9 @@ impl Demo {
         }
     }
 
-    /// The processes of its routers, in the order hub, east, west.
+    /// The processes of its sites, in the order hub, east, west.
     #[track_caller]
-    fn routers(&self) -> [Pid; 3] {
+    fn sites(&self) -> [Pid; 3] {
         let line = self.said.iter().find(|line| line.contains(STARTED)).expect("it said so before");
         let pids: Vec<_> =
             line.split("(pid ").skip(1).filter_map(|rest| rest.split(')').next()?.parse().ok()).collect();
@@ -79,7 +79,7 @@ impl Demo {
         let status = self.process.wait().expect("a child can be waited for");
         let ended = Ended { status, complaint };
         if self.said.iter().any(|line| line.contains(STARTED)) {
-            wait_until("its routers are gone", || self.routers().into_iter().all(is_gone));
+            wait_until("its sites are gone", || self.sites().into_iter().all(is_gone));
         }
         ended
     }
@@ -139,13 +139,13 @@ fn a_demo_in_which_all_held_succeeds_and_leaves_nothing() {
     let ended = demo.wait_until_ended();
     assert!(ended.status.success(), "{}: {}", ended.status, ended.complaint);
     assert_eq!(ended.complaint, "", "nothing to complain about");
-    for step in [STARTED, LINKED, ANSWERED, "east's backend stopped", "none lost"] {
+    for step in [STARTED, LINKED, ANSWERED, "east's backend stopped", "none lost", "without another token"] {
         assert!(demo.said.iter().any(|line| line.contains(step)), "{step:?} missing in {:#?}", demo.said);
     }
     demo.assert_nothing_is_left();
 }
 
-/// Kills routers when the demo has come so far: it fails, and names one of them.
+/// Kills sites when the demo has come so far: it fails, and names one of them.
 #[track_caller]
 fn check_killed(when: &str, victims: impl Fn([Pid; 3]) -> Vec<Pid>, names: &[&str]) {
     let mut demo = Demo::start(&["--once"]);
@@ -153,7 +153,7 @@ fn check_killed(when: &str, victims: impl Fn([Pid; 3]) -> Vec<Pid>, names: &[&st
     demo.wait_until_said(when);
     // It must not get on before they are dead.
     kill_process(demo.pid(), Signal::STOP).expect("it is running");
-    for victim in victims(demo.routers()) {
+    for victim in victims(demo.sites()) {
         kill_process(victim, Signal::KILL).expect("it is running");
     }
     kill_process(demo.pid(), Signal::CONT).expect("it is there");
@@ -166,14 +166,14 @@ fn check_killed(when: &str, victims: impl Fn([Pid; 3]) -> Vec<Pid>, names: &[&st
 #[test]
 fn a_demo_fails_when_east_and_west_are_killed_in_mid_run() {
     for when in [STARTED, LINKED, ANSWERED] {
-        check_killed(when, |[_, east, west]| vec![east, west], &["router east", "router west"]);
+        check_killed(when, |[_, east, west]| vec![east, west], &["site east", "site west"]);
     }
 }
 
 #[test]
-fn a_demo_fails_when_any_one_router_is_killed_in_mid_run() {
-    check_killed(STARTED, |[hub, ..]| vec![hub], &["router hub"]);
-    check_killed(LINKED, |[_, _, west]| vec![west], &["router west"]);
+fn a_demo_fails_when_any_one_site_is_killed_in_mid_run() {
+    check_killed(STARTED, |[hub, ..]| vec![hub], &["site hub"]);
+    check_killed(LINKED, |[_, _, west]| vec![west], &["site west"]);
 }
 
 #[test]
@@ -183,6 +183,28 @@ fn a_demo_without_a_place_for_its_files_says_so() {
     let ended = Ended { status: output.status, complaint: String::from_utf8_lossy(&output.stderr).into_owned() };
     assert_failed_with_a_message(&ended);
     assert!(ended.complaint.contains("temporary folder") && ended.complaint.contains("missing"), "{}", ended.complaint);
+}
+
+// === it waits ===
+
+#[test]
+fn the_commands_it_shows_work_when_pasted() {
+    let mut demo = Demo::start(&[]);
+    demo.wait_until_said(READY);
+    demo.wait_until_said("    curl ");
+    let commands: Vec<_> = demo.said.iter().filter_map(|line| line.strip_prefix("    ")).collect();
+    let port =
+        commands.last().and_then(|curl| curl.rsplit(':').next()).expect("it ends with a URL").trim_end_matches('/');
+    let output = Command::new("sh").args(["-ec", &commands.join("\n")]).output().expect("there is a shell");
+    assert!(output.status.success(), "{commands:#?}: {}", String::from_utf8_lossy(&output.stderr));
+    let shown = String::from_utf8_lossy(&output.stdout);
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
+    let lines: Vec<_> = shown.lines().map(words).collect();
+    let [_, site, _, listener, _, link, answer] = lines.as_slice() else { panic!("{lines:#?}") };
+    assert_eq!(site, "hub Ready OK");
+    assert_eq!(*listener, format!("backend Ready backend 127.0.0.1 {port} true OK"));
+    assert!(link.starts_with("hub-") && link.contains(" Ready 1 ") && link.ends_with(" OK"), "{link}");
+    assert!(["east", "west"].contains(&answer.as_str()), "{answer}");
 }
 
 // === it is ended ===
@@ -199,7 +221,7 @@ fn a_signal_ends_a_running_demo_in_order() {
     }
 }
 
-/// A terminal sends the interrupt to the routers, too.
+/// A terminal sends the interrupt to the sites, too.
 #[test]
 fn ctrl_c_ends_a_running_demo_in_order() {
     let mut demo = Demo::start(&[]);
@@ -235,7 +257,7 @@ fn a_demo_nobody_listens_to_ends_without_a_panic() {
 }
 
 #[test]
-fn the_routers_of_a_killed_demo_end() {
+fn the_sites_of_a_killed_demo_end() {
     let mut demo = Demo::start(&[]);
     demo.wait_until_said(STARTED);
     demo.process.kill().expect("it is running");

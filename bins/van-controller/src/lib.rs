@@ -26,6 +26,15 @@ pub struct Arguments {
     /// How a line of the log looks
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     log_format: Format,
+
+    /// Stop when standard input ends: for programs that start a controller and may be killed
+    #[arg(long, hide = true)]
+    while_stdin: bool,
+}
+
+impl Arguments {
+    /// For a site that another program of ours starts: it stops with it.
+    pub const WHILE_STDIN: &str = "--while-stdin";
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -67,6 +76,7 @@ async fn serve(namespace: Namespace, arguments: &Arguments) -> anyhow::Result<()
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         () = announce(site.watch()) => {}
+        () = stdin_end(), if arguments.while_stdin => {}
     }
     info!(namespace = %name, drain_seconds = arguments.drain, "stopping; a second signal stops at once");
     tokio::select! {
@@ -86,6 +96,16 @@ async fn announce(mut snapshot: watch::Receiver<Arc<Snapshot>>) {
         let _ = writeln!(std::io::stdout(), "{verdict}");
     }
     std::future::pending().await
+}
+
+/// Waits until standard input ends. A thread, for reading it cannot be given up.
+async fn stdin_end() {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = ended.send(());
+    });
+    let _ = end.await;
 }
 
 fn verdict(snapshot: &Snapshot) -> Option<String> {

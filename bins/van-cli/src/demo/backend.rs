@@ -18,17 +18,24 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves until dropped.
 pub(super) struct Backend {
+    site: &'static str,
     port: u16,
     serving: JoinSet<()>,
 }
 
 impl Backend {
-    pub(super) async fn start(site: &'static str) -> anyhow::Result<Self> {
-        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot open a port for a backend")?;
+    /// At a port; 0 is one of the system's choice.
+    pub(super) async fn start(site: &'static str, port: u16) -> anyhow::Result<Self> {
+        let socket =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.context("cannot open a port for a backend")?;
         let port = socket.local_addr()?.port();
         let mut serving = JoinSet::new();
         serving.spawn(serve(site, socket));
-        Ok(Self { port, serving })
+        Ok(Self { site, port, serving })
+    }
+
+    pub(super) fn site(&self) -> &'static str {
+        self.site
     }
 
     pub(super) fn port(&self) -> u16 {

@@ -1,15 +1,11 @@
 //! The file that carries a token from one site to another.
 
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use tempfile::NamedTempFile;
-use van_site::check::check;
-use van_site::document::Document;
-use van_site::resource::{AccessToken, Kind};
-use van_site::yaml;
+use van_site::{AccessToken, yaml};
 
 /// A file that can be written, and is not yet: who issues a token knows beforehand that it will be kept.
 #[derive(Debug)]
@@ -23,7 +19,7 @@ impl Draft {
     pub(super) fn new(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         if path.exists() {
-            let is_token = read(path).is_ok();
+            let is_token = path.is_file() && AccessToken::read(path).is_ok();
             ensure!(is_token, "{shown} is there already, and is no token: choose another name");
         }
         let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
@@ -39,28 +35,5 @@ impl Draft {
         self.file.as_file().sync_all().with_context(writing)?;
         self.file.persist(&self.path).with_context(writing)?;
         Ok(())
-    }
-}
-
-/// Reads a token.
-pub(super) fn read(path: &Path) -> anyhow::Result<AccessToken> {
-    let shown = path.display();
-    ensure!(!path.exists() || path.is_file(), "{shown} is not a file");
-    let text = fs::read_to_string(path).with_context(|| format!("{shown} cannot be read"))?;
-    let mut tokens = Vec::new();
-    for document in Document::read_all(&text) {
-        match document.with_context(|| format!("{shown} cannot be used"))? {
-            Document::AccessToken(token) => tokens.push(token),
-            other => bail!("{shown} is not a token: it holds a {}", other.kind()),
-        }
-    }
-    let count = tokens.len();
-    match (tokens.pop(), count) {
-        (Some(token), 1) => {
-            check(&token.clone().into()).with_context(|| format!("{shown} cannot be used"))?;
-            Ok(token)
-        }
-        (None, _) => bail!("{shown} is not a token: it is empty"),
-        _ => bail!("{shown} holds {count} of {}; redeem them one by one", Kind::AccessToken),
     }
 }

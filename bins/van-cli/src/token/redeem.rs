@@ -9,7 +9,6 @@ use van_site::folder::Namespace;
 use van_site::resource::{AccessToken, Link, Site};
 use van_site::{grants, names};
 
-use super::file;
 use crate::failure::{Failure, Problems};
 use crate::output::say;
 use crate::place::Place;
@@ -30,7 +29,7 @@ pub(super) fn run(place: &Place, arguments: &Arguments) -> Result<(), Failure> {
     let timeout = problems.check("--timeout", names::timeout(&arguments.timeout));
     problems.finish()?;
 
-    let token = file::read(&arguments.file)?;
+    let token = AccessToken::read(&arguments.file)?;
     check_place(&namespace)?;
     let deadline = Instant::now() + timeout;
     let links = redeem(&namespace, &token, timeout)?;

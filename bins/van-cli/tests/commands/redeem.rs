@@ -243,7 +243,7 @@ fn a_file_without_a_token_is_not_redeemed() {
     world.van("-n east site create east");
     let line = "-n east token redeem f.yaml";
     world.fails(line, 1, "van: f.yaml cannot be read: No such file or directory (os error 2)\n");
-    world.fails("-n east token redeem .", 1, "van: . is not a file\n");
+    world.fails("-n east token redeem .", 1, "van: . cannot be read: Is a directory (os error 21)\n");
     let write = |text: &str| fs::write(world.path("f.yaml"), text).expect("a file can be written");
     write("");
     world.fails(line, 1, "van: f.yaml is not a token: it is empty\n");
