@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use van_adaptors::{CredentialsSource, Entity, EntityKind, TlsProfile};
 use van_core::management::config;
 use van_routing::Cost;
-use van_tls::Credentials;
+use van_tls::{Credentials, UnfitError};
 
 use crate::certificates::Certificates;
 use crate::derive::{self, DocumentMap, INTER_ROUTER};
@@ -120,7 +120,9 @@ fn render_link(
     };
     let credentials = credentials(secret, documents, certificates)?;
     if let Err(error) = credentials.check(now) {
-        return Err(format!("secret \"{secret}\": {}; redeem a new token", crate::with_causes(&error)));
+        // A token cannot mend a clock.
+        let advice = if matches!(error, UnfitError::NotYetValid { .. }) { "" } else { ", from a new token" };
+        return Err(format!("secret \"{secret}\": {}{advice}", crate::with_causes(&error)));
     }
     let profile = format!("{secret}-profile");
     let connector = config::Connector {

@@ -9,6 +9,8 @@ mod link;
 mod listener;
 mod output;
 mod place;
+#[cfg(test)]
+mod reference;
 mod routed;
 mod sign_of_life;
 mod site;

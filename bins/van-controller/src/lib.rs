@@ -69,8 +69,9 @@ async fn serve(namespace: Namespace, arguments: &Arguments) -> anyhow::Result<()
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let name = namespace.name().to_owned();
+    let folder = namespace.input_resources();
     let site = Site::open(namespace)?;
-    info!(namespace = %name, version = env!("CARGO_PKG_VERSION"), "controller started");
+    info!(namespace = %name, folder = %folder.display(), version = env!("CARGO_PKG_VERSION"), "controller started");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
