@@ -44,9 +44,12 @@ impl Watcher {
         Ok(Self { _watcher: watcher.ok(), changed })
     }
 
-    /// Waits for changes, and until they seem complete.
+    /// Waits for changes, and until they seem complete. Dropping it loses none.
     pub(crate) async fn noticed(&self) {
         self.changed.notified().await;
+        // Still to be told, in case this is dropped before they are complete.
+        self.changed.notify_one();
         tokio::time::sleep(SETTLE).await;
+        self.changed.notified().await;
     }
 }
