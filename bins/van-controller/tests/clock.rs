@@ -14,7 +14,7 @@ use rig::{Controller, accessible};
 
 /// The state and the message of the token at a site that redeems it, and whether its link gets ready.
 fn check(issuer: &[&str], redeemer: &[&str]) -> (State, String) {
-    let west = Controller::new("west", accessible(), issuer);
+    let west = Controller::new("west", accessible("127.0.0.1"), issuer);
     west.namespace.put_input(&AccessGrant::new("grant", AccessGrantSpec::default()).into()).expect("a document");
     let token = west.wait(&Key::new(Kind::AccessGrant, "grant"), |document| match document {
         Document::AccessGrant(grant) if grant.status.common.state == Some(State::Ready) => {

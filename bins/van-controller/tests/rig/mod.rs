@@ -145,9 +145,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// A site that others can link to by the loopback address.
-pub(crate) fn accessible() -> SiteSpec {
+/// A site that others can link to by this address only.
+pub(crate) fn accessible(host: &str) -> SiteSpec {
     let mut spec = SiteSpec { link_access: Some("default".into()), ..SiteSpec::default() };
-    spec.settings.insert("link-bind-host".into(), "127.0.0.1".into());
+    spec.settings.insert("link-bind-host".into(), host.into());
     spec
 }
