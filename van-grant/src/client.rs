@@ -97,7 +97,7 @@ impl Call<'_> {
         let within = self.options.timeout;
         let stream = match timeout_at(deadline, self.connect(host)).await {
             Ok(connected) => connected?,
-            Err(_) => return Err(RedeemError::TimedOut { host: host.to_owned(), within }),
+            Err(_) => return Err(RedeemError::TimedOut { address: self.authority(host), within }),
         };
         let lost = || RedeemError::NoAnswer { host: host.to_owned() };
         let (status, answer) =
@@ -128,12 +128,17 @@ impl Call<'_> {
     }
 
     async fn connect(&self, host: &str) -> Result<HttpsStream<TcpStream>, RedeemError> {
-        let unreachable = |source| RedeemError::Unreachable { host: host.to_owned(), source };
+        let unreachable = |source| RedeemError::Unreachable { address: self.authority(host), source };
         let socket = TcpStream::connect((host, self.target.port)).await.map_err(unreachable)?;
         #[expect(clippy::disallowed_methods, reason = "the client is where the clock is read")]
         let now = SystemTime::now();
         let connected = self.connector.connect(host, now, socket).await;
-        connected.map_err(|error| tls_error(host.to_owned(), error))
+        connected.map_err(|error| match error {
+            HttpsError::Handshake(HandshakeError::NotTls { .. }) => {
+                RedeemError::NotHttps { address: self.authority(host) }
+            }
+            error => tls_error(host.to_owned(), error),
+        })
     }
 
     /// Sends the code and reads the answer; `None` if it does not come.
@@ -161,21 +166,21 @@ impl Call<'_> {
     }
 
     fn judge(&self, host: &str, status: StatusCode, answer: &Answer) -> Result<Bundle, RedeemError> {
+        let stranger = |saw: &str| RedeemError::NotAGrantServer { address: self.authority(host), saw: saw.to_owned() };
         let host = host.to_owned();
-        let stranger = |host, saw: &str| RedeemError::NotAGrantServer { host, saw: saw.to_owned() };
         let text = match answer {
             Answer::Text(text) => text.trim(),
-            Answer::NotText => return Err(stranger(host, "something that is not text")),
-            Answer::TooLong => return Err(stranger(host, "an answer that is too long")),
-            Answer::NotHttp => return Err(stranger(host, "something that is not HTTP")),
+            Answer::NotText => return Err(stranger("something that is not text")),
+            Answer::TooLong => return Err(stranger("an answer that is too long")),
+            Answer::NotHttp => return Err(stranger("something that is not HTTP")),
         };
         let is_html = text.starts_with('<');
         match status {
-            StatusCode::OK if is_html => Err(stranger(host, "a web page")),
+            StatusCode::OK if is_html => Err(stranger("a web page")),
             StatusCode::OK => match Bundle::from_yaml(text) {
                 Ok(bundle) if bundle.is_named(&self.token.name) => Ok(bundle),
-                Ok(_) => Err(stranger(host, "credentials or Links for another name")),
-                Err(source) => Err(RedeemError::NotABundle { host, source }),
+                Ok(_) => Err(stranger("credentials or Links for another name")),
+                Err(source) => Err(RedeemError::NotABundle { address: self.authority(&host), source }),
             },
             StatusCode::NOT_FOUND if text == UNKNOWN => Err(RedeemError::Unknown { host }),
             StatusCode::NOT_FOUND if text == USED_UP => Err(RedeemError::UsedUp { host }),
@@ -184,9 +189,9 @@ impl Call<'_> {
                 let text = if is_html { "a web page".to_owned() } else { shown(text) };
                 Err(RedeemError::ServerFailed { host, status: status.as_u16(), text })
             }
-            status if status.is_redirection() => Err(stranger(host, &format!("a redirect ({status})"))),
-            status if is_html => Err(stranger(host, &format!("a web page ({status})"))),
-            status => Err(stranger(host, &format!("{status}: {}", shown(text)))),
+            status if status.is_redirection() => Err(stranger(&format!("a redirect ({status})"))),
+            status if is_html => Err(stranger(&format!("a web page ({status})"))),
+            status => Err(stranger(&format!("{status}: {}", shown(text)))),
         }
     }
 }
@@ -218,11 +223,10 @@ fn shown(text: &str) -> String {
 
 fn tls_error(host: String, source: HttpsError) -> RedeemError {
     match source {
-        HttpsError::Handshake(HandshakeError::NotTls { .. }) => RedeemError::NotHttps { host },
         HttpsError::Handshake(HandshakeError::WrongHost { presented, .. }) => {
             RedeemError::WrongHost { host, names: presented }
         }
-        HttpsError::Handshake(source @ HandshakeError::Untrusted(_)) => RedeemError::WrongCa { host, source },
+        HttpsError::Handshake(HandshakeError::Untrusted(source)) => RedeemError::WrongCa { host, source },
         HttpsError::Handshake(source @ (HandshakeError::Expired { .. } | HandshakeError::NotYetValid { .. })) => {
             RedeemError::WrongTime { host, source }
         }
@@ -249,36 +253,38 @@ pub enum RedeemError {
     #[error(transparent)]
     Setup(#[from] SetupError),
     /// The host's name has no address, or nobody accepts connections there.
-    #[error("{host} cannot be reached; is the site that issued the token running, and is its port open from here?")]
+    #[error("{address} cannot be reached; is the site that issued the token running, and is its port open from here?")]
     Unreachable {
-        /// The host.
-        host: String,
+        /// The host and the port.
+        address: String,
         /// What the system says.
         source: io::Error,
     },
     /// There was no connection in time. The code was not sent.
-    #[error("no connection to {host} within {within:?}; a firewall may swallow what is sent there")]
+    #[error(
+        "no HTTPS connection to {address} within {within:?}; does a firewall swallow what is sent there, or does another program listen?"
+    )]
     TimedOut {
-        /// The host.
-        host: String,
+        /// The host and the port.
+        address: String,
         /// The time it was given.
         within: Duration,
     },
     /// The server speaks something else than TLS; the token's URL leads to a wrong port, or there is a proxy.
-    #[error("{host} does not speak HTTPS there; does the token's URL have the right port?")]
+    #[error("{address} does not speak HTTPS; does the token's URL have the right port?")]
     NotHttps {
-        /// The host.
-        host: String,
+        /// The host and the port.
+        address: String,
     },
     /// The server's certificate comes from another CA than the token's.
     #[error(
-        "{host} has a certificate from another CA than the token's; ask for a new token, or another server answers there"
+        "{host} has a certificate from another CA than the token's: another server answers there, or the site was made anew; ask for a new token"
     )]
     WrongCa {
         /// The host.
         host: String,
         /// What TLS says.
-        source: HandshakeError,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The server's certificate is for other hosts.
     #[error(
@@ -292,7 +298,9 @@ pub enum RedeemError {
         names: Vec<String>,
     },
     /// The server's certificate has expired or is not valid yet; most often a clock is wrong.
-    #[error("the certificate of {host} is not valid at this time; is the clock of this machine right?")]
+    #[error(
+        "the certificate of {host} is not valid at this time; are the clocks of this machine and of that one right?"
+    )]
     WrongTime {
         /// The host.
         host: String,
@@ -334,7 +342,7 @@ pub enum RedeemError {
         host: String,
     },
     /// The site could not issue credentials (5xx). Try again later.
-    #[error("{host} cannot issue credentials now ({status}: {text}); try again later")]
+    #[error("{host} cannot issue credentials now ({status}: {text}); its log says why")]
     ServerFailed {
         /// The host.
         host: String,
@@ -344,18 +352,18 @@ pub enum RedeemError {
         text: String,
     },
     /// Something else answers at the token's URL.
-    #[error("{host} answered with {saw}, which no grant server does; does the token's URL lead to a proxy?")]
+    #[error("{address} answered with {saw}, which no grant server does; does the token's URL lead to a proxy?")]
     NotAGrantServer {
-        /// The host.
-        host: String,
+        /// The host and the port.
+        address: String,
         /// What came.
         saw: String,
     },
     /// The answer says that all is well, but holds no credentials.
-    #[error("{host} answered with something that is not credentials; does the token's URL lead to a grant server?")]
+    #[error("{address} answered with something that is not credentials; does the token's URL lead to a grant server?")]
     NotABundle {
-        /// The host.
-        host: String,
+        /// The host and the port.
+        address: String,
         /// What is wrong with it.
         source: BundleError,
     },

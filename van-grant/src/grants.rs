@@ -52,6 +52,21 @@ impl Grants {
         self.lock().store.insert(grant);
     }
 
+    /// Adds a grant, or changes what it offers, once the ledger has stored that. How often it was redeemed stays as it is,
+    /// whatever is redeemed in the meantime.
+    ///
+    /// # Errors
+    /// Those of the ledger; then nothing has changed.
+    pub fn put(&self, mut grant: Grant) -> Result<(), LedgerError> {
+        let State { store, ledger } = &mut *self.lock();
+        if let Some(known) = store.get(&grant.id) {
+            grant.redemptions = known.redemptions;
+        }
+        ledger.store(&grant)?;
+        store.insert(grant);
+        Ok(())
+    }
+
     /// As [`GrantStore::remove`]; the ledger is not asked.
     pub fn remove(&self, id: &str) -> Option<Grant> {
         self.lock().store.remove(id)

@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{self, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
@@ -18,13 +19,13 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Method, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
-use van_tls::{HttpsAcceptor, HttpsStream, Identity, SetupError};
+use van_tls::{HttpsAcceptor, Identity, SetupError};
 use zeroize::Zeroizing;
 
 use crate::code::MAX_CODE_BYTES;
@@ -38,11 +39,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it may take to ask, and as long again to take the answer (as Skupper's).
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Clients that shake hands at the same time. One more displaces the oldest, so that those who connect and say nothing keep
-/// nobody out.
-const MAX_HANDSHAKES: usize = 256;
-
-/// Clients served at the same time; more are turned away.
+/// Clients at the same time. One more displaces the oldest that has not asked yet, so that those who connect and say nothing
+/// keep nobody out; if all have asked, it is turned away.
 const MAX_CLIENTS: usize = 256;
 
 /// Requests at the same time on one connection; redeemers send one.
@@ -148,36 +146,52 @@ async fn serve(
     mut stopped: oneshot::Receiver<()>,
 ) {
     let graceful = GracefulShutdown::new();
-    let mut handshakes = JoinSet::new();
-    let mut in_order_of_arrival = VecDeque::new();
     let mut clients = JoinSet::new();
+    let mut silent = VecDeque::new();
     loop {
         tokio::select! {
             _ = &mut stopped => break,
             accepted = accept(&listeners) => match accepted {
-                Ok((socket, peer)) => {
-                    make_room(&mut in_order_of_arrival);
+                Ok((socket, peer)) if has_room(clients.len(), &mut silent) => {
                     let acceptor = acceptors.borrow().clone();
-                    in_order_of_arrival.push_back(handshakes.spawn(shake(acceptor, socket, peer)));
+                    let has_asked = Arc::default();
+                    let guest = Guest { door: door.clone(), peer, has_asked: Arc::clone(&has_asked) };
+                    let task = clients.spawn(guest.serve(acceptor, socket, graceful.watcher()));
+                    silent.push_back(Silent { task, has_asked });
                 }
+                Ok((_, peer)) => debug!(%peer, "too many redeemers at a time; turned away"),
                 Err(error) => {
                     warn!(%error, "cannot accept a redeemer; trying again");
                     tokio::time::sleep(EXHAUSTED_REST).await;
                 }
             },
-            Some(shaken) = handshakes.join_next() => match shaken {
-                Ok(Some((stream, peer))) if clients.len() < MAX_CLIENTS => {
-                    clients.spawn(serve_client(stream, peer, door.clone(), &graceful));
-                }
-                Ok(Some((_, peer))) => debug!(%peer, "too many redeemers at a time; turned away"),
-                Ok(None) | Err(_) => {}
-            },
             Some(_) = clients.join_next() => {}
         }
     }
     drop(listeners);
-    drop(handshakes);
+    silent.iter().filter(|client| client.is_silent()).for_each(|client| client.task.abort());
     graceful.shutdown().await;
+}
+
+/// A client that had not asked yet when it was looked at.
+struct Silent {
+    task: AbortHandle,
+    has_asked: Arc<AtomicBool>,
+}
+
+impl Silent {
+    fn is_silent(&self) -> bool {
+        !self.has_asked.load(Ordering::Relaxed) && !self.task.is_finished()
+    }
+}
+
+/// Whether one more can be served; for that, the oldest silent one may have to go.
+fn has_room(clients: usize, silent: &mut VecDeque<Silent>) -> bool {
+    let is_full = clients >= MAX_CLIENTS;
+    if is_full || silent.len() >= MAX_CLIENTS {
+        silent.retain(Silent::is_silent);
+    }
+    !is_full || silent.pop_front().map(|oldest| oldest.task.abort()).is_some()
 }
 
 async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
@@ -188,78 +202,58 @@ async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)
     .await
 }
 
-/// Gives up the oldest handshake if there are too many.
-fn make_room(in_order_of_arrival: &mut VecDeque<AbortHandle>) {
-    if in_order_of_arrival.len() >= MAX_HANDSHAKES {
-        in_order_of_arrival.retain(|handshake| !handshake.is_finished());
-    }
-    if in_order_of_arrival.len() >= MAX_HANDSHAKES
-        && let Some(oldest) = in_order_of_arrival.pop_front()
-    {
-        oldest.abort();
-    }
-}
-
-async fn shake(
-    acceptor: HttpsAcceptor,
-    socket: TcpStream,
-    peer: SocketAddr,
-) -> Option<(HttpsStream<TcpStream>, SocketAddr)> {
-    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket)).await {
-        Ok(Ok(stream)) => Some((stream, peer)),
-        Ok(Err(error)) => {
-            debug!(%peer, error = &error as &dyn std::error::Error, "no TLS with a redeemer");
-            None
-        }
-        Err(_) => {
-            debug!(%peer, "a redeemer took too long to shake hands");
-            None
-        }
-    }
-}
-
-/// Serves one connection until it ends. The future does not borrow from `graceful`.
-fn serve_client(
-    stream: HttpsStream<TcpStream>,
-    peer: SocketAddr,
+/// A client, from its first octet to its last.
+#[derive(Clone)]
+struct Guest {
     door: Door,
-    graceful: &GracefulShutdown,
-) -> impl Future<Output = ()> + Send + use<> {
-    let is_http_2 = stream.protocol() == Some(HTTP_2.as_bytes());
-    let service = service_fn(move |request| {
-        let door = door.clone();
-        async move { Ok::<_, Infallible>(door.answer(request, peer).await) }
-    });
-    let io = TokioIo::new(stream);
-    let (over_1, over_2) = if is_http_2 {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder.timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(MAX_HEADER_BYTES);
-        (None, Some(graceful.watch(builder.serve_connection(io, service))))
-    } else {
-        let mut builder = http1::Builder::new();
-        // One request is all that a redeemer has; its place is free again right after.
-        builder.timer(TokioTimer::new()).header_read_timeout(TRANSFER_TIMEOUT).keep_alive(false);
-        builder.max_buf_size(MAX_HEADER_BYTES as usize);
-        (Some(graceful.watch(builder.serve_connection(io, service))), None)
-    };
-    async move {
+    peer: SocketAddr,
+    has_asked: Arc<AtomicBool>,
+}
+
+impl Guest {
+    async fn serve(self, acceptor: HttpsAcceptor, socket: TcpStream, watcher: Watcher) {
+        let peer = self.peer;
+        let stream = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                debug!(%peer, error = &error as &dyn std::error::Error, "no TLS with a redeemer");
+                return;
+            }
+            Err(_) => {
+                debug!(%peer, "a redeemer took too long to shake hands");
+                return;
+            }
+        };
+        let is_http_2 = stream.protocol() == Some(HTTP_2.as_bytes());
+        let service = service_fn(move |request| {
+            let guest = self.clone();
+            async move { Ok::<_, Infallible>(guest.answer(request).await) }
+        });
+        let io = TokioIo::new(stream);
         // A client that goes away in the middle is none of our business.
         let _ = timeout(2 * TRANSFER_TIMEOUT, async {
-            if let Some(connection) = over_1 {
-                let _ = connection.await;
-            }
-            if let Some(connection) = over_2 {
-                let _ = connection.await;
+            if is_http_2 {
+                let mut builder = http2::Builder::new(TokioExecutor::new());
+                builder.timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS);
+                builder.max_header_list_size(MAX_HEADER_BYTES);
+                let _ = watcher.watch(builder.serve_connection(io, service)).await;
+            } else {
+                let mut builder = http1::Builder::new();
+                // One request is all that a redeemer has; its place is free again right after.
+                builder.timer(TokioTimer::new()).header_read_timeout(TRANSFER_TIMEOUT).keep_alive(false);
+                builder.max_buf_size(MAX_HEADER_BYTES as usize);
+                let _ = watcher.watch(builder.serve_connection(io, service)).await;
             }
         })
         .await;
     }
-}
 
-impl Door {
-    async fn answer(&self, request: hyper::Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
-        let outcome = match read(request).await {
-            Ok((parts, code)) => self.redeem(parts, code).await,
+    async fn answer(&self, request: hyper::Request<Incoming>) -> Response<Full<Bytes>> {
+        let peer = self.peer;
+        let asked = read(request).await;
+        self.has_asked.store(true, Ordering::Relaxed);
+        let outcome = match asked {
+            Ok((parts, code)) => self.door.redeem(parts, code).await,
             Err(refusal) => Err(refusal),
         };
         match outcome {
@@ -277,7 +271,9 @@ impl Door {
             }
         }
     }
+}
 
+impl Door {
     /// Redeems on a thread that may block, and to its end even if the client goes away.
     async fn redeem(&self, parts: Parts, code: Zeroizing<Vec<u8>>) -> Result<(Accepted, Bytes), Refusal> {
         let Self { grants, issuer } = self.clone();

@@ -19,15 +19,11 @@ use van_tls::Credentials;
 use crate::certificates;
 use crate::derive::{self, INTER_ROUTER};
 use crate::document::Document;
-use crate::duration;
 use crate::report::GROUP;
 use crate::resource::certificate::CertificateSpec;
 use crate::resource::link::LinkSpec;
 use crate::resource::{self, AccessGrant, AccessToken, Link, Secret};
 use crate::store::{KeptGrant, Store, StoreError};
-
-/// How long a grant lives that does not say.
-const DEFAULT_WINDOW: Duration = Duration::from_secs(15 * 60);
 
 /// The annotation that remembers the grant that credentials come from.
 pub const REDEEMED_FROM: &str = "skupper.io/redeemed-from";
@@ -47,7 +43,7 @@ pub(crate) struct Desk {
     /// When each grant was seen first, by its id.
     created: Arc<Mutex<BTreeMap<String, Timestamp>>>,
     serving: Option<Serving>,
-    /// Told whenever a use was counted.
+    /// Told whenever a grant has changed, most often because a use was counted.
     pub(crate) counted: Arc<Notify>,
 }
 
@@ -123,8 +119,7 @@ impl Desk {
         now: Timestamp,
     ) -> Result<(), String> {
         let spec = &document.spec;
-        let window = spec.expiration_window.as_deref().map_or(Ok(DEFAULT_WINDOW), duration::parse);
-        let window = window.map_err(|error| error.to_string())?;
+        let window = spec.window().map_err(|error| error.to_string())?;
         let code = match (spec.code.reveal(), &known) {
             ("", Some(known)) => Ok(known.code.clone()),
             ("", None) => Code::random(),
@@ -140,13 +135,11 @@ impl Desk {
             code,
             redemptions_allowed: spec.allowed(),
             redemptions: known.as_ref().map_or(0, |known| known.redemptions),
-            expires_at: Some(SystemTime::from(created) + window),
+            expires_at: Some(created.checked_add(window).unwrap_or(Timestamp::MAX).into()),
             hosts: derive::ingress_hosts(document),
         };
         if known.as_ref() != Some(&grant) {
-            let kept = KeptGrant { created, grant: grant.clone() };
-            self.store.put_grant(&kept).map_err(|error| crate::with_causes(&error))?;
-            self.grants.insert(grant);
+            self.grants.put(grant).map_err(|error| crate::with_causes(&*error))?;
         }
         Ok(())
     }

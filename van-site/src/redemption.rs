@@ -152,7 +152,10 @@ impl Redemptions {
             State::UnderWay => Err(Obstacle::Pending("Not Redeemed".into())),
             State::Unkept { reason, .. } => Err(Obstacle::Error(reason.clone())),
             State::Failed { reason, retry_at: None } => Err(Obstacle::Error(reason.clone())),
-            State::Failed { reason, .. } => Err(Obstacle::Error(format!("{reason}; trying again"))),
+            State::Failed { reason, .. } => {
+                let separator = if reason.ends_with('?') { " " } else { "; " };
+                Err(Obstacle::Error(format!("{reason}{separator}trying again")))
+            }
         };
         self.attempts.iter().map(|(name, attempt)| (name.clone(), outcome(attempt))).collect()
     }
@@ -180,8 +183,14 @@ fn is_redeemed(token: &AccessToken, documents: &DocumentMap, results: &DocumentM
     let key = Key::new(Kind::AccessToken, &*token.metadata.name);
     let was_redeemed = matches!(results.get(&key), Some(Document::AccessToken(known))
         if known.status.redeemed && known.spec == token.spec);
-    let secret = documents.get(&Key::new(Kind::Secret, &*token.metadata.name));
-    let has_credentials = matches!(secret, Some(Document::Secret(secret))
+    let name = &token.metadata.name;
+    let has_credentials = matches!(documents.get(&Key::new(Kind::Secret, &**name)), Some(Document::Secret(secret))
         if secret.metadata.annotations.get(REDEEMED_FROM) == Some(&token.spec.url));
-    was_redeemed || has_credentials
+    // The Links come after the Secret, and a crash between them leaves none.
+    let has_link = || {
+        documents.values().any(
+            |document| matches!(document, Document::Link(link) if link.spec.tls_credentials.as_ref() == Some(name)),
+        )
+    };
+    was_redeemed || (has_credentials && has_link())
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
 use rustls::client::Resumption;
@@ -111,6 +111,9 @@ impl fmt::Debug for HttpsConnector {
 }
 
 /// A connection after its handshake: what is written is sealed, what is read was opened.
+///
+/// A peer that ends it without the farewell of TLS has just ended it: many servers do, and HTTP says itself where a message
+/// ends (only that of a server of HTTP/1.0 may then have been cut off by somebody in between).
 pub struct HttpsStream<S>(TlsStream<S>);
 
 impl<S> HttpsStream<S> {
@@ -122,7 +125,10 @@ impl<S> HttpsStream<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for HttpsStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        match ready!(Pin::new(&mut self.0).poll_read(cx, buf)) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            read => Poll::Ready(read),
+        }
     }
 }
 

@@ -82,7 +82,7 @@ async fn answers_are_told_apart() {
     check(response("404 Not Found", "No such claim\n"), "it has expired, or the site", true).await;
     check(response("404 Not Found", "No such access granted\n"), "used up", true).await;
     check(response("403 Forbidden", "Redemption of access token refused\n"), "refused the token's code", true).await;
-    check(response("503 Service Unavailable", "Internal error\n"), "(503: Internal error); try again later", false)
+    check(response("503 Service Unavailable", "Internal error\n"), "(503: Internal error); its log says why", false)
         .await;
     check(response("500 Internal Server Error", "\x1b[31m<x\n"), "(500:  [31m<x)", false).await;
     check(response("502 Bad Gateway", "<html>nginx</html>"), "(502: a web page)", false).await;
@@ -97,6 +97,19 @@ async fn answers_are_told_apart() {
     check("SSH-2.0-OpenSSH_9.2\r\n".to_owned(), "not HTTP", false).await;
     check(response("200 OK", "cut off").replace(": 7", ": 700"), "gave no answer", false).await;
     check(String::new(), "gave no answer", false).await;
+}
+
+#[tokio::test]
+async fn an_answer_of_http_1_0_may_end_without_farewell() {
+    let (ca, listener) = (ca(), listen("127.0.0.1", 0));
+    let token = token(&ca, "127.0.0.1", listener.local_addr().unwrap().port());
+    let acceptor = acceptor(&ca);
+    tokio::spawn(async move {
+        let (mut stream, _) = hear(listener, acceptor).await;
+        stream.write_all(format!("HTTP/1.0 200 OK\r\n\r\n{}", body("4-success")).as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+    });
+    assert_eq!(redeem_soon(&token).await.unwrap(), Bundle::from_yaml(&body("4-success")).unwrap());
 }
 
 #[tokio::test]
@@ -165,7 +178,7 @@ async fn a_wrong_clock_is_suspected() {
     for issued in [now() - 5 * DAY, now() + DAY] {
         let error = call(&ca, &leaf(&ca, &["127.0.0.1"], issued)).await;
         assert!(matches!(error, RedeemError::WrongTime { .. }), "{error}");
-        assert!(error.to_string().contains("is the clock of this machine right?"), "{error}");
+        assert!(error.to_string().contains("are the clocks of this machine and of that one right?"), "{error}");
     }
 }
 
@@ -197,7 +210,10 @@ async fn the_next_host_is_tried_if_one_cannot_be_reached() {
     // Now nobody listens any more.
     let error = redeem_soon(&token).await.unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("127.0.0.1 cannot be reached") && text.contains("127.0.0.2 cannot be reached"), "{text}");
+    assert!(
+        ["127.0.0.1", "127.0.0.2"].iter().all(|host| text.contains(&format!("{host}:{port} cannot be reached"))),
+        "{text}"
+    );
     assert!(!error.is_final());
     token.hosts.clear();
     assert!(matches!(redeem_soon(&token).await, Err(RedeemError::Unreachable { .. })));

@@ -198,6 +198,21 @@ fn a_grant_that_is_replaced_keeps_its_uses() {
 }
 
 #[test]
+fn a_grant_that_is_changed_keeps_its_uses_in_the_ledger_too() {
+    let (grants, memory) = grants(grant(1));
+    grants.redeem(now(), &request(), &Press::default()).unwrap();
+    // The change was begun before the use.
+    grants.put(grant(2)).unwrap();
+    assert_eq!(memory.count(), Some(1));
+    memory.0.lock().unwrap().is_full = true;
+    assert!(grants.put(grant(3)).is_err());
+    assert_eq!(
+        grants.get(ID),
+        Some(Grant { redemptions: 1, expires_at: grants.get(ID).unwrap().expires_at, ..grant(2) })
+    );
+}
+
+#[test]
 fn guessing_is_slowed_down_for_the_right_code_too() {
     let mut store = GrantStore::default();
     store.insert(grant(9));

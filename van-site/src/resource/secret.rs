@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
+use base64ct::{Base64, Encoding};
 use serde::de::{Error, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
@@ -66,7 +66,7 @@ impl Serialize for Secret {
             immutable: bool,
             data: BTreeMap<&'a str, SecretText>,
         }
-        let encode = |octets: &Zeroizing<Vec<u8>>| SecretText::from(BASE64_STANDARD.encode(octets));
+        let encode = |octets: &Zeroizing<Vec<u8>>| SecretText::from(Base64::encode_string(octets));
         Form {
             api_version: Kind::Secret.api_version(),
             kind: Kind::Secret.name(),
@@ -118,10 +118,9 @@ struct Encoded(Zeroizing<Vec<u8>>);
 impl<'de> Deserialize<'de> for Encoded {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = SecretText::deserialize(deserializer)?;
-        let compact: Zeroizing<Vec<u8>> =
-            Zeroizing::new(text.reveal().bytes().filter(|octet| !octet.is_ascii_whitespace()).collect());
-        // Not the reason of the decoder, which may quote what it read.
-        let octets = BASE64_STANDARD.decode(&*compact).map_err(|_| D::Error::custom("not base64"))?;
+        let mut compact = Zeroizing::new(String::with_capacity(text.reveal().len()));
+        compact.extend(text.reveal().split_ascii_whitespace());
+        let octets = Base64::decode_vec(&compact).map_err(|_| D::Error::custom("not base64"))?;
         Ok(Self(Zeroizing::new(octets)))
     }
 }
