@@ -92,8 +92,9 @@ pub fn port(text: &str) -> Result<u16, InputError> {
 ///
 /// # Errors
 /// [`InputError::Cost`]
-pub fn cost(text: &str) -> Result<i32, InputError> {
-    text.parse().ok().filter(|cost| *cost > 0).ok_or_else(|| InputError::Cost(text.to_owned()))
+pub fn cost(text: &str) -> Result<u32, InputError> {
+    let cost = text.parse::<i32>().ok().and_then(|cost| u32::try_from(cost).ok());
+    cost.filter(|cost| *cost > 0).ok_or_else(|| InputError::Cost(text.to_owned()))
 }
 
 /// A label selector, as pairs.

@@ -12,6 +12,7 @@ use crate::certificates::Certificates;
 use crate::derive::{self, DocumentMap, INTER_ROUTER};
 use crate::document::{Document, Key};
 use crate::resource::{Connector, Link, Listener, RouterAccess, Site};
+use crate::store::PROFILE_SUFFIX;
 
 /// Silence after which a peer is lost (skupper-router, `idleTimeoutSeconds`).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -124,7 +125,7 @@ fn render_link(
         let advice = if matches!(error, UnfitError::NotYetValid { .. }) { "" } else { ", from a new token" };
         return Err(format!("secret \"{secret}\": {}{advice}", crate::with_causes(&error)));
     }
-    let profile = format!("{secret}-profile");
+    let profile = format!("{secret}{PROFILE_SUFFIX}");
     let connector = config::Connector {
         name: link.metadata.name.clone(),
         host: endpoint.host.clone(),

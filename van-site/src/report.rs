@@ -198,7 +198,8 @@ impl Facts<'_> {
             }
             status.code = grant.code.expose().to_owned().into();
             status.redemptions = grant.redemptions;
-            status.expiration_time = grant.expires_at.and_then(|end| Timestamp::try_from(end).ok());
+            status.expiration_time =
+                grant.expires_at.and_then(|end| Timestamp::try_from(end).ok()).map(status::whole_seconds);
             if hosts.len() > 1 {
                 document.metadata.annotations.insert(HOSTS.into(), hosts.join(","));
             }

@@ -335,6 +335,6 @@ fn pending(message: &str) -> Result<(), Obstacle> {
 }
 
 /// Kubernetes writes times in whole seconds.
-fn whole_seconds(time: Timestamp) -> Timestamp {
+pub(crate) fn whole_seconds(time: Timestamp) -> Timestamp {
     time.round(TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc)).unwrap_or(time)
 }

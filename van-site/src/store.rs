@@ -25,6 +25,9 @@ const PRIVATE: u32 = 0o600;
 /// The mode of all others.
 const PUBLIC: u32 = 0o644;
 
+/// What the names of a link's TLS profile, and of the folder of its certificates, end in.
+pub(crate) const PROFILE_SUFFIX: &str = "-profile";
+
 /// Where a site keeps what must outlive it.
 #[derive(Debug)]
 pub struct Store(Medium);
@@ -267,6 +270,14 @@ impl Store {
             };
             if !directory::read(&folder).is_ok_and(is_same) {
                 directory::write(&folder, credentials)?;
+            }
+        }
+        // The keys of links that are gone do not stay behind.
+        for entry in fs::read_dir(namespace.runtime_certs()).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let is_profile = name.to_str().is_some_and(|name| name.ends_with(PROFILE_SUFFIX));
+            if is_profile && !profiles.iter().any(|(known, _)| *known == name) {
+                let _ = fs::remove_dir_all(entry.path());
             }
         }
         let file = namespace.router_config();

@@ -8,11 +8,9 @@ use van_site::derive::INGRESS_HOSTS;
 use van_site::document::Document;
 use van_site::duration;
 use van_site::folder::Namespace;
-use van_site::grants::HOSTS;
 use van_site::names;
 use van_site::resource::access_grant::AccessGrantSpec;
-use van_site::resource::access_token::AccessTokenSpec;
-use van_site::resource::{AccessGrant, AccessToken, Site};
+use van_site::resource::{AccessGrant, Site};
 use van_site::status::EDGE_CANNOT_ACCEPT;
 
 use super::file::Draft;
@@ -108,21 +106,11 @@ fn issue(
     namespace: &Namespace,
     grant: &AccessGrant,
     patience: Patience,
-    link_cost: i32,
+    link_cost: u32,
     draft: Draft,
 ) -> anyhow::Result<()> {
     say("Waiting for token status ...\n")?;
     let name = &grant.metadata.name;
     let grant = wait_for(namespace, name, &grant.spec, patience, format_args!("Grant {name:?}"))?;
-    let mut spec = AccessTokenSpec {
-        url: grant.status.url.context("the site did not say where its grant is redeemed")?,
-        code: grant.status.code,
-        ca: grant.status.ca.context("the site did not say whose certificate its grants have")?,
-        link_cost,
-        ..AccessTokenSpec::default()
-    };
-    if let Some(hosts) = grant.metadata.annotations.get(HOSTS) {
-        spec.settings.insert("hosts".to_owned(), hosts.clone());
-    }
-    draft.write(&AccessToken::new(name, spec))
+    draft.write(&van_site::token(&grant, link_cost))
 }
