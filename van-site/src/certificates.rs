@@ -116,7 +116,8 @@ fn ensure_leaf(
     Ok(made)
 }
 
-fn find_issuer(name: &str, held: &Certificates, store: &Store) -> Result<Credentials, CertificateError> {
+/// A CA: one that is wanted, or one that the user put there.
+pub(crate) fn find_issuer(name: &str, held: &Certificates, store: &Store) -> Result<Credentials, CertificateError> {
     if let Some(Ok(issuer)) = held.get(name) {
         return Ok(issuer.clone());
     }

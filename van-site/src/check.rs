@@ -125,12 +125,16 @@ pub fn check_link_access(spec: &SiteSpec, enabled: &[&str]) -> Result<(), Fault>
 }
 
 fn check_site(spec: &SiteSpec) -> Result<(), Fault> {
+    spec.default_issuer.as_deref().map_or(Ok(()), |name| input("spec.defaultIssuer", names::resource_name(name)))?;
     if spec.edge && spec.ha { Err(Fault::EdgeWithHa) } else { Ok(()) }
 }
 
 fn check_link(spec: &LinkSpec) -> Result<(), Fault> {
     if spec.endpoints.is_empty() {
         return Err(Fault::Missing("spec.endpoints"));
+    }
+    if let Some(secret) = &spec.tls_credentials {
+        input("spec.tlsCredentials", names::resource_name(secret))?;
     }
     for endpoint in &spec.endpoints {
         present("spec.endpoints.name", &endpoint.name)?;
@@ -167,11 +171,16 @@ fn check_router_access(spec: &RouterAccessSpec) -> Result<(), Fault> {
     if let Some(host) = &spec.bind_host {
         input("spec.bindHost", names::host(host))?;
     }
+    // They become folders.
+    for (field, name) in [("spec.tlsCredentials", &spec.tls_credentials), ("spec.issuer", &spec.issuer)] {
+        name.as_deref().map_or(Ok(()), |name| input(field, names::resource_name(name)))?;
+    }
     let unknown = spec.roles.iter().find(|role| !matches!(role.name.as_str(), "inter-router" | "edge"));
     unknown.map_or(Ok(()), |role| Err(Fault::Role(role.name.clone())))
 }
 
 fn check_access_grant(spec: &AccessGrantSpec) -> Result<(), Fault> {
+    spec.issuer.as_deref().map_or(Ok(()), |name| input("spec.issuer", names::resource_name(name)))?;
     spec.window()?;
     Ok(())
 }
@@ -187,6 +196,9 @@ fn check_access_token(spec: &AccessTokenSpec) -> Result<(), Fault> {
 }
 
 fn check_certificate(spec: &CertificateSpec) -> Result<(), Fault> {
+    if !spec.ca.is_empty() {
+        input("spec.ca", names::resource_name(&spec.ca))?;
+    }
     present("spec.subject", &spec.subject)
 }
 

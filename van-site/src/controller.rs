@@ -2,6 +2,7 @@
 //! goes. Whatever happens, it looks at everything again; what is already right is not touched.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -25,6 +26,7 @@ use crate::folder::{ControllerLock, Namespace};
 use crate::grants::{self, Desk, Offer};
 use crate::hosts;
 use crate::input::{Complaint, Input};
+use crate::names;
 use crate::network;
 use crate::reconcile::Reconciler;
 use crate::redemption::Redemptions;
@@ -260,7 +262,8 @@ impl Controller {
                 break;
             }
         }
-        self.is_stale |= self.redemptions.start(&self.documents, &self.results, &self.store);
+        // What is still wrong is in the statuses, and tried again in a second.
+        self.is_stale = self.redemptions.start(&self.documents, &self.results, &self.store);
         let begun = Instant::now();
         self.report();
         self.rested_at = Instant::now() + begun.elapsed() * REST;
@@ -414,7 +417,8 @@ impl Controller {
         self.reconciler.reconcile(wanted, &entities, Instant::now()).await;
         let own = derive::site(&self.documents).map(|site| format!("{}-{INTER_ROUTER}", site.metadata.name));
         if let Some(name) = own
-            && matches!(self.reconciler.error(&(EntityKind::Listener, name)), Some(EntityError::Listen { .. }))
+            && let Some(EntityError::Listen { source, .. }) = self.reconciler.error(&(EntityKind::Listener, name))
+            && source.kind() == io::ErrorKind::AddrInUse
         {
             self.give_up(Port::InterRouter);
         }
@@ -423,8 +427,9 @@ impl Controller {
     async fn tend_grants(&mut self) {
         let now = Timestamp::now();
         let is_running = self.running.is_some() && derive::accesses(&self.documents).next().is_some();
-        let wanted = derive::grants(&self.documents).filter(|_| derive::site(&self.documents).is_some());
-        self.grant_faults = self.desk.set_grants(&self.surface.namespace, wanted, now);
+        // Those that are only in a file that cannot be read now are not forgotten.
+        let is_all = self.input.is_complete;
+        self.grant_faults = self.desk.set_grants(&self.surface.namespace, derive::grants(&self.documents), is_all, now);
         let port = self.port(Port::Grants);
         let credentials = self.certificates.get(GRANT_SERVER).and_then(|made| made.as_ref().ok());
         let has_grants = derive::grants(&self.documents).next().is_some();
@@ -436,40 +441,45 @@ impl Controller {
             }
             return self.desk.close().await;
         };
-        let offer = self.offer();
-        for grant in derive::grants(&self.documents).filter(|grant| !offer.issuers.contains_key(&grant.metadata.name)) {
-            let fault = "the CA of links cannot be used; its Certificate says why".to_owned();
-            self.grant_faults.insert(grant.metadata.name.clone(), fault);
-        }
+        let (offer, faults) = self.offer();
+        self.grant_faults.extend(faults);
         self.desk.set_offer(offer);
         let hosts = derive::accesses(&self.documents).filter_map(|access| access.spec.bind_host.clone());
         let hosts = hosts.filter(|host| !host.is_empty()).collect();
         if let Err(fault) = self.desk.serve(hosts, port, &credentials.clone()).await
-            && !self.give_up(Port::Grants)
+            && !(fault.is_port_taken() && self.give_up(Port::Grants))
         {
+            let text = crate::with_causes(&fault);
             let grants = derive::grants(&self.documents);
-            self.grant_faults.extend(grants.map(|grant| (grant.metadata.name.clone(), fault.clone())));
+            self.grant_faults.extend(grants.map(|grant| (grant.metadata.name.clone(), text.clone())));
         }
     }
 
-    /// What redeemers are given.
-    fn offer(&self) -> Offer {
+    /// What redeemers are given, and what is wrong with it, by grant.
+    fn offer(&self) -> (Offer, BTreeMap<String, String>) {
         let site_issuer = derive::site(&self.documents).map_or(certificates::SITE_CA, |site| site.spec.issuer());
-        let issuers = derive::grants(&self.documents).filter_map(|grant| {
-            let name = grant.spec.issuer.as_deref().unwrap_or(site_issuer);
-            let issuer = self.certificates.get(name)?.as_ref().ok()?.clone();
-            Some((grant.metadata.name.clone(), issuer))
-        });
+        let (mut issuers, mut faults) = (BTreeMap::new(), BTreeMap::new());
+        for grant in derive::grants(&self.documents) {
+            let (name, issuer) = (grant.metadata.name.clone(), grant.spec.issuer.as_deref().unwrap_or(site_issuer));
+            match certificates::find_issuer(issuer, &self.certificates, &self.store) {
+                Ok(issuer) => drop(issuers.insert(name, issuer)),
+                Err(_) if self.certificate_faults.contains_key(issuer) => {
+                    faults.insert(name, "the CA of links cannot be used; its Certificate says why".to_owned());
+                }
+                Err(error) => drop(faults.insert(name, crate::with_causes(&error))),
+            }
+        }
         let access = derive::accesses(&self.documents).next();
         let ports = Surroundings { ports: &BTreeMap::new(), hosts: &self.hosts, loopback: &self.loopback };
-        Offer {
-            issuers: issuers.collect(),
+        let offer = Offer {
+            issuers,
             port: access.and_then(|access| {
                 let states = self.running.as_ref()?.states.borrow();
                 Some(states.accesses.get(&format!("{}-{INTER_ROUTER}", access.metadata.name))?.port)
             }),
             hosts: access.map(|access| derive::reachable_hosts(&access.spec, &ports)).unwrap_or_default(),
-        }
+        };
+        (offer, faults)
     }
 
     fn port(&self, port: Port) -> Option<u16> {
@@ -549,6 +559,9 @@ impl Controller {
         self.unshown
             .extend(results.iter().filter(|(key, new)| self.results.get(key) != Some(new)).map(|(key, _)| key.clone()));
         for key in std::mem::take(&mut self.unshown) {
+            if names::resource_name(&key.name).is_err() {
+                continue;
+            }
             let shown = match results.get(&key) {
                 Some(document) => self.store.put_result(document),
                 None => self.store.remove_result(&key),

@@ -148,7 +148,14 @@ impl Namespace {
             return Ok(file);
         }
         let file = file_in(self.input_resources(), &key)?;
-        replace(&file, &written(document, &file, false), mode_of(key.kind))?;
+        let known = load::read_text(&file).unwrap_or_default();
+        let holds_others = yaml::sections(&known).into_iter().any(|section| document::key_of(section).is_some());
+        let mut text = written(document, &file, holds_others);
+        if holds_others {
+            text = format!("{}\n{text}", known.trim_end());
+        }
+        let is_private = key.kind.is_secret() || holds_others && !is_public(&file);
+        replace(&file, &text, if is_private { PRIVATE } else { PUBLIC })?;
         Ok(file)
     }
 
@@ -329,7 +336,8 @@ pub enum FolderError {
 }
 
 impl FolderError {
-    pub(crate) fn writing(path: &Path, source: io::Error) -> Self {
+    /// The error of the operating system, with what to do.
+    pub fn writing(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::Forbidden { path, source },

@@ -87,11 +87,12 @@ impl Desk {
         *lock(&self.offer) = offer;
     }
 
-    /// Makes the grants those of the documents; what is wrong with one, by its name.
+    /// Makes the grants those of the documents; what is wrong with one, by its name. Others are forgotten if these are all.
     pub(crate) fn set_grants<'a>(
         &self,
         namespace: &str,
         documents: impl Iterator<Item = &'a AccessGrant>,
+        is_all: bool,
         now: Timestamp,
     ) -> BTreeMap<String, String> {
         let mut known: BTreeMap<_, _> =
@@ -103,7 +104,7 @@ impl Desk {
                 faults.insert(name.clone(), fault);
             }
         }
-        for grant in known.into_values() {
+        for grant in known.into_values().filter(|_| is_all) {
             self.grants.remove(&grant.id);
             lock(&self.created).remove(&grant.id);
             self.store.remove_grant(&grant.id);
@@ -155,24 +156,21 @@ impl Desk {
         hosts: BTreeSet<String>,
         port: u16,
         credentials: &Credentials,
-    ) -> Result<(), String> {
+    ) -> Result<(), ServeError> {
         let certificate = credentials.identity.chain_pem();
         if self.serving.as_ref().is_some_and(|serving| (&serving.hosts, serving.port) != (&hosts, port)) {
             self.close().await;
         }
         if let Some(serving) = &mut self.serving {
             if serving.certificate != certificate {
-                let replaced = serving.server.replace_credentials(&credentials.identity);
-                replaced.map_err(|error| crate::with_causes(&error))?;
+                serving.server.replace_credentials(&credentials.identity)?;
                 certificate.clone_into(&mut serving.certificate);
             }
             return Ok(());
         }
-        let listeners = bind(&hosts, port)
-            .map_err(|error| format!("tokens cannot be redeemed here: cannot listen on port {port}: {error}"))?;
+        let listeners = bind(&hosts, port).map_err(|source| ServeError::Listen { port, source })?;
         let issuer = Arc::new(SiteIssuer(Arc::clone(&self.offer)));
-        let server = GrantServer::start(listeners, self.grants.clone(), issuer, &credentials.identity)
-            .map_err(|error| crate::with_causes(&error))?;
+        let server = GrantServer::start(listeners, self.grants.clone(), issuer, &credentials.identity)?;
         self.serving = Some(Serving { server, hosts, port, certificate: certificate.to_owned() });
         Ok(())
     }
@@ -182,6 +180,32 @@ impl Desk {
         if let Some(serving) = self.serving.take() {
             serving.server.shutdown(CLOSE_TIME).await;
         }
+    }
+}
+
+/// Why tokens cannot be redeemed here; the operator's move.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    /// The port, or an address.
+    #[error("tokens cannot be redeemed here: cannot listen on port {port}")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// Why.
+        source: io::Error,
+    },
+    /// The server does not start.
+    #[error("tokens cannot be redeemed here")]
+    Start(#[from] van_grant::StartError),
+    /// Its certificate cannot be used.
+    #[error("tokens cannot be redeemed here")]
+    Certificate(#[from] van_tls::SetupError),
+}
+
+impl ServeError {
+    /// Whether another port would do.
+    pub(crate) fn is_port_taken(&self) -> bool {
+        matches!(self, Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
     }
 }
 
@@ -220,18 +244,15 @@ struct SiteIssuer(Arc<Mutex<Offer>>);
 
 impl Issuer for SiteIssuer {
     fn issue(&self, accepted: &Accepted) -> Result<Bundle, IssueError> {
-        let (issuer, port, mut hosts) = {
+        let (issuer, port, host) = {
             let offer = lock(&self.0);
             let issuer = offer.issuers.get(&accepted.grant).cloned().ok_or(IssueError::NoAuthority)?;
-            (issuer, offer.port.ok_or(IssueError::NoEndpoints)?, offer.hosts.clone())
+            // What worked for the redemption works for the link.
+            let host = accepted.host.clone().or_else(|| offer.hosts.first().cloned());
+            (issuer, offer.port.ok_or(IssueError::NoEndpoints)?, host.ok_or(IssueError::NoEndpoints)?)
         };
-        // What worked for the redemption works for the link.
-        if let Some(host) = &accepted.host {
-            hosts.retain(|other| other != host);
-            hosts.insert(0, host.clone());
-        }
-        let host = hosts.first().cloned().ok_or(IssueError::NoEndpoints)?;
-        let spec = CertificateSpec { subject: accepted.subject.clone(), hosts, ..CertificateSpec::default() };
+        // It names no host and is no server's: with Skupper's, which are both, a redeemer could pass for this site.
+        let spec = CertificateSpec { subject: accepted.subject.clone(), client: true, ..CertificateSpec::default() };
         let credentials = certificates::issue(&issuer, &spec, SystemTime::now())
             .map_err(|error| IssueError::Certificate(crate::with_causes(&error)))?;
         let secret = van_grant::Secret {

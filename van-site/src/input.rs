@@ -8,6 +8,7 @@ use crate::derive::{self, DocumentMap};
 use crate::document::{Document, Key};
 use crate::folder::Namespace;
 use crate::load::Cause;
+use crate::names;
 use crate::resource::Kind;
 
 /// The documents of a user, and what is wrong with them.
@@ -21,6 +22,8 @@ pub struct Input {
     pub outdated: BTreeMap<Key, String>,
     /// What cannot be read: a line each.
     pub problems: Vec<Complaint>,
+    /// Everything could be read.
+    pub is_complete: bool,
     /// The files they are in.
     files: BTreeMap<Key, PathBuf>,
 }
@@ -40,13 +43,13 @@ pub struct Complaint {
 impl Input {
     /// Documents that are in no file.
     pub fn of(documents: DocumentMap) -> Self {
-        Self { documents, ..Self::default() }
+        Self { documents, is_complete: true, ..Self::default() }
     }
 
     /// Reads what a namespace wants.
     pub fn read(namespace: &Namespace, before: &Self) -> Self {
         let loaded = namespace.load_input();
-        let mut input = Self::default();
+        let mut input = Self { is_complete: true, ..Self::default() };
         for entry in loaded.entries() {
             let key = entry.document.key();
             input.files.insert(key.clone(), entry.file.clone());
@@ -55,25 +58,47 @@ impl Input {
                 Err(fault) => drop(input.faulty.insert(key, (entry.document.clone(), fault))),
             }
         }
+        let waiting = loaded.entries().filter(|entry| matches!(entry.fault, Some(Fault::SecretNotFound(_))));
+        let waiting: Vec<_> = waiting.map(|entry| entry.document.clone()).collect();
         for problem in loaded.problems() {
-            // Faults of documents are in their statuses.
+            // Faults of documents are in their statuses, unless there can be no file for such a name.
+            let is_nameable = problem.key.as_ref().is_some_and(|key| names::resource_name(&key.name).is_ok());
             if matches!(problem.cause, Cause::Fault(_)) {
+                if !is_nameable {
+                    let message = problem.cause.to_string();
+                    input.problems.push(Complaint { file: problem.file.clone(), line: problem.line, message });
+                }
                 continue;
             }
             let subject = problem.key.as_ref().map(|key| format!("{key}: ")).unwrap_or_default();
             let message = format!("{subject}{}", problem.cause);
             if !problem.is_warning() && !matches!(problem.cause, Cause::Duplicate { .. }) {
                 input.keep(before, &problem.file, &problem.to_string());
+                input.is_complete = false;
             }
             input.problems.push(Complaint { file: problem.file.clone(), line: problem.line, message });
         }
         input.keep_one_site(before);
+        for document in waiting {
+            input.find_secret(document);
+        }
         input
+    }
+
+    /// A Link whose Secret cannot be read now, but is as it was, is not in want of it.
+    fn find_secret(&mut self, document: Document) {
+        let Document::Link(link) = &document else { return };
+        let secret = link.spec.tls_credentials.as_deref().unwrap_or_default();
+        if self.outdated.contains_key(&Key::new(Kind::Secret, secret)) {
+            self.faulty.remove(&document.key());
+            self.documents.insert(document.key(), document);
+        }
     }
 
     /// What was in a file that cannot be read now stays.
     fn keep(&mut self, before: &Self, file: &PathBuf, problem: &str) {
-        for (key, _) in before.files.iter().filter(|(_, known)| *known == file) {
+        // It may be a folder that cannot be listed now.
+        for (key, _) in before.files.iter().filter(|(_, known)| known.starts_with(file)) {
             let Some(document) = before.documents.get(key) else { continue };
             if self.documents.contains_key(key) || self.faulty.contains_key(key) {
                 continue;

@@ -95,9 +95,9 @@ pub enum Cause {
 }
 
 impl Problem {
-    /// Whether nothing is wrong with what the author may have wanted from us.
+    /// Whether nothing is wrong with what the author may have wanted from us: a whole document of a kind of others.
     pub fn is_warning(&self) -> bool {
-        matches!(self.cause, Cause::Document(DocumentError::UnsupportedKind { .. }))
+        matches!(self.cause, Cause::Document(DocumentError::UnsupportedKind { name: Some(_), .. }))
     }
 
     fn of_file(file: &Path, cause: Cause) -> Self {
@@ -309,7 +309,11 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>, problems: &mut Vec<Problem>)
         Err(error) if error.kind() == io::ErrorKind::NotFound => return,
         Err(error) => return problems.push(Problem::of_file(folder, Cause::Unreadable(error))),
     };
-    for entry in entries.flatten().filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b".")) {
+    let (entries, errors): (Vec<_>, Vec<_>) = entries.partition(Result::is_ok);
+    let unreadable = |error| Problem::of_file(folder, Cause::Unreadable(error));
+    problems.extend(errors.into_iter().filter_map(Result::err).map(unreadable));
+    let is_hidden = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b".");
+    for entry in entries.into_iter().flatten().filter(|entry| !is_hidden(entry)) {
         let path = entry.path();
         let is_document = path.extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known));
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

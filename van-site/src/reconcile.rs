@@ -55,9 +55,10 @@ impl Reconciler {
         for change in self.plan(&still_wanted, now) {
             match change {
                 Change::Delete(id) => {
-                    // One that is not there any more is as deleted as can be.
-                    let _ = entities.delete(id.0, &id.1).await;
-                    self.applied.remove(&id);
+                    // One that is not there any more is as deleted as can be. Another one is tried again with the next look.
+                    if let Ok(()) | Err(EntityError::Unknown { .. }) = entities.delete(id.0, &id.1).await {
+                        self.applied.remove(&id);
+                    }
                 }
                 Change::Create(entity) => {
                     let done = entities.create(entity.clone()).await;

@@ -27,6 +27,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(crate) struct Redemptions {
     attempts: BTreeMap<String, Attempt>,
+    /// Without a site there is nobody to redeem for.
+    has_site: bool,
     tasks: JoinSet<Redeemed>,
 }
 
@@ -59,12 +61,14 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Redeemed {
     name: String,
+    spec: AccessTokenSpec,
     outcome: Result<Vec<Document>, RedeemError>,
 }
 
 impl Redemptions {
     /// Attempts what is due; whether the documents have changed by it.
     pub(crate) fn start(&mut self, documents: &DocumentMap, results: &DocumentMap, store: &Store) -> bool {
+        self.has_site = derive::site(documents).is_some();
         let Some(site) = derive::site(documents) else { return false };
         let mut has_kept = false;
         let tokens: BTreeMap<_, _> = documents
@@ -100,7 +104,7 @@ impl Redemptions {
             let (token, subject) = (token.clone(), site.metadata.name.clone());
             self.tasks.spawn(async move {
                 let outcome = grants::redeem(&token, &subject, TIMEOUT).await;
-                Redeemed { name: token.metadata.name, outcome }
+                Redeemed { name: token.metadata.name, spec: token.spec, outcome }
             });
         }
         has_kept
@@ -108,7 +112,8 @@ impl Redemptions {
 
     /// When [`Redemptions::start`] should be called again.
     pub(crate) fn retry_at(&self) -> Option<Instant> {
-        let due = self.attempts.values().filter_map(|attempt| match attempt.state {
+        let attempts = self.attempts.values().filter(|_| self.has_site);
+        let due = attempts.filter_map(|attempt| match attempt.state {
             State::Failed { retry_at, .. } => retry_at,
             State::Unkept { retry_at, .. } => Some(retry_at),
             State::UnderWay | State::Done => None,
@@ -123,8 +128,13 @@ impl Redemptions {
 
     /// Keeps what a token was redeemed for; whether the documents have changed.
     pub(crate) fn note(&mut self, redeemed: Redeemed, store: &Store) -> bool {
-        let Redeemed { name, outcome } = redeemed;
-        let Some(attempt) = self.attempts.get_mut(&name) else { return false };
+        let Redeemed { name, spec, outcome } = redeemed;
+        let attempt = self.attempts.get_mut(&name).filter(|attempt| attempt.spec == spec);
+        let Some(attempt) = attempt else {
+            // The token is another one now, or gone. Its use is gone as well, so what it gave is kept.
+            let mut late = Attempt { spec, pause: FIRST_PAUSE, state: State::UnderWay };
+            return outcome.is_ok_and(|documents| late.keep(documents, store));
+        };
         match outcome {
             Ok(documents) => {
                 info!(token = %name, "token redeemed");

@@ -1,5 +1,6 @@
 //! A site inside any program: [`Site::builder`] is the door to all of this workspace.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,6 +16,7 @@ use crate::document::{Document, Key};
 use crate::duration;
 use crate::folder::Namespace;
 use crate::grants::HOSTS;
+use crate::names;
 use crate::resource::access_grant::AccessGrantSpec;
 use crate::resource::access_token::AccessTokenSpec;
 use crate::resource::connector::ConnectorSpec;
@@ -148,7 +150,7 @@ impl Site {
     pub async fn connector(&self, key: &str, target: &str) -> Result<(), SiteError> {
         let (host, port) = host_port(target)?;
         let spec = ConnectorSpec { routing_key: key.into(), host: Some(host), port, ..ConnectorSpec::default() };
-        self.declare(Connector::new(key, spec)).await
+        self.declare(Connector::new(document_name(key), spec)).await
     }
 
     /// Opens a port for clients of a routing key at `address`, `host:port`, whenever somebody consumes the key, which
@@ -159,8 +161,9 @@ impl Site {
     pub async fn listener(&self, key: &str, address: &str) -> Result<u16, SiteError> {
         let (host, port) = host_port(address)?;
         let spec = ListenerSpec { routing_key: key.into(), host, port, ..ListenerSpec::default() };
-        self.declare(Listener::new(key, spec)).await?;
-        self.wait_for(|snapshot| snapshot.listener_ports.get(key).copied()).await
+        let name = document_name(key);
+        self.declare(Listener::new(&name, spec)).await?;
+        self.wait_for(|snapshot| snapshot.listener_ports.get(&name).copied()).await
     }
 
     /// Has a document carried out as long as this program runs, and waits until it is, or cannot be.
@@ -170,6 +173,7 @@ impl Site {
     pub async fn declare(&self, document: impl Into<Document>) -> Result<(), SiteError> {
         let document = document.into();
         let key = document.key();
+        check_name(&key)?;
         self.command(Command::Declare(vec![document.clone()]))?;
         let configured = self.wait_for(|snapshot| configured(snapshot.documents.get(&key)?, &document)).await?;
         configured.map_err(|message| SiteError::Document { key, message })
@@ -378,7 +382,8 @@ impl Builder {
             None => Store::memory(),
         };
         let key = Key::new(Kind::Site, &*name);
-        let declared = [Document::from(Resource::new(&*name, spec))].into_iter().chain(documents).collect();
+        let declared: Vec<_> = [Document::from(Resource::new(&*name, spec))].into_iter().chain(documents).collect();
+        declared.iter().try_for_each(|document| check_name(&document.key()))?;
         let site = Site::run(name, Surface { namespace, shards }, store, declared)?;
         let ready = site.wait_for(|snapshot| is_ready(snapshot.documents.get(&key)?)).await?;
         ready.map_err(|message| SiteError::Document { key, message })?;
@@ -421,6 +426,23 @@ fn configured(shown: &Document, wanted: &Document) -> Option<Result<(), String>>
     let status: &Status = shown.status()?;
     let condition = status.condition(ConditionKind::Configured)?;
     Some(if condition.status == Truth::True { Ok(()) } else { Err(condition.message.clone()) })
+}
+
+/// Documents are called so that there can be files of their names.
+fn check_name(key: &Key) -> Result<(), SiteError> {
+    let named = names::resource_name(&key.name);
+    named.map_err(|error| SiteError::Document { key: key.clone(), message: error.to_string() })
+}
+
+/// The name of the document for a routing key: the key itself, if a document can be called so.
+fn document_name(key: &str) -> String {
+    if names::resource_name(key).is_ok() {
+        return key.to_owned();
+    }
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    let plain: String = key.to_ascii_lowercase().chars().filter(char::is_ascii_alphanumeric).take(40).collect();
+    format!("key-{plain}-{:016x}", hasher.finish())
 }
 
 fn host_port(text: &str) -> Result<(String, u16), SiteError> {

@@ -31,3 +31,19 @@ async fn a_stream_goes_from_one_site_to_another() {
     laptop.shutdown(Duration::ZERO).await;
     hub.shutdown(Duration::ZERO).await;
 }
+
+#[tokio::test]
+async fn a_site_that_cannot_be_reached_where_it_should_says_so() {
+    // An address that no machine has (RFC 5737).
+    let starting = Site::builder("hub").link_access_at("203.0.113.9").start();
+    let refused = timeout(PATIENCE, starting).await.expect("in time").expect_err("there is no such address here");
+    let (said, expected) = (refused.to_string(), "Site hub: cannot listen on 203.0.113.9:");
+    assert!(said.starts_with(expected) && said.contains("; this machine has no such address: name one that"), "{said}");
+}
+
+#[tokio::test]
+async fn a_routing_key_need_not_be_a_name() {
+    let site = Site::builder("hub").start().await.expect("the hub starts");
+    site.connector("Orders/v1:8080", "127.0.0.1:9").await.expect("a connector");
+    site.listener("Orders/v1:8080", "127.0.0.1:0").await.expect("a listener");
+}

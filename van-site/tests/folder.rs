@@ -8,8 +8,10 @@ use std::thread;
 
 use van_site::document::{Document, Key};
 use van_site::folder::{FolderError, Namespace, base};
+use van_site::input::Input;
+use van_site::resource::link::LinkSpec;
 use van_site::resource::listener::ListenerSpec;
-use van_site::resource::{Kind, Listener, Secret};
+use van_site::resource::{Endpoint, Kind, Link, Listener, Secret};
 
 fn listener(name: &str, port: u16) -> Document {
     let spec =
@@ -73,6 +75,35 @@ fn a_document_is_replaced_where_it_stands() {
     assert!(text.starts_with(&format!("{one}---\napiVersion")) && text.ends_with(third), "{text}");
     assert!(text.contains("port: 8080") && !text.contains("prot"), "{text}");
     assert_eq!(fs::read_dir(namespace.input_resources()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_file_called_like_a_document_keeps_what_else_it_holds() {
+    let (_base, namespace) = namespace();
+    let file = namespace.put_input(&listener("backend", 80)).unwrap();
+    let renamed = fs::read_to_string(&file).unwrap().replace("name: backend", "name: other");
+    fs::write(&file, renamed).unwrap();
+    assert_eq!(namespace.put_input(&listener("backend", 81)).unwrap(), file);
+    let kept: Vec<_> = namespace.load_input().entries().map(|entry| entry.document.key().name).collect();
+    assert_eq!(kept, ["backend", "other"]);
+}
+
+#[test]
+fn a_file_in_the_middle_of_an_edit_takes_nothing_away() {
+    let (_base, namespace) = namespace();
+    let endpoint = Endpoint { name: "inter-router".into(), host: "10.0.0.7".into(), port: "55671".into(), group: None };
+    let tls_credentials = Some("to-hub".to_owned());
+    let spec = LinkSpec { endpoints: vec![endpoint], tls_credentials, ..LinkSpec::default() };
+    namespace.put_input(&Link::new("to-hub", spec).into()).unwrap();
+    let secret = namespace.put_input(&Secret::new("to-hub", Secret::TLS).into()).unwrap();
+    let before = Input::read(&namespace, &Input::default());
+    assert_eq!((before.documents.len(), before.is_complete), (2, true));
+    for text in ["", "apiVersion: v1\nkind: Sec"] {
+        fs::write(&secret, text).unwrap();
+        let now = Input::read(&namespace, &before);
+        assert_eq!((&now.documents, now.is_complete), (&before.documents, false), "{text}");
+        assert!(now.outdated[&Key::new(Kind::Secret, "to-hub")].ends_with("what it said before stays in effect"));
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
@@ -75,27 +75,26 @@ async fn serve(namespace: Namespace, arguments: &Arguments) -> anyhow::Result<()
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        () = announce(site.watch()) => {}
+        () = announce(site.watch()) => bail!("the site has failed; the log says why"),
         () = stdin_end(), if arguments.while_stdin => {}
     }
     info!(namespace = %name, drain_seconds = arguments.drain, "stopping; a second signal stops at once");
     tokio::select! {
-        () = site.shutdown(Duration::from_secs(arguments.drain)) => {}
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = site.shutdown(Duration::from_secs(arguments.drain)) => Ok(()),
+        // The site is not even told: its threads end with the process.
+        _ = terminate.recv() => std::process::exit(1),
+        _ = interrupt.recv() => std::process::exit(1),
     }
-    Ok(())
 }
 
-/// Says once how the site fares; then there is no end.
+/// Says once how the site fares; ends with the site.
 async fn announce(mut snapshot: watch::Receiver<Arc<Snapshot>>) {
-    if let Ok(snapshot) = snapshot.wait_for(|snapshot| verdict(snapshot).is_some()).await
-        && let Some(verdict) = verdict(&snapshot)
-    {
+    let known = snapshot.wait_for(|snapshot| verdict(snapshot).is_some()).await;
+    if let Some(verdict) = known.ok().and_then(|snapshot| verdict(&snapshot)) {
         // Who started this may be gone already.
         let _ = writeln!(std::io::stdout(), "{verdict}");
     }
-    std::future::pending().await
+    while snapshot.changed().await.is_ok() {}
 }
 
 /// Waits until standard input ends. A thread, for reading it cannot be given up.
@@ -115,14 +114,13 @@ fn verdict(snapshot: &Snapshot) -> Option<String> {
             _ => None,
         })
     };
-    let of_site = sites().find_map(|site| {
-        let (name, status) = (&site.metadata.name, &site.status.common);
-        match status.state? {
-            State::Ready => Some(format!("Site \"{name}\" is ready.")),
-            State::Error => Some(format!("Site \"{name}\": {}", status.message)),
-            State::Pending => None,
-        }
-    });
+    // One that is ready says more than another one that is too many.
+    let is_pending = sites().any(|site| site.status.common.state == Some(State::Pending));
+    let in_state = |state| sites().find(move |site| site.status.common.state == Some(state));
+    let ready = in_state(State::Ready).map(|site| format!("Site \"{}\" is ready.", site.metadata.name));
+    let failed = in_state(State::Error).filter(|_| !is_pending);
+    let of_site =
+        ready.or_else(|| failed.map(|site| format!("Site \"{}\": {}", site.metadata.name, site.status.common.message)));
     let of_files = || {
         let problem = snapshot.problems.first().filter(|_| sites().next().is_none())?;
         Some(format!("{}: {}", problem.file.display(), problem.message))

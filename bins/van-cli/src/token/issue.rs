@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use uuid::Uuid;
-use van_site::derive::INGRESS_HOSTS;
+use van_site::derive::{self, INGRESS_HOSTS, INTER_ROUTER};
 use van_site::document::Document;
 use van_site::duration;
 use van_site::folder::Namespace;
 use van_site::names;
 use van_site::resource::access_grant::AccessGrantSpec;
-use van_site::resource::{AccessGrant, Site};
+use van_site::resource::{AccessGrant, RouterAccess, Site};
 use van_site::status::EDGE_CANNOT_ACCEPT;
 
 use super::file::Draft;
@@ -94,7 +94,8 @@ fn linkable_site(namespace: &Namespace) -> anyhow::Result<Site> {
     if site.spec.edge {
         bail!(EDGE_CANNOT_ACCEPT);
     }
-    if !site.spec.has_link_access() {
+    let has_access = input.sound::<RouterAccess>().any(|access| derive::role(&access.spec, INTER_ROUTER).is_some());
+    if !site.spec.has_link_access() && !has_access {
         let advice = format!("\"van -n {} site update --enable-link-access\" does it", namespace.name());
         bail!("You must enable link access for this site before you can create a token. {advice}");
     }

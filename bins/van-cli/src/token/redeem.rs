@@ -1,11 +1,13 @@
 //! `van token redeem`: a token becomes a link of this site.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 use van_site::document::Document;
-use van_site::folder::Namespace;
+use van_site::folder::{FolderError, Namespace};
 use van_site::resource::{AccessToken, Link, Site};
 use van_site::{grants, names};
 
@@ -30,9 +32,9 @@ pub(super) fn run(place: &Place, arguments: &Arguments) -> Result<(), Failure> {
     problems.finish()?;
 
     let token = AccessToken::read(&arguments.file)?;
-    check_place(&namespace)?;
+    let room = check_place(&namespace)?;
     let deadline = Instant::now() + timeout;
-    let links = redeem(&namespace, &token, timeout)?;
+    let links = redeem(&namespace, &token, timeout, room)?;
     say(format_args!("Token {:?} has been redeemed.", token.metadata.name))?;
     if namespace.controller()?.is_none() {
         let start = format!("\"van -n {} system start\"", namespace.name());
@@ -47,23 +49,32 @@ pub(super) fn run(place: &Place, arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Looks whether the link could be kept: a token is not spent in vain.
-fn check_place(namespace: &Namespace) -> anyhow::Result<()> {
+/// Room for a Secret and its Links.
+const ROOM: usize = 64 * 1024;
+
+/// Looks whether the link could be kept, and holds room for it: a token is not spent in vain.
+fn check_place(namespace: &Namespace) -> anyhow::Result<File> {
     let create = format!("make it with \"van -n {} site create NAME\"", namespace.name());
     let has_site = namespace.load_input().sound::<Site>().next().is_some();
     ensure!(has_site, "there is no site in namespace {:?} that could be linked; {create}", namespace.name());
     let folder = namespace.input_resources();
-    tempfile::tempfile_in(&folder).with_context(|| format!("{} cannot be written", folder.display()))?;
-    Ok(())
+    let hold = || {
+        let mut room = tempfile::tempfile_in(&folder)?;
+        room.write_all(&[0; ROOM])?;
+        room.sync_all()?;
+        Ok(room)
+    };
+    Ok(hold().map_err(|source| FolderError::writing(&folder, source))?)
 }
 
 /// Redeems a token and stores what it became; returns the links.
-fn redeem(namespace: &Namespace, token: &AccessToken, timeout: Duration) -> anyhow::Result<Vec<Link>> {
+fn redeem(namespace: &Namespace, token: &AccessToken, timeout: Duration, room: File) -> anyhow::Result<Vec<Link>> {
     let name = &token.metadata.name;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let documents = runtime
         .block_on(grants::redeem(token, namespace.name(), timeout))
         .map_err(|error| anyhow!("failed to redeem claim {name}: {}", error.text()))?;
+    drop(room);
     // A link whose credentials are not there yet would be an error for a moment.
     let (links, secrets): (Vec<_>, Vec<_>) =
         documents.iter().partition(|document| matches!(document, Document::Link(_)));

@@ -65,7 +65,8 @@ const HEAD: &str = "apiVersion: skupper.io/v2alpha1\nkind: Listener\n";
 #[test]
 fn files_with_mistakes_are_named_and_disturb_nothing_else() {
     let file = "van: BASE/west/input/resources/dropped.yaml";
-    check("", "");
+    let empty = format!("{file}: is empty; write its documents again, or remove it\n");
+    check("", &empty);
     check("# only a comment\n", "");
     check(
         &format!("{HEAD}metadata: {{name: a}}\nspec: {{prot: 1}}\n"),

@@ -194,9 +194,8 @@ fn a_token_that_the_other_site_refuses_says_why() {
     of_another.spec.ca = authority().credentials().trust.pem().to_owned();
     check_refused(
         &of_another,
-        "127.0.0.1 has a certificate from another CA than the token's; ask for a new token, or another server answers \
-         there: the peer presented a certificate from another CA; were both ends given credentials of the same one? \
-         invalid peer certificate: BadSignature",
+        "127.0.0.1 has a certificate from another CA than the token's: another server answers there, or the site was \
+         made anew; ask for a new token: invalid peer certificate: BadSignature",
     );
 }
 
@@ -210,7 +209,7 @@ fn who_is_no_server_of_grants_is_named() {
     check_refused(
         &token(trust, port),
         &format!(
-            "127.0.0.1 cannot be reached; {} Connection refused (os error 111)",
+            "127.0.0.1:{port} cannot be reached; {} Connection refused (os error 111)",
             hint.replace(" it ", " the token ")
         ),
     );
@@ -224,7 +223,7 @@ fn who_is_no_server_of_grants_is_named() {
     });
     check_refused(
         &token(trust, port),
-        "127.0.0.1 does not speak HTTPS there; does the token's URL have the right port?",
+        &format!("127.0.0.1:{port} does not speak HTTPS; does the token's URL have the right port?"),
     );
 }
 
@@ -233,8 +232,11 @@ fn a_server_that_never_answers_is_left() {
     // Nobody accepts: the operating system takes the connection, and nothing follows.
     let (_listener, port) = listen();
     let ca = authority();
-    let reason = "no connection to 127.0.0.1 within 10s; a firewall may swallow what is sent there";
-    check_refused(&token(ca.credentials().trust.pem(), port), reason);
+    let reason = format!(
+        "no HTTPS connection to 127.0.0.1:{port} within 10s; does a firewall swallow what is sent there, or does another \
+         program listen?"
+    );
+    check_refused(&token(ca.credentials().trust.pem(), port), &reason);
 }
 
 #[test]
