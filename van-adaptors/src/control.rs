@@ -388,7 +388,10 @@ impl Task {
                 let (closer, closed) = oneshot::channel();
                 self.connections.insert(id, InUse { owner, shard: admitted.shard, closer });
                 self.shards.tell(admitted.shard, Message::Adopt(adopted.into()));
-                let _ = reply.send(Ok(closed));
+                if reply.send(Ok(closed)).is_err() {
+                    let condition = Some(Condition::new("amqp:connection:forced", "whoever asked for it has gone"));
+                    self.shards.tell(admitted.shard, Message::Close { connection: id, condition });
+                }
             }
             Err(condition) => {
                 self.background.spawn(opened.refuse(condition.clone()));
