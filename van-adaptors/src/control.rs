@@ -6,7 +6,7 @@ mod entities;
 mod links;
 mod listeners;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -388,7 +388,10 @@ impl Task {
                 let (closer, closed) = oneshot::channel();
                 self.connections.insert(id, InUse { owner, shard: admitted.shard, closer });
                 self.shards.tell(admitted.shard, Message::Adopt(adopted.into()));
-                let _ = reply.send(Ok(closed));
+                if reply.send(Ok(closed)).is_err() {
+                    let condition = Some(Condition::new("amqp:connection:forced", "whoever asked for it has gone"));
+                    self.shards.tell(admitted.shard, Message::Close { connection: id, condition });
+                }
             }
             Err(condition) => {
                 self.background.spawn(opened.refuse(condition.clone()));
@@ -434,6 +437,7 @@ impl Task {
 
     /// Does what the core wants.
     async fn act(&mut self) {
+        let mut reachable = BTreeMap::new();
         while let Some(output) = self.core.poll_output() {
             match output {
                 Output::Routes(routes) => {
@@ -453,19 +457,24 @@ impl Task {
                     self.shards.tell(at.shard, Message::Close { connection: at.id, condition: Some(condition) });
                 }
                 Output::Retire { at } => self.shards.tell(at.shard, Message::Retire { connection: at.id }),
-                Output::Reachable { address, is_reachable } => self.set_reachable(&address, is_reachable).await,
+                Output::Reachable { address, is_reachable } => drop(reachable.insert(address, is_reachable)),
                 Output::Fact(fact) => log(&fact),
             }
         }
+        if !reachable.is_empty() {
+            self.set_reachable(&reachable).await;
+        }
     }
 
-    async fn set_reachable(&mut self, key: &Arc<str>, is_reachable: bool) {
-        for listener in self.running.tcp_listeners.values_mut().filter(|listener| listener.key == *key) {
-            if is_reachable {
-                listener.open(&self.shards);
-            } else {
-                listener.close(&self.shards, UNCONSUMED).await;
-            }
+    /// Routing keys that got their first consumer, or lost their last: all at once, for a router that is lost may take a
+    /// thousand with it.
+    async fn set_reachable(&mut self, keys: &BTreeMap<Arc<str>, bool>) {
+        let listeners = self.running.tcp_listeners.values_mut();
+        let lost = listeners.filter(|listener| keys.get(&listener.key) == Some(&false));
+        ClientListener::close_all(lost, &self.shards, UNCONSUMED).await;
+        let listeners = self.running.tcp_listeners.values_mut();
+        for listener in listeners.filter(|listener| keys.get(&listener.key) == Some(&true)) {
+            listener.open(&self.shards);
         }
         self.plan_reopening();
     }
@@ -487,10 +496,9 @@ impl Task {
 
     /// No new clients from here, no new streams from elsewhere. The router stays in the network for what runs.
     async fn take_no_more(&mut self) {
-        for (_, mut listener) in std::mem::take(&mut self.running.tcp_listeners) {
-            self.core.unwatch(&listener.key);
-            listener.close(&self.shards, "the router is stopping").await;
-        }
+        let mut listeners = std::mem::take(&mut self.running.tcp_listeners);
+        listeners.values().for_each(|listener| self.core.unwatch(&listener.key));
+        ClientListener::close_all(listeners.values_mut(), &self.shards, "the router is stopping").await;
         self.core.retire_connectors(Instant::now());
     }
 }

@@ -263,6 +263,47 @@ async fn a_connector_sends_new_streams_to_its_new_place() {
 }
 
 #[tokio::test]
+async fn a_connector_of_another_key_takes_no_clients_of_the_old_one_along() {
+    let (_router, entities, port) = served(b'a').await;
+    let mut client = Client::greeted_by(port, b'a').await;
+    let other = workload(b'b').await;
+    create(&entities, tcp_listener("others", 0, "other")).await;
+    let dialling = async {
+        for _ in 0..100 {
+            // They may be refused or reset.
+            let Ok(mut client) = TcpStream::connect((HOST, port)).await else { continue };
+            assert_ne!(client.read_u8().await.ok(), Some(b'b'));
+        }
+    };
+    tokio::join!(dialling, update(&entities, tcp_connector("workload", other, "other")));
+    Client::greeted_by(until_open(&entities, "others").await, b'b').await.check_echo().await;
+    until(&entities, "closed", |states| !states.tcp_listeners["clients"].is_open).await;
+    client.check_echo().await;
+}
+
+#[tokio::test]
+async fn many_listeners_close_together() {
+    let router = start("a");
+    let entities = router.entities();
+    let names: Vec<_> = (0..30).map(|number| format!("l{number}")).collect();
+    create(&entities, tcp_connector("workload", workload(b'a').await, "key")).await;
+    let mut ports = Vec::new();
+    for name in &names {
+        create(&entities, tcp_listener(name, 0, "key")).await;
+        ports.push(until_open(&entities, name).await);
+    }
+    delete(&entities, EntityKind::TcpConnector, "workload").await;
+    for port in &ports {
+        assert!(is_refused(*port).await);
+    }
+    create(&entities, tcp_connector("workload", workload(b'b').await, "key")).await;
+    for (name, port) in names.iter().zip(ports) {
+        assert_eq!(until_open(&entities, name).await, port);
+        Client::greeted_by(port, b'b').await;
+    }
+}
+
+#[tokio::test]
 async fn a_listener_moves_or_stays_where_it_is() {
     let (_router, entities, port) = served(b'a').await;
     let taken = TcpListener::bind((HOST, 0)).await.expect("a port is free");

@@ -37,7 +37,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 pub use self::attribute::{Attribute, Class};
-pub use self::collector::{Collector, MAX_RECORDS_PER_SOURCE, MAX_SOURCES, Output};
+pub use self::collector::{Collector, MAX_RECORDS_HELD, MAX_RECORDS_PER_SOURCE, MAX_SOURCES, Output};
 pub use self::message::{MAX_MESSAGE_BYTES, MAX_RECORDS, MalformedMessage, Message, SourceType};
 pub use self::network::{Link, NetworkView, Remote, Router, Service, Site};
 pub use self::record::{Datum, MAX_IDENTITY_BYTES, Record, RecordType};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use van_core::Random;
 use van_core::router::{Outgoing, Unsendable};
-use van_core::sim::{LinkName, Network, RouterName, Script, Subscriber, Workload};
+use van_core::sim::{Ended, LinkName, Network, RouterName, Script, Subscriber, Workload};
 use van_routing::Treatment;
 
 const MS: Duration = Duration::from_millis(1);
@@ -211,6 +211,41 @@ fn a_subscriber_beside_a_connector_is_told_to_the_network_once_and_stays() {
     network.unsubscribe(subscriber);
     network.run(SECOND);
     assert!(network.is_reachable(routers[2], "db"));
+}
+
+#[test]
+fn streams_go_to_the_connector_and_messages_to_the_subscriber_beside_it() {
+    let mut network = network(9);
+    let (routers, _) = ring(&mut network, 3);
+    network.connector(routers[0], "db", Workload::Answers(Script::sends(10, 1)));
+    let subscriber = network.subscribe(routers[0], "db", Treatment::AnycastBalanced);
+    network.run(5 * SECOND);
+    let from = [routers[0], routers[2], routers[0], routers[2]];
+    let clients = from.map(|router| network.client(router, 0, "db", Script::sends(10, 1)));
+    for (number, router) in from.into_iter().enumerate() {
+        send(&mut network, router, "db", number as u32);
+    }
+    network.run(5 * SECOND);
+    for client in clients {
+        assert_eq!((network.outcome(client).0.len(), network.outcome(client).1), (10, Some(Ended::Cleanly)));
+    }
+    assert_eq!(network.received(subscriber).len(), from.len());
+}
+
+#[test]
+fn a_subscriber_elsewhere_that_wants_copies_takes_no_streams_from_a_connector() {
+    let mut network = network(10);
+    let (routers, _) = ring(&mut network, 3);
+    network.subscribe(routers[2], "db", Treatment::MulticastOnce);
+    network.run(5 * SECOND);
+    network.connector(routers[0], "db", Workload::Answers(Script::sends(10, 1)));
+    network.run(SECOND);
+    let from = [routers[0], routers[0], routers[1], routers[1], routers[1], routers[1]];
+    let clients = from.map(|router| network.client(router, 0, "db", Script::sends(10, 1)));
+    network.run(5 * SECOND);
+    for client in clients {
+        assert_eq!((network.outcome(client).0.len(), network.outcome(client).1), (10, Some(Ended::Cleanly)));
+    }
 }
 
 proptest! {

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{self, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
@@ -39,8 +39,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it may take to ask, and as long again to take the answer (as Skupper's).
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Clients at the same time. One more displaces the oldest that has not asked yet, so that those who connect and say nothing
-/// keep nobody out; if all have asked, it is turned away.
+/// Clients at the same time. One more displaces the oldest that waits for no answer, so that those who connect and have
+/// nothing to say (any more) keep nobody out; if all wait for answers, it is turned away.
 const MAX_CLIENTS: usize = 256;
 
 /// Requests at the same time on one connection; redeemers send one.
@@ -147,17 +147,17 @@ async fn serve(
 ) {
     let graceful = GracefulShutdown::new();
     let mut clients = JoinSet::new();
-    let mut silent = VecDeque::new();
+    let mut guests = VecDeque::new();
     loop {
         tokio::select! {
             _ = &mut stopped => break,
             accepted = accept(&listeners) => match accepted {
-                Ok((socket, peer)) if has_room(clients.len(), &mut silent) => {
+                Ok((socket, peer)) if has_room(clients.len(), &mut guests) => {
                     let acceptor = acceptors.borrow().clone();
-                    let has_asked = Arc::default();
-                    let guest = Guest { door: door.clone(), peer, has_asked: Arc::clone(&has_asked) };
+                    let requests = Arc::default();
+                    let guest = Guest { door: door.clone(), peer, requests: Arc::clone(&requests) };
                     let task = clients.spawn(guest.serve(acceptor, socket, graceful.watcher()));
-                    silent.push_back(Silent { task, has_asked });
+                    guests.push_back(Present { task, requests });
                 }
                 Ok((_, peer)) => debug!(%peer, "too many redeemers at a time; turned away"),
                 Err(error) => {
@@ -169,29 +169,61 @@ async fn serve(
         }
     }
     drop(listeners);
-    silent.iter().filter(|client| client.is_silent()).for_each(|client| client.task.abort());
+    guests.iter().filter(|guest| !guest.requests.has_asked()).for_each(|guest| guest.task.abort());
     graceful.shutdown().await;
 }
 
-/// A client that had not asked yet when it was looked at.
-struct Silent {
+/// A client as the door sees it, until it is looked at after it has gone.
+struct Present {
     task: AbortHandle,
-    has_asked: Arc<AtomicBool>,
+    requests: Arc<Requests>,
 }
 
-impl Silent {
-    fn is_silent(&self) -> bool {
-        !self.has_asked.load(Ordering::Relaxed) && !self.task.is_finished()
+/// What a client asks.
+#[derive(Default)]
+struct Requests {
+    has_asked: AtomicBool,
+    /// Those that wait for their answers.
+    in_flight: AtomicUsize,
+}
+
+/// One of [`Requests`] in flight, until dropped: answered, or given up by the client.
+struct InFlight<'a>(&'a Requests);
+
+impl Requests {
+    fn begin(&self) -> InFlight<'_> {
+        self.has_asked.store(true, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(self)
+    }
+
+    fn has_asked(&self) -> bool {
+        self.has_asked.load(Ordering::Relaxed)
+    }
+
+    fn are_in_flight(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > 0
     }
 }
 
-/// Whether one more can be served; for that, the oldest silent one may have to go.
-fn has_room(clients: usize, silent: &mut VecDeque<Silent>) -> bool {
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether one more can be served; for that, the oldest that waits for no answer may have to go.
+fn has_room(clients: usize, guests: &mut VecDeque<Present>) -> bool {
     let is_full = clients >= MAX_CLIENTS;
-    if is_full || silent.len() >= MAX_CLIENTS {
-        silent.retain(Silent::is_silent);
+    if is_full || guests.len() >= MAX_CLIENTS {
+        guests.retain(|guest| !guest.task.is_finished());
     }
-    !is_full || silent.pop_front().map(|oldest| oldest.task.abort()).is_some()
+    if is_full {
+        let idle = guests.iter().position(|guest| !guest.requests.are_in_flight());
+        let idle = idle.and_then(|at| guests.remove(at));
+        return idle.map(|guest| guest.task.abort()).is_some();
+    }
+    true
 }
 
 async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
@@ -207,7 +239,7 @@ async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)
 struct Guest {
     door: Door,
     peer: SocketAddr,
-    has_asked: Arc<AtomicBool>,
+    requests: Arc<Requests>,
 }
 
 impl Guest {
@@ -251,7 +283,7 @@ impl Guest {
     async fn answer(&self, request: hyper::Request<Incoming>) -> Response<Full<Bytes>> {
         let peer = self.peer;
         let asked = read(request).await;
-        self.has_asked.store(true, Ordering::Relaxed);
+        let _in_flight = self.requests.begin();
         let outcome = match asked {
             Ok((parts, code)) => self.door.redeem(parts, code).await,
             Err(refusal) => Err(refusal),

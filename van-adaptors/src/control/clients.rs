@@ -78,16 +78,27 @@ impl ClientListener {
         self.is_wanted && self.sockets.len() < self.addresses.len()
     }
 
-    /// Closes it; when this returns the port is free.
-    pub(super) async fn close(&mut self, shards: &Shards, reason: &str) {
+    /// Closes it: its shard is told when this returns, and the port is free when the future is done.
+    pub(super) fn close<'a>(&'a mut self, shards: &Shards, reason: &'a str) -> impl Future<Output = ()> + use<'a> {
         self.is_wanted = false;
         let was_open = !self.sockets.is_empty();
-        self.pause(shards).await;
-        self.sockets.clear();
-        if was_open {
-            info!(listener = %self.entity.name, key = %self.key, reason, "listener closed");
+        let paused = self.pause(shards);
+        async move {
+            paused.await;
+            self.sockets.clear();
+            if was_open {
+                info!(listener = %self.entity.name, key = %self.key, reason, "listener closed");
+            }
+            self.tell(None);
         }
-        self.tell(None);
+    }
+
+    /// Closes many, in the time that one takes.
+    pub(super) async fn close_all<'a>(listeners: impl Iterator<Item = &'a mut Self>, shards: &Shards, reason: &'a str) {
+        let closing: Vec<_> = listeners.map(|listener| listener.close(shards, reason)).collect();
+        for closed in closing {
+            closed.await;
+        }
     }
 
     /// Gives its addresses up for others. If those cannot be opened everything stays as it was.
@@ -149,13 +160,19 @@ impl ClientListener {
         Ok(())
     }
 
-    /// No shard accepts any more; clients may still come and wait.
-    async fn pause(&self, shards: &Shards) {
-        if !self.sockets.is_empty() {
+    /// Its shard is told to accept no more when this returns, and does so when the future is done; clients may still come and
+    /// wait.
+    fn pause(&self, shards: &Shards) -> impl Future<Output = ()> + use<> {
+        let is_closed = (!self.sockets.is_empty()).then(|| {
             let (closed, is_closed) = oneshot::channel();
             shards.tell(self.shard, Message::Unlisten { listener: self.id, closed });
+            is_closed
+        });
+        async move {
             // A shard never waits for the control plane, so this takes no more than a turn of it.
-            let _ = is_closed.await;
+            if let Some(is_closed) = is_closed {
+                let _ = is_closed.await;
+            }
         }
     }
 

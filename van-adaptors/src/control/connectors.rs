@@ -36,9 +36,15 @@ impl Task {
         self.running.tcp_connectors.insert(connector.entity.name.clone(), connector);
     }
 
-    /// Streams go to the new place from now on; those under way stay where they are.
-    pub(super) fn update_tcp_connector(&mut self, entity: TcpConnector) {
+    /// Streams go to the new place from now on; those under way stay where they are. Under another key it is another
+    /// connector: what is still on its way there for the old key is not for the new place.
+    pub(super) async fn update_tcp_connector(&mut self, entity: TcpConnector) {
         let Some(mut connector) = self.running.tcp_connectors.remove(&entity.name) else { return };
+        let (old_id, old_key) = (connector.id, Arc::clone(&connector.key));
+        let has_other_key = *old_key != *entity.address;
+        if has_other_key {
+            (connector.id, connector.key) = (ConnectorId(self.new_number()), Arc::from(entity.address.as_str()));
+        }
         connector.entity = entity;
         self.tell_target(&connector);
         let TcpConnector { name, host, port, address } = &connector.entity;
@@ -47,11 +53,10 @@ impl Task {
                 (state.host, state.port, state.key) = (host.clone(), *port, address.clone());
             }
         });
-        let key = Arc::from(connector.entity.address.as_str());
-        if key != connector.key {
-            self.core.remove_connector(Instant::now(), connector.id, &connector.key);
-            self.core.add_connector(Instant::now(), connector.id, &key);
-            connector.key = key;
+        if has_other_key {
+            self.core.remove_connector(Instant::now(), old_id, &old_key);
+            self.core.add_connector(Instant::now(), connector.id, &connector.key);
+            self.forget_connector(old_id).await;
         }
         self.running.tcp_connectors.insert(connector.entity.name.clone(), connector);
     }
@@ -59,10 +64,14 @@ impl Task {
     pub(super) async fn delete_tcp_connector(&mut self, name: &str) {
         let Some(connector) = self.running.tcp_connectors.remove(name) else { return };
         self.core.remove_connector(Instant::now(), connector.id, &connector.key);
-        // The shards send nobody there before they forget where it is.
-        self.act().await;
-        self.shards.tell_all(|| Message::ForgetConnector { connector: connector.id });
+        self.forget_connector(connector.id).await;
         self.board.write(|states| drop(states.tcp_connectors.remove(name)));
+    }
+
+    /// The shards send nobody there before they forget where it is.
+    async fn forget_connector(&mut self, connector: ConnectorId) {
+        self.act().await;
+        self.shards.tell_all(|| Message::ForgetConnector { connector });
     }
 
     fn tell_target(&self, connector: &RunningConnector) {

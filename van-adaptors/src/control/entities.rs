@@ -191,7 +191,7 @@ impl Task {
             Prepared::Listener(listener, addresses) => self.update_listener(listener, &addresses).await,
             Prepared::TcpListener(listener, addresses) => self.update_tcp_listener(listener, &addresses).await,
             Prepared::TcpConnector(connector) => {
-                self.update_tcp_connector(connector);
+                self.update_tcp_connector(connector).await;
                 Ok(())
             }
         }

@@ -23,6 +23,9 @@ pub const MAX_SOURCES: usize = 2048;
 /// Records of one source; more are counted and passed over. Twice the addresses that a router may have.
 pub const MAX_RECORDS_PER_SOURCE: usize = 32_768;
 
+/// Records of all sources; more are counted and passed over. As many as 2048 routers with 128 each.
+pub const MAX_RECORDS_HELD: usize = 262_144;
+
 /// A source that is silent for so long is gone. Source: skupper `pkg/vanflow`.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -66,6 +69,8 @@ pub enum Output {
 pub struct Collector {
     /// By the address of their records, which is how most messages name them.
     sources: BTreeMap<Arc<str>, Known>,
+    /// How many records they have, ended ones too.
+    held: usize,
     /// Ended records, by when they are forgotten.
     ended: VecDeque<(Instant, Arc<str>, Arc<str>)>,
     has_changed: bool,
@@ -104,6 +109,7 @@ impl Collector {
     pub fn new() -> Self {
         Self {
             sources: BTreeMap::new(),
+            held: 0,
             ended: VecDeque::new(),
             has_changed: false,
             dropped: 0,
@@ -154,6 +160,7 @@ impl Collector {
             let Some(known) = self.sources.get_mut(&address) else { continue };
             if known.records.get(&identity).is_some_and(|held| held.record.has_ended()) {
                 known.records.remove(&identity);
+                self.held -= 1;
             }
         }
     }
@@ -222,9 +229,12 @@ impl Collector {
         // Of itself a source tells in full only when it tells everything.
         let is_in_full = identity == known.id && patch.number(Attribute::StartTime).is_some();
         if is_in_full {
-            self.has_changed |= known.begin_round(now);
+            let ended = known.begin_round(now);
+            self.has_changed |= ended > 0;
+            self.held -= ended;
         }
-        let (round, is_full) = (known.round, known.records.len() >= MAX_RECORDS_PER_SOURCE);
+        let (round, is_full) =
+            (known.round, known.records.len() >= MAX_RECORDS_PER_SOURCE || self.held >= MAX_RECORDS_HELD);
         match known.records.get_mut(&identity) {
             // It may be a copy from before the end, or the thing may be back: the source knows.
             Some(held) if held.record.has_ended() && !patch.has_ended() => known.ask_by(now + ENDED),
@@ -247,6 +257,7 @@ impl Collector {
                 }
                 self.has_changed |= !patch.has_ended();
                 known.records.insert(identity, Held { record: patch, round });
+                self.held += 1;
             }
         }
         if is_in_full {
@@ -277,6 +288,7 @@ impl Collector {
 
     fn forget(&mut self, address: &Arc<str>) {
         let Some(known) = self.sources.remove(address) else { return };
+        self.held -= known.records.len();
         self.outputs.extend(known.subscriptions(address).map(Output::Unsubscribe));
         self.has_changed |= known.living().next().is_some();
     }
@@ -293,16 +305,16 @@ impl Known {
         self.records.values().map(|held| &held.record).filter(|record| !record.has_ended())
     }
 
-    /// Drops what two rounds did not mention: it has ended unheard. Whether there was such a thing.
-    fn begin_round(&mut self, now: Instant) -> bool {
+    /// Drops what two rounds did not mention: it has ended unheard. How many there were.
+    fn begin_round(&mut self, now: Instant) -> usize {
         if self.round > 0 && now < self.round_at + ROUND {
-            return false;
+            return 0;
         }
         self.ask_at = now + REFRESH;
         let before = self.records.len();
         self.records.retain(|_, held| held.round + 1 >= self.round);
         (self.round, self.round_at) = (self.round + 1, now);
-        self.records.len() < before
+        before - self.records.len()
     }
 
     fn ask(&mut self, now: Instant) -> Outgoing {

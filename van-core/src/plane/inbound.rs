@@ -186,6 +186,8 @@ impl Plane {
             true => Lane::Stream,
             false => Lane::Priority(head.priority.min(PRIORITIES - 1)),
         };
+        // By its content: other routers may set the flag of streams for what is a long message.
+        let is_stream = encapsulation::stream_start(&head).is_ok();
         let way = match Address::parse(to, self.routes.id.as_str()) {
             Address::Local(name) => self.way_to_client(name, &head),
             Address::Router(id) => {
@@ -193,8 +195,9 @@ impl Plane {
                 link.map(|link| Way::NextHop { link, lane, carried: None })
             }
             Address::Mobile(key) => match self.routes.recipients(key, &annotations) {
-                Some(recipients) => (!recipients.is_empty()).then_some(Way::Control),
-                None => match self.routes.choose(key, annotations.origin(), &offer.excluded) {
+                // A stream may never end, and only one can answer it.
+                Some(recipients) => (!is_stream && !recipients.is_empty()).then_some(Way::Control),
+                None => match self.routes.choose(key, is_stream, annotations.origin(), &offer.excluded) {
                     Some(Choice::Connector(connector, carried)) => {
                         return Self::way_to_workload(connector, carried, &head);
                     }

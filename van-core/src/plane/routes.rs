@@ -174,11 +174,18 @@ impl Routes {
         Self { id, node, shards, table, next_hops: BTreeMap::new(), addresses: Arc::default() }
     }
 
-    /// Chooses where a delivery for an address goes. `origin` is the router where it entered, if not this one.
+    /// Chooses where a delivery for an address goes: here, a stream to a connector and a message to a subscriber. `origin` is
+    /// the router where it entered, if not this one.
     ///
     /// The lowest of cost and (if balanced) open deliveries wins, a fresh one of equals each time. An owner counts only if
     /// its shortest path from the origin leads through here: what keeps deliveries from going in circles.
-    pub(crate) fn choose(&self, address: &str, origin: Option<&str>, excluded: &Excluded) -> Option<Choice> {
+    pub(crate) fn choose(
+        &self,
+        address: &str,
+        is_stream: bool,
+        origin: Option<&str>,
+        excluded: &Excluded,
+    ) -> Option<Choice> {
         let consumers = self.addresses.get(address)?;
         let origin = self.origin(origin);
         let is_balanced = match consumers.treatment {
@@ -186,10 +193,11 @@ impl Routes {
             Treatment::AnycastClosest => false,
             Treatment::MulticastFlood | Treatment::MulticastOnce | Treatment::Unavailable => return None,
         };
-        let local = consumers.connectors.iter().filter(|(connector, _)| !excluded.connectors.contains(connector));
+        let is_open = |connector| is_stream && !excluded.connectors.contains(connector);
+        let local = consumers.connectors.iter().filter(|(connector, _)| is_open(connector));
         let local = local.map(|(connector, load)| (0, load, Place::Connector(*connector)));
-        let subscribers =
-            consumers.subscribers.iter().map(|(subscriber, load)| (0, load, Place::Subscriber(*subscriber)));
+        let subscribers = consumers.subscribers.iter().filter(|_| !is_stream);
+        let subscribers = subscribers.map(|(subscriber, load)| (0, load, Place::Subscriber(*subscriber)));
         let remote = consumers.owners.iter().filter_map(|(owner, load)| {
             let (link, cost) = self.way_to(owner, &origin)?;
             (!excluded.next_hops.contains(&link)).then_some((cost, load, Place::NextHop(link)))
@@ -239,7 +247,7 @@ impl Routes {
                 if let Some(all) = self.recipients(key, annotations) {
                     return all;
                 }
-                match self.choose(key, annotations.origin(), &Excluded::default()) {
+                match self.choose(key, false, annotations.origin(), &Excluded::default()) {
                     Some(Choice::Subscriber(subscriber)) => one.subscribers.push(subscriber),
                     Some(Choice::NextHop(link, _)) => one.next_hops.push(link),
                     Some(Choice::Connector(..)) | None => {}

@@ -120,7 +120,8 @@ impl Directory {
         add(here);
         self.renew(address);
         let mut mobile = MobileAddress::new(key(address)?);
-        mobile.treatment = Some(self.treatment(address));
+        // Not what others told of it: that is theirs to tell.
+        mobile.treatment = Some(self.own_treatment(address).unwrap_or(self.distribution.default));
         is_first.then_some(mobile)
     }
 
@@ -158,11 +159,21 @@ impl Directory {
         Some(address)
     }
 
-    /// Configuration beats what a subscriber wants, that a hint, a hint the default.
+    /// Configuration beats what a subscriber wants, that a hint, a hint the default. No hint takes streams from connectors
+    /// that are here.
     fn treatment(&self, address: &str) -> Treatment {
+        let has_connectors = self.here.get(address).is_some_and(|here| !here.connectors.is_empty());
+        let is_fit = |hint: &Treatment| {
+            !has_connectors || matches!(hint, Treatment::AnycastClosest | Treatment::AnycastBalanced)
+        };
+        let hint = || self.elsewhere.get(address)?.values().find_map(|owner| owner.hint.filter(is_fit));
+        self.own_treatment(address).or_else(hint).unwrap_or(self.distribution.default)
+    }
+
+    /// What configuration says, or else a subscriber here wants.
+    fn own_treatment(&self, address: &str) -> Option<Treatment> {
         let wish = || self.here.get(address)?.subscribers.values().next().copied();
-        let hint = || self.elsewhere.get(address)?.values().find_map(|owner| owner.hint);
-        self.distribution.configured(address).or_else(wish).or_else(hint).unwrap_or(self.distribution.default)
+        self.distribution.configured(address).or_else(wish)
     }
 
     /// Makes the entry of one address anew.
@@ -222,5 +233,28 @@ mod tests {
         assert!(directory.remove_connector(&address, ConnectorId(1)).is_none());
         assert!(directory.remove_connector(&address, ConnectorId(2)).is_some());
         assert!(directory.consumers().is_empty());
+    }
+
+    #[test]
+    fn a_hint_takes_no_streams_from_connectors_and_is_not_passed_on() {
+        let hinting = |treatment| {
+            let mut mobile = MobileAddress::new(key("backend").expect("an address"));
+            mobile.treatment = Some(treatment);
+            mobile
+        };
+        let (address, other): (Arc<str>, _) = ("backend".into(), RouterId::new("other").expect("an id"));
+        let mut directory = Directory::default();
+        for hint in [Treatment::MulticastFlood, Treatment::MulticastOnce, Treatment::Unavailable] {
+            directory.add_owner(&other, &hinting(hint));
+            assert_eq!(directory.consumers()["backend"].treatment, hint, "nobody is here");
+            let told = directory.add_connector(&address, ConnectorId(1)).expect("the first");
+            assert_eq!(told.treatment, Some(Treatment::AnycastBalanced));
+            assert_eq!(directory.consumers()["backend"].treatment, Treatment::AnycastBalanced);
+            directory.remove_connector(&address, ConnectorId(1));
+        }
+        directory.add_owner(&other, &hinting(Treatment::AnycastClosest));
+        let told = directory.add_connector(&address, ConnectorId(1)).expect("the first");
+        assert_eq!(told.treatment, Some(Treatment::AnycastBalanced));
+        assert_eq!(directory.consumers()["backend"].treatment, Treatment::AnycastClosest);
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use van_core::flow::{
-    Attribute, Audience, Collector, MAX_RECORDS_PER_SOURCE, MAX_SOURCES, Message, Outgoing, Output, Record, RecordType,
-    Source, SourceType,
+    Attribute, Audience, Collector, MAX_RECORDS_HELD, MAX_RECORDS_PER_SOURCE, MAX_SOURCES, Message, Outgoing, Output,
+    Record, RecordType, Source, SourceType,
 };
 
 use super::world::{BEGUN_MICROS, World};
@@ -306,6 +306,32 @@ fn what_is_too_much_is_counted() {
     }
     assert_eq!(collector.records().count(), MAX_RECORDS_PER_SOURCE);
     assert_eq!(collector.dropped(), 2 + (33_000 - MAX_RECORDS_PER_SOURCE as u64));
+}
+
+#[test]
+fn records_of_all_sources_together_are_bounded_and_make_room_when_they_go() {
+    let now = World::new().now().instant;
+    let mut collector = Collector::new();
+    let tell = |collector: &mut Collector, now, number, count| {
+        let id = format!("s{number}:0");
+        let beacon = Message::Beacon { source_type: SourceType::Router, source: id.as_str().into() };
+        collector.handle_message(now, "mc/sfe.all", &beacon.encode("mc/sfe.all")).unwrap();
+        let records = (0..count).map(|number| Record::new(RecordType::Listener, format!("{id}:{number}")));
+        let address = format!("mc/sfe.{id}");
+        for records in records.collect::<Vec<_>>().chunks(1000) {
+            let message = Message::Records(records.to_vec()).encode(&address);
+            collector.handle_message(now, &address, &message).unwrap();
+        }
+    };
+    let full = MAX_RECORDS_HELD / MAX_RECORDS_PER_SOURCE;
+    (0..full).for_each(|number| tell(&mut collector, now, number, MAX_RECORDS_PER_SOURCE));
+    assert_eq!((collector.records().count(), collector.dropped()), (MAX_RECORDS_HELD, 0));
+    let later = now + 20 * SECOND;
+    tell(&mut collector, later, full, 3);
+    assert_eq!((collector.records().count(), collector.dropped()), (MAX_RECORDS_HELD, 3));
+    collector.handle_timeout(now + 30 * SECOND);
+    tell(&mut collector, later, full, 3);
+    assert_eq!((collector.records().count(), collector.dropped()), (3, 3));
 }
 
 #[test]

@@ -5,6 +5,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -212,6 +217,23 @@ async fn those_who_shake_hands_and_say_nothing_keep_nobody_out_either() {
     let mut idle = Vec::new();
     for _ in 0..300 {
         idle.push(dial(&site).await);
+    }
+    assert!(redeem_at(&site.token()).await.is_ok());
+}
+
+#[tokio::test]
+async fn those_who_have_asked_and_stay_keep_nobody_out_either() {
+    let site = Site::start(grant(1), Press::default());
+    let connector = HttpsConnector::new(&Trust::from_pem(&site.token().ca).unwrap(), &["h2"]).unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..300 {
+        let socket = TcpStream::connect(("127.0.0.1", site.port())).await.unwrap();
+        let stream = connector.connect("127.0.0.1", now(), socket).await.unwrap();
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::get("https://127.0.0.1/").body(Empty::<Bytes>::new()).unwrap();
+        assert_eq!(sender.send_request(request).await.unwrap().status(), 405);
+        idle.push(sender);
     }
     assert!(redeem_at(&site.token()).await.is_ok());
 }
