@@ -28,7 +28,7 @@ async fn twenty_sites_see_and_dial_each_other() {
 }
 
 #[tokio::test]
-#[ignore = "a minute of two processors"]
+#[ignore = "many minutes of two processors"]
 async fn a_hundred_sites_dial_each_other() {
     join(100, false).await;
 }
