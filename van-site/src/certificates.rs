@@ -10,19 +10,8 @@ use std::time::SystemTime;
 
 use van_tls::{Authority, AuthorityRequest, Credentials, KeyKind, LeafRequest, SKUPPER_LIFE, Usage, Validity};
 
-use crate::resource::certificate::CertificateSpec;
+use crate::resource::certificate::{CertificateSpec, SITE_CA};
 use crate::store::{Shelf, Store, StoreError};
-
-/// The CA of links, and of credentials in tokens.
-pub const SITE_CA: &str = "skupper-site-ca";
-/// The CA of clients of this machine.
-pub const LOCAL_CA: &str = "skupper-local-ca";
-/// The CA of listeners and connectors that ask for TLS.
-pub const SERVICE_CA: &str = "skupper-service-ca";
-/// The CA of the grant server: the only thing a token trusts.
-pub const GRANT_CA: &str = "skupper-grant-server-ca";
-/// The certificate of the grant server.
-pub const GRANT_SERVER: &str = "skupper-grant-server";
 
 /// Why a certificate that is wanted is not there.
 #[derive(Debug, thiserror::Error)]

@@ -19,9 +19,9 @@ use van_core::flow::NetworkView;
 use van_core::management::config::Configuration;
 use van_core::plane::Routes;
 
-use crate::certificates::{self, Certificates, GRANT_SERVER};
-use crate::derive::{self, DocumentMap, INTER_ROUTER, Port, Surroundings};
-use crate::document::{Document, Key};
+use crate::certificates::{self, Certificates};
+use crate::derive::{self, INTER_ROUTER, Port, Surroundings};
+use crate::document::{Document, DocumentMap, Key};
 use crate::folder::{ControllerLock, Namespace};
 use crate::grants::{self, Desk, Offer};
 use crate::hosts;
@@ -33,6 +33,7 @@ use crate::redemption::Redemptions;
 use crate::render::{self, EntityId, Rendered};
 use crate::report::Facts;
 use crate::resource::certificate::CertificateSpec;
+use crate::resource::certificate::GRANT_SERVER;
 use crate::resource::{Kind, Site};
 use crate::router_config::router_config;
 use crate::store::{Identity, Store, StoreError};
@@ -457,7 +458,8 @@ impl Controller {
 
     /// What redeemers are given, and what is wrong with it, by grant.
     fn offer(&self) -> (Offer, BTreeMap<String, String>) {
-        let site_issuer = derive::site(&self.documents).map_or(certificates::SITE_CA, |site| site.spec.issuer());
+        let site_issuer =
+            derive::site(&self.documents).map_or(crate::resource::certificate::SITE_CA, |site| site.spec.issuer());
         let (mut issuers, mut faults) = (BTreeMap::new(), BTreeMap::new());
         for grant in derive::grants(&self.documents) {
             let (name, issuer) = (grant.metadata.name.clone(), grant.spec.issuer.as_deref().unwrap_or(site_issuer));

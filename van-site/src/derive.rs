@@ -4,9 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::certificates::{GRANT_CA, GRANT_SERVER, LOCAL_CA, SERVICE_CA, SITE_CA};
-use crate::document::{Document, Key};
-use crate::resource::certificate::CertificateSpec;
+use crate::document::{Document, DocumentMap, Key};
+use crate::resource::certificate::{CertificateSpec, GRANT_CA, GRANT_SERVER, LOCAL_CA, SERVICE_CA, SITE_CA};
 use crate::resource::router_access::{AccessRole, RouterAccessSpec};
 use crate::resource::{AccessGrant, Kind, Resource, RouterAccess, Site};
 
@@ -19,6 +18,12 @@ pub const LINK_HOSTS: &str = "link-hosts";
 /// The setting of a Site that names the only address on which it accepts links.
 pub const LINK_BIND_HOST: &str = "link-bind-host";
 
+/// The annotation of a grant that lists all hosts by which it may be redeemed, separated by commas.
+pub const HOSTS: &str = "skupper.io/hosts";
+
+/// The group of routers that endpoints name; there is one per site.
+pub(crate) const GROUP: &str = "skupper-router";
+
 /// The role of accesses for interior routers.
 pub const INTER_ROUTER: &str = "inter-router";
 
@@ -27,9 +32,6 @@ pub const LOCAL_ACCESS: &str = "skupper-local";
 
 const LOCAL_SERVER: &str = "skupper-local-server";
 const LOCAL_CLIENT: &str = "skupper-local-client";
-
-/// Documents by what tells them apart.
-pub type DocumentMap = BTreeMap<Key, Document>;
 
 /// A port that the site chooses once and keeps, because tokens and links elsewhere name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

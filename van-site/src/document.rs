@@ -1,5 +1,7 @@
 //! A document of any kind.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::resource::{
@@ -7,6 +9,9 @@ use crate::resource::{
 };
 use crate::status::Status;
 use crate::yaml::{self, Section, YamlError};
+
+/// Documents by what tells them apart.
+pub type DocumentMap = BTreeMap<Key, Document>;
 
 /// What tells documents of one namespace apart; shown as `Listener backend`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -17,9 +17,8 @@ use van_grant::{
 use van_tls::Credentials;
 
 use crate::certificates;
-use crate::derive::{self, INTER_ROUTER};
+use crate::derive::{self, GROUP, INTER_ROUTER};
 use crate::document::Document;
-use crate::report::GROUP;
 use crate::resource::certificate::CertificateSpec;
 use crate::resource::link::LinkSpec;
 use crate::resource::{self, AccessGrant, AccessToken, Link, Secret};
@@ -27,9 +26,6 @@ use crate::store::{KeptGrant, Store, StoreError};
 
 /// The annotation that remembers the grant that credentials come from.
 pub const REDEEMED_FROM: &str = "skupper.io/redeemed-from";
-
-/// The annotation of a grant that lists all hosts by which it may be redeemed, separated by commas.
-pub const HOSTS: &str = "skupper.io/hosts";
 
 /// How long redemptions under way may take when the server closes.
 const CLOSE_TIME: Duration = Duration::from_secs(5);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::check::Fault;
-use crate::derive::{self, DocumentMap};
-use crate::document::{Document, Key};
+use crate::derive;
+use crate::document::{Document, DocumentMap, Key};
 use crate::folder::Namespace;
 use crate::load::Cause;
 use crate::names;

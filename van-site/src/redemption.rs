@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::derive::{self, DocumentMap};
-use crate::document::{Document, Key};
+use crate::derive;
+use crate::document::{Document, DocumentMap, Key};
 use crate::grants::{self, REDEEMED_FROM, RedeemError};
 use crate::resource::access_token::AccessTokenSpec;
 use crate::resource::{AccessToken, Kind};

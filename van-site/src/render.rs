@@ -9,8 +9,8 @@ use van_routing::Cost;
 use van_tls::{Credentials, UnfitError};
 
 use crate::certificates::Certificates;
-use crate::derive::{self, DocumentMap, INTER_ROUTER};
-use crate::document::{Document, Key};
+use crate::derive::{self, INTER_ROUTER};
+use crate::document::{Document, DocumentMap, Key};
 use crate::resource::{Connector, Link, Listener, RouterAccess, Site};
 use crate::store::PROFILE_SUFFIX;
 

@@ -9,9 +9,8 @@ use van_core::plane::Routes;
 use van_grant::Grant;
 
 use crate::certificates::Certificates;
-use crate::derive::{self, DocumentMap, INTER_ROUTER, Surroundings};
-use crate::document::{Document, Key};
-use crate::grants::HOSTS;
+use crate::derive::{self, GROUP, HOSTS, INTER_ROUTER, Surroundings};
+use crate::document::{Document, DocumentMap, Key};
 use crate::network;
 use crate::render::EntityId;
 use crate::resource::site::ControllerRecord;
@@ -19,9 +18,6 @@ use crate::resource::{
     AccessGrant, AccessToken, Certificate, Connector, Endpoint, Kind, Link, Listener, RouterAccess, Site,
 };
 use crate::status::{self, LinkReport, NO_ACTIVE_SITE, Obstacle};
-
-/// The group of routers that endpoints name; there is one per site.
-pub(crate) const GROUP: &str = "skupper-router";
 
 /// All that statuses follow from.
 pub(crate) struct Facts<'a> {
@@ -204,7 +200,7 @@ impl Facts<'_> {
                 document.metadata.annotations.insert(HOSTS.into(), hosts.join(","));
             }
         }
-        let ca = self.certificates.get(crate::certificates::GRANT_SERVER).and_then(|made| made.as_ref().ok());
+        let ca = self.certificates.get(crate::resource::certificate::GRANT_SERVER).and_then(|made| made.as_ref().ok());
         status.ca = ca.map(|credentials| credentials.trust.pem().to_owned());
         let processed = self.configured(key, None);
         document.status = status::access_grant_status(&document.status, processed, self.now);

@@ -8,8 +8,9 @@ use serde::Serialize;
 use van_adaptors::Entity;
 use van_core::management::config::{self, Service};
 
-use crate::derive::{self, DocumentMap};
+use crate::derive;
 use crate::document::Document;
+use crate::document::DocumentMap;
 use crate::render::Rendered;
 use crate::resource::Kind;
 use crate::store::Identity;

@@ -11,11 +11,10 @@ use uuid::Uuid;
 use van_adaptors::{AcceptError, DialError, Dialer, Incoming, Stream};
 
 use crate::controller::{Command, Controller, Snapshot, Surface};
-use crate::derive::{INGRESS_HOSTS, LINK_BIND_HOST, LINK_HOSTS};
+use crate::derive::{HOSTS, INGRESS_HOSTS, LINK_BIND_HOST, LINK_HOSTS};
 use crate::document::{Document, Key};
 use crate::duration;
 use crate::folder::Namespace;
-use crate::grants::HOSTS;
 use crate::names;
 use crate::resource::access_grant::AccessGrantSpec;
 use crate::resource::access_token::AccessTokenSpec;

@@ -13,8 +13,7 @@ use van_grant::Grant;
 use van_tls::Credentials;
 use van_tls::directory::{self, LoadError};
 
-use crate::derive::DocumentMap;
-use crate::document::{Document, Key};
+use crate::document::{Document, DocumentMap, Key};
 use crate::folder::{self, FolderError, Namespace};
 use crate::input::{Complaint, Input};
 use crate::yaml;

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use van_core::management::config::Configuration;
 use van_site::certificates::{self, Certificates};
-use van_site::derive::{self, DocumentMap, Surroundings};
-use van_site::document::Document;
+use van_site::derive::{self, Surroundings};
+use van_site::document::{Document, DocumentMap};
 use van_site::render;
 use van_site::router_config::router_config;
 use van_site::store::{Identity, Store};

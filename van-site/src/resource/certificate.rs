@@ -5,6 +5,17 @@ use serde::{Deserialize, Serialize};
 use super::{Kind, Resource, Settings, Spec, empty_as_none, is_default, null_as_default};
 use crate::status::Status;
 
+/// The CA of links, and of credentials in tokens.
+pub const SITE_CA: &str = "skupper-site-ca";
+/// The CA of clients of this machine.
+pub const LOCAL_CA: &str = "skupper-local-ca";
+/// The CA of listeners and connectors that ask for TLS.
+pub const SERVICE_CA: &str = "skupper-service-ca";
+/// The CA of the grant server: the only thing a token trusts.
+pub const GRANT_CA: &str = "skupper-grant-server-ca";
+/// The certificate of the grant server.
+pub const GRANT_SERVER: &str = "skupper-grant-server";
+
 /// A document of kind `Certificate`.
 pub type Certificate = Resource<CertificateSpec>;
 
