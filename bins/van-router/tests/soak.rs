@@ -280,8 +280,9 @@ fn connections_that_ended_leave_nothing_behind() {
     }
     wait_until_idle(&chain);
     for ((router, descriptors), resident) in chain.routers().into_iter().zip(descriptors).zip(resident) {
-        rig::wait_until(&format!("{} has {descriptors} descriptors open, as at the start", router.name()), || {
-            router.descriptors() == descriptors
+        // At the start one more may have been open, of a connection that was just refused.
+        rig::wait_until(&format!("{} has no more than {descriptors} descriptors open", router.name()), || {
+            router.descriptors() <= descriptors
         });
         let resident_now = router.resident_bytes();
         println!("{}: {descriptors} descriptors, {resident} bytes resident, then {resident_now}", router.name());
