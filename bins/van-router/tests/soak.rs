@@ -280,9 +280,8 @@ fn connections_that_ended_leave_nothing_behind() {
     }
     wait_until_idle(&chain);
     for ((router, descriptors), resident) in chain.routers().into_iter().zip(descriptors).zip(resident) {
-        // At the start one more may have been open, of a connection that was just refused.
-        rig::wait_until(&format!("{} has no more than {descriptors} descriptors open", router.name()), || {
-            router.descriptors() <= descriptors
+        rig::wait_until(&format!("{} has {descriptors} descriptors open, as at the start", router.name()), || {
+            router.descriptors() == descriptors
         });
         let resident_now = router.resident_bytes();
         println!("{}: {descriptors} descriptors, {resident} bytes resident, then {resident_now}", router.name());
@@ -309,13 +308,14 @@ fn connect_and_close(chain: &Chain) {
     assert!(client.read_exact(&mut [0]).is_err_and(|error| workload::is_reset(&error)));
 }
 
-/// Waits until no router knows of any stream.
+/// Waits until no router knows of any stream, and none still has the socket on which it was asked.
 fn wait_until_idle(chain: &Chain) {
     for router in chain.routers() {
         rig::wait_until(&format!("{} has no streams", router.name()), || {
             let metrics = router.metrics();
             ["van_streams", "van_directions"].iter().all(|name| metrics[*name] == 0)
         });
+        rig::wait_until(&format!("{} has no sockets that are ending", router.name()), || router.ending_sockets() == 0);
     }
 }
 

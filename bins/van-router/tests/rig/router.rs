@@ -1,6 +1,7 @@
 //! A `van-router` process: its configuration, its log, its numbers.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -183,6 +184,22 @@ impl Router {
     /// How many descriptors it has open.
     pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it is running").count()
+    }
+
+    /// How many TCP sockets it has open that are neither listening nor connected.
+    pub(crate) fn ending_sockets(&self) -> usize {
+        // Source: as above; state 0A is LISTEN. Of a socket that is past all states, only the descriptor is left.
+        let table = |name| fs::read_to_string(format!("/proc/{}/net/{name}", self.pid())).unwrap_or_default();
+        let (tcp, unix) = (table("tcp") + &table("tcp6"), table("unix"));
+        let in_use = |line: &&str| matches!(line.split_whitespace().nth(3), Some("01" | "0A"));
+        let tcp = tcp.lines().filter(in_use).filter_map(|line| line.split_whitespace().nth(9));
+        let unix = unix.lines().filter_map(|line| line.split_whitespace().nth(6));
+        let in_use: BTreeSet<_> = tcp.chain(unix).collect();
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it is running");
+        let targets = open.filter_map(|descriptor| fs::read_link(descriptor.ok()?.path()).ok());
+        let targets: Vec<_> = targets.filter_map(|target| target.to_str().map(str::to_owned)).collect();
+        let sockets = targets.iter().filter_map(|target| target.strip_prefix("socket:[")?.strip_suffix(']'));
+        sockets.filter(|inode| !in_use.contains(inode)).count()
     }
 
     /// How much of its memory is in RAM.
