@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{oneshot, watch};
-use van_core::flow::{Attribute, Audience, BEACONS, Now, Record, RecordType, Source};
+use van_core::flow::{Attribute, Audience, BEACONS, Now, Record, RecordType, SHARED, Source};
 use van_routing::Treatment;
 
 use crate::control::sleep_until;
@@ -63,7 +63,8 @@ pub(crate) async fn tell(
             Ok(()) = routes.changed() => {
                 let routes = routes.borrow_and_update().clone();
                 source.set_audience(now(), Audience::Beacons, routes.consuming_routers(BEACONS));
-                source.set_audience(now(), Audience::Records, routes.consuming_routers(source.address()));
+                source.set_audience(now(), Audience::Shared, routes.consuming_routers(SHARED));
+                source.set_audience(now(), Audience::Own, routes.consuming_routers(source.address()));
             }
             Some(_) = asked.recv() => source.handle_flush(now()),
             () = sleep_until(timeout) => source.handle_timeout(now()),

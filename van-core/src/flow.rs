@@ -18,9 +18,14 @@
 //!
 //! let mut collector = Collector::new();
 //! assert_eq!(collector.poll_output(), Some(Output::Subscribe("mc/sfe.all".into())));
+//! assert_eq!(collector.poll_output(), Some(Output::Subscribe("mc/sfe.van".into())));
 //! let beacon = source.poll_output().expect("sent at once");
 //! collector.handle_message(now.instant, &beacon.to, &beacon.message)?;
-//! assert_eq!(collector.poll_output(), Some(Output::Subscribe("mc/sfe.aB3dE:0".into())));
+//! source.set_audience(now, Audience::Shared, 1);
+//! while let Some(told) = source.poll_output() {
+//!     collector.handle_message(now.instant, &told.to, &told.message)?;
+//! }
+//! assert_eq!(collector.records().count(), 1);
 //! # Ok::<(), van_core::flow::MalformedMessage>(())
 //! ```
 
@@ -45,6 +50,10 @@ pub use self::source::{Audience, Source};
 
 /// Where sources make themselves known; a multicast address.
 pub const BEACONS: &str = "mc/sfe.all";
+
+/// Where sources of ours tell what they also tell at addresses of their own; a multicast address (docs/wire.md §10). Were there
+/// only those, every router would consume an address per router, and tell all others of each.
+pub const SHARED: &str = "mc/sfe.van";
 
 /// The time, twice: of the machines, and of the people who read records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

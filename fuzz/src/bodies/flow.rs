@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use van_core::flow::{Audience, BEACONS, Collector, Message, NetworkView, Now, Output, Record, Source, SourceType};
+use van_core::flow::{
+    Audience, BEACONS, Collector, Message, NetworkView, Now, Output, Record, SHARED, Source, SourceType,
+};
 
 use super::message::has_section;
 
@@ -18,7 +20,8 @@ const LONG: Duration = Duration::from_secs(1000);
 pub(crate) fn flow(octets: &[u8]) -> bool {
     let begun = Instant::now();
     let mut collector = Collector::new();
-    let beacon = Message::Beacon { source_type: SourceType::Controller, source: SOURCE.into() }.encode(BEACONS);
+    let beacon = Message::Beacon { source_type: SourceType::Controller, source: SOURCE.into(), is_shared: false }
+        .encode(BEACONS);
     for (address, message) in [(BEACONS, &*beacon), (BEACONS, octets), (ADDRESS, octets), (ADDRESS, octets)] {
         let outcome = collector.handle_message(begun, address, message);
         assert_eq!(outcome.is_ok(), Message::decode(message).is_ok());
@@ -30,7 +33,7 @@ pub(crate) fn flow(octets: &[u8]) -> bool {
             Ok(message.clone()),
             "what was read is not what was written"
         );
-        if let Message::Records(records) = message {
+        if let Message::Records { records, .. } = message {
             check_source(begun, records);
         }
     }
@@ -44,9 +47,9 @@ fn check_source(begun: Instant, records: Vec<Record>) {
     let mut source = Source::new(SOURCE);
     let mut living: Vec<_> = records.into_iter().filter(|record| !record.has_ended()).collect();
     living.iter().for_each(|record| source.insert(now, record.clone()));
-    source.set_audience(now, Audience::Records, 1);
+    source.set_audience(now, Audience::Own, 1);
     while let Some(outgoing) = source.poll_output() {
-        let Ok(Message::Records(told)) = Message::decode(&outgoing.message) else { continue };
+        let Ok(Message::Records { records: told, .. }) = Message::decode(&outgoing.message) else { continue };
         for told in told {
             let known =
                 living.iter().rposition(|record| record.identity == told.identity).expect("told of what is not");
@@ -58,7 +61,7 @@ fn check_source(begun: Instant, records: Vec<Record>) {
     assert!(living.is_empty(), "not told of {living:?}");
 }
 
-/// After a long silence a collector knows nothing and consumes one address.
+/// After a long silence a collector knows nothing and consumes the addresses that all share.
 fn check_end(mut collector: Collector, end: Instant) {
     collector.handle_timeout(end);
     assert_eq!((collector.sources(), collector.records().count(), collector.poll_timeout()), (0, 0, None));
@@ -70,5 +73,5 @@ fn check_end(mut collector: Collector, end: Instant) {
             Output::Send(_) | Output::Changed => {}
         }
     }
-    assert_eq!(subscribed, [BEACONS.into()]);
+    assert_eq!(subscribed, [BEACONS.into(), SHARED.into()]);
 }

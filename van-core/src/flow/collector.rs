@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::attribute::Attribute;
 use super::message::{MalformedMessage, Message, SourceType};
 use super::record::{Record, RecordType};
-use super::{BEACONS, Outgoing, direct_address, records_address};
+use super::{BEACONS, Outgoing, SHARED, direct_address, records_address};
 
 /// Sources at once; beacons of more are counted and passed over. As many as there may be routers, each with a controller.
 pub const MAX_SOURCES: usize = 2048;
@@ -82,6 +82,8 @@ pub struct Collector {
 struct Known {
     id: Arc<str>,
     source_type: SourceType,
+    /// It tells all at the shared address.
+    is_shared: bool,
     records: BTreeMap<Arc<str>, Held>,
     heard: Instant,
     has_spoken: bool,
@@ -113,7 +115,7 @@ impl Collector {
             ended: VecDeque::new(),
             has_changed: false,
             dropped: 0,
-            outputs: [Output::Subscribe(BEACONS.into())].into(),
+            outputs: [BEACONS, SHARED].map(|address| Output::Subscribe(address.into())).into(),
         }
     }
 
@@ -123,18 +125,26 @@ impl Collector {
     /// See [`MalformedMessage`]: the source, or a router on the way, is at fault. Nothing has changed.
     pub fn handle_message(&mut self, now: Instant, address: &str, octets: &[u8]) -> Result<(), MalformedMessage> {
         let message = Message::decode(octets)?;
-        if let (BEACONS, Message::Beacon { source_type, source }) = (address, &message) {
-            self.handle_beacon(now, *source_type, source);
-        }
-        let address = address.strip_suffix(HEARTBEATS).unwrap_or(address);
-        let Some(known) = self.sources.get_mut(address) else { return Ok(()) };
+        let address: Arc<str> = match (address, &message) {
+            (BEACONS, Message::Beacon { source_type, source, is_shared }) => {
+                self.handle_source(now, *source_type, source, *is_shared);
+                return Ok(());
+            }
+            // Whoever speaks there need not make itself known.
+            (SHARED, Message::Records { source: Some(source), .. } | Message::Heartbeat { source, .. }) => {
+                self.handle_source(now, SourceType::Router, source, true);
+                records_address(source)
+            }
+            _ => address.strip_suffix(HEARTBEATS).unwrap_or(address).into(),
+        };
+        let Some(known) = self.sources.get_mut(&address) else { return Ok(()) };
         known.heard = now;
         if !std::mem::replace(&mut known.has_spoken, true) {
             known.ask_by(now + GRACE);
         }
-        if let Message::Records(records) = message {
+        if let Message::Records { records, .. } = message {
             for record in records {
-                self.handle_record(now, address, record);
+                self.handle_record(now, &address, record);
             }
         }
         Ok(())
@@ -198,7 +208,8 @@ impl Collector {
         self.dropped
     }
 
-    fn handle_beacon(&mut self, now: Instant, source_type: SourceType, id: &Arc<str>) {
+    /// Takes note of a source that lives.
+    fn handle_source(&mut self, now: Instant, source_type: SourceType, id: &Arc<str>, is_shared: bool) {
         let address = records_address(id);
         if let Some(known) = self.sources.get_mut(&address) {
             known.heard = now;
@@ -211,6 +222,7 @@ impl Collector {
         let known = Known {
             id: Arc::clone(id),
             source_type,
+            is_shared,
             records: BTreeMap::new(),
             heard: now,
             has_spoken: false,
@@ -295,10 +307,11 @@ impl Collector {
 }
 
 impl Known {
-    /// The addresses to consume.
+    /// The addresses to consume beside the shared one.
     fn subscriptions(&self, address: &Arc<str>) -> impl Iterator<Item = Arc<str>> + use<> {
         let heartbeats = (self.source_type == SourceType::Controller).then(|| format!("{address}{HEARTBEATS}").into());
-        [Arc::clone(address)].into_iter().chain(heartbeats)
+        let is_shared = self.is_shared;
+        [Arc::clone(address)].into_iter().chain(heartbeats).filter(move |_| !is_shared)
     }
 
     fn living(&self) -> impl Iterator<Item = &Record> {

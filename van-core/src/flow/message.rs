@@ -43,6 +43,8 @@ pub enum Message {
         source_type: SourceType,
         /// Its id, from which its addresses follow.
         source: Arc<str>,
+        /// Whether it tells all at [`SHARED`](super::SHARED), too.
+        is_shared: bool,
     },
     /// A source lives.
     Heartbeat {
@@ -51,8 +53,13 @@ pub enum Message {
         /// Its clock, in microseconds since 1970.
         wall_micros: u64,
     },
-    /// News of a source. Which one, the address it came to says.
-    Records(Vec<Record>),
+    /// News of a source.
+    Records {
+        /// Its id, where the address does not say it.
+        source: Option<Arc<str>>,
+        /// What is new.
+        records: Vec<Record>,
+    },
     /// A source is asked to tell everything again.
     Flush,
 }
@@ -96,21 +103,27 @@ impl Message {
         // message-id, user-id, to, subject
         Composer::described(&mut out, 0x73).null().null().field(to).field(self.subject()).end();
         match self {
-            Self::Beacon { source_type, source } => write_announcement(
-                &[
+            Self::Beacon { source_type, source, is_shared } => {
+                let pairs = [
                     ("v", Value::Uint(VERSION)),
                     ("sourceType", text(source_type.name())),
                     ("id", text(source)),
                     ("address", text(&super::records_address(source))),
                     ("direct", text(&super::direct_address(source))),
-                ],
-                &mut out,
-            ),
-            Self::Heartbeat { source, wall_micros } => write_announcement(
-                &[("v", Value::Uint(VERSION)), ("now", Value::Ulong(*wall_micros)), ("id", text(source))],
-                &mut out,
-            ),
-            Self::Records(records) => {
+                ];
+                let shared = is_shared.then(|| ("shared", text(super::SHARED)));
+                write_properties(pairs.into_iter().chain(shared), &mut out);
+                out.extend_from_slice(&EMPTY_BODY);
+            }
+            Self::Heartbeat { source, wall_micros } => {
+                let pairs = [("v", Value::Uint(VERSION)), ("now", Value::Ulong(*wall_micros)), ("id", text(source))];
+                write_properties(pairs, &mut out);
+                out.extend_from_slice(&EMPTY_BODY);
+            }
+            Self::Records { source, records } => {
+                if let Some(source) = source {
+                    write_properties([("id", text(source))], &mut out);
+                }
                 out.extend_from_slice(&EMPTY_BODY[..3]);
                 encode_list(&mut out, records);
             }
@@ -139,7 +152,8 @@ impl Message {
                 let named = properties.entry("sourceType").and_then(Value::as_text);
                 let source_type = SourceType::ALL.into_iter().find(|it| Some(it.name()) == named);
                 let source_type = source_type.ok_or(MalformedMessage::Field("sourceType"))?;
-                Ok(Self::Beacon { source_type, source: source(&properties)? })
+                let is_shared = properties.entry("shared").and_then(Value::as_text) == Some(super::SHARED);
+                Ok(Self::Beacon { source_type, source: source(&properties)?, is_shared })
             }
             HEARTBEAT => {
                 let properties = properties()?;
@@ -152,7 +166,9 @@ impl Message {
             }
             RECORD => {
                 let body = head.value_at.and_then(|at| octets.get(at..)).ok_or(MalformedMessage::Field("body"))?;
-                read_records(Reader::new(body).fields()?, octets.len()).map(Self::Records)
+                let records = read_records(Reader::new(body).fields()?, octets.len())?;
+                let source = properties().ok().and_then(|properties| source(&properties).ok());
+                Ok(Self::Records { source, records })
             }
             FLUSH => Ok(Self::Flush),
             other => Err(MalformedMessage::UnknownSubject(other.chars().take(32).collect())),
@@ -163,17 +179,16 @@ impl Message {
         match self {
             Self::Beacon { .. } => BEACON,
             Self::Heartbeat { .. } => HEARTBEAT,
-            Self::Records(_) => RECORD,
+            Self::Records { .. } => RECORD,
             Self::Flush => FLUSH,
         }
     }
 }
 
-/// Application properties, their keys strings, and no body to speak of.
-fn write_announcement(pairs: &[(&str, Value)], out: &mut Vec<u8>) {
-    let pairs = pairs.iter().map(|(key, value)| (text(key), value.clone())).collect();
+/// Application properties, their keys strings.
+fn write_properties(pairs: impl IntoIterator<Item = (&'static str, Value)>, out: &mut Vec<u8>) {
+    let pairs = pairs.into_iter().map(|(key, value)| (text(key), value)).collect();
     Value::Described(Value::Ulong(0x74).into(), Value::Map(pairs).into()).encode(out);
-    out.extend_from_slice(&EMPTY_BODY);
 }
 
 fn text(text: &str) -> Value {
@@ -182,7 +197,9 @@ fn text(text: &str) -> Value {
 
 /// Ids become addresses, which must be the source's own: none that others have, or that extend another's.
 fn source(properties: &Value) -> Result<Arc<str>, MalformedMessage> {
-    let is_usable = |id: &&str| !id.is_empty() && id.len() <= MAX_IDENTITY_BYTES && !id.contains('.') && *id != "all";
+    let is_usable = |id: &&str| {
+        !id.is_empty() && id.len() <= MAX_IDENTITY_BYTES && !id.contains('.') && !["all", "van"].contains(id)
+    };
     let id = properties.entry("id").and_then(Value::as_text).filter(is_usable);
     id.map(Arc::from).ok_or(MalformedMessage::Field("id"))
 }

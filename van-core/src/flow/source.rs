@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use super::attribute::Attribute;
 use super::message::{Message, SourceType};
 use super::record::Record;
-use super::{BEACONS, Now, Outgoing, direct_address, records_address};
+use super::{BEACONS, Now, Outgoing, SHARED, direct_address, records_address};
 
 /// How often a source makes itself known. Source: skupper-router `vanflow.c`.
 const BEACON_INTERVAL: Duration = Duration::from_secs(10);
@@ -49,7 +49,9 @@ pub enum Audience {
     /// Consumers of [`BEACONS`](super::BEACONS).
     Beacons,
     /// Consumers of the source's own address, [`Source::address`].
-    Records,
+    Own,
+    /// Consumers of [`SHARED`](super::SHARED).
+    Shared,
 }
 
 /// The source of one router's records.
@@ -60,10 +62,10 @@ pub struct Source {
     id: Arc<str>,
     address: Arc<str>,
     direct: Arc<str>,
-    beacons: Arc<str>,
-    /// How many routers listen, to beacons and to the source.
+    /// How many routers listen: to beacons, at its own address, and at the shared one.
     beacon_audience: usize,
-    record_audience: usize,
+    own_audience: usize,
+    shared_audience: usize,
     records: BTreeMap<Arc<str>, Held>,
     /// When the next beacon is due; `None` while nobody listens to them.
     beacon_at: Option<Instant>,
@@ -96,9 +98,9 @@ impl Source {
             id: id.into(),
             address: records_address(id),
             direct: direct_address(id),
-            beacons: BEACONS.into(),
             beacon_audience: 0,
-            record_audience: 0,
+            own_audience: 0,
+            shared_audience: 0,
             records: BTreeMap::new(),
             beacon_at: None,
             beaconable_at: None,
@@ -155,9 +157,11 @@ impl Source {
 
     /// Takes note of how many routers have listeners, this one included. If they became more, the new ones are told.
     pub fn set_audience(&mut self, now: Now, audience: Audience, routers: usize) {
+        let had_audience = self.has_audience();
         let known = match audience {
             Audience::Beacons => &mut self.beacon_audience,
-            Audience::Records => &mut self.record_audience,
+            Audience::Own => &mut self.own_audience,
+            Audience::Shared => &mut self.shared_audience,
         };
         let before = std::mem::replace(known, routers);
         match audience {
@@ -166,16 +170,17 @@ impl Source {
                 self.beacon_at = Some(self.beaconable_at.map_or(now.instant, |earliest| earliest.max(now.instant)));
                 self.is_beacon_repeated = true;
             }
-            Audience::Records if routers == 0 => {
+            Audience::Beacons => return,
+            Audience::Own | Audience::Shared if !self.has_audience() => {
                 (self.heartbeat_at, self.flush_at, self.news_at) = (None, None, None);
                 self.records.retain(|_, held| !held.record.has_ended());
                 self.records.values_mut().for_each(|held| held.news = None);
             }
-            Audience::Records if before == 0 => {
+            Audience::Own | Audience::Shared if !had_audience => {
                 (self.heartbeat_at, self.flush_at) = (Some(now.instant), Some(now.instant));
             }
-            Audience::Records if routers > before => self.handle_flush(now),
-            Audience::Beacons | Audience::Records => return,
+            Audience::Own | Audience::Shared if routers > before => self.handle_flush(now),
+            Audience::Own | Audience::Shared => return,
         }
         self.handle_timeout(now);
     }
@@ -197,12 +202,11 @@ impl Source {
             let interval = self.stretched(if is_repeated { FLUSH_PAUSE } else { BEACON_INTERVAL });
             self.beacon_at = Some(now.instant + interval);
             let source = Arc::clone(&self.id);
-            self.send(Arc::clone(&self.beacons), &Message::Beacon { source_type: SourceType::Router, source });
+            self.send(BEACONS.into(), &Message::Beacon { source_type: SourceType::Router, source, is_shared: true });
         }
         if is_due(self.heartbeat_at) {
             self.heartbeat_at = Some(now.instant + self.stretched(HEARTBEAT_INTERVAL));
-            let source = Arc::clone(&self.id);
-            self.send(Arc::clone(&self.address), &Message::Heartbeat { source, wall_micros: now.wall_micros });
+            self.tell(&Message::Heartbeat { source: Arc::clone(&self.id), wall_micros: now.wall_micros });
         }
         if is_due(self.flush_at) {
             self.flush_at = None;
@@ -240,12 +244,12 @@ impl Source {
     }
 
     fn has_audience(&self) -> bool {
-        self.record_audience > 0
+        self.own_audience + self.shared_audience > 0
     }
 
     /// An interval as it is for an audience of this size.
     fn stretched(&self, interval: Duration) -> Duration {
-        let routers = self.beacon_audience.max(self.record_audience);
+        let routers = self.beacon_audience.max(self.own_audience).max(self.shared_audience);
         interval * (routers / CROWD).clamp(1, MAX_STRETCH) as u32
     }
 
@@ -261,7 +265,17 @@ impl Source {
         self.records.retain(|_, held| !held.record.has_ended());
         news.sort_by_key(|record| record.kind);
         for batch in news.chunks(BATCH) {
-            self.send(Arc::clone(&self.address), &Message::Records(batch.to_vec()));
+            self.tell(&Message::Records { source: Some(Arc::clone(&self.id)), records: batch.to_vec() });
+        }
+    }
+
+    /// Sends a message to all who listen, at either address.
+    fn tell(&mut self, message: &Message) {
+        if self.own_audience > 0 {
+            self.send(Arc::clone(&self.address), message);
+        }
+        if self.shared_audience > 0 {
+            self.send(SHARED.into(), message);
         }
     }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use van_core::flow::{
-    Attribute, Audience, Collector, MAX_RECORDS_HELD, MAX_RECORDS_PER_SOURCE, MAX_SOURCES, Message, Outgoing, Output,
-    Record, RecordType, Source, SourceType,
+    Attribute, Audience, Collector, MAX_RECORDS_HELD, MAX_RECORDS_PER_SOURCE, MAX_SOURCES, Message, Now, Outgoing,
+    Output, Record, RecordType, Source, SourceType,
 };
 
 use super::world::{BEGUN_MICROS, World};
@@ -13,7 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn records(outgoing: &Outgoing) -> Option<Vec<Record>> {
     match Message::decode(&outgoing.message).expect("our own") {
-        Message::Records(records) => Some(records),
+        Message::Records { records, .. } => Some(records),
         _ => None,
     }
 }
@@ -73,11 +73,11 @@ fn beacons_come_every_10_s_and_heartbeats_every_2() {
     };
     assert_eq!(count(|it| matches!(it, Message::Beacon { .. })), 11, "the first twice");
     assert_eq!(count(|it| matches!(it, Message::Heartbeat { .. })), 51);
-    assert_eq!(count(|it| matches!(it, Message::Records(_))), 1, "unasked");
+    assert_eq!(count(|it| matches!(it, Message::Records { .. })), 1, "unasked");
 }
 
 #[test]
-fn the_first_beacons_may_be_lost() {
+fn all_that_a_source_says_at_first_may_be_lost() {
     let mut world = World::new();
     world.collector = Some(Collector::new());
     let mut beacons = 0;
@@ -88,7 +88,7 @@ fn the_first_beacons_may_be_lost() {
     world.start("aaaaa:0", "west");
     world.run(29 * SECOND);
     assert_eq!(world.collector().sources(), 0);
-    world.run(2 * SECOND);
+    world.run(5 * SECOND);
     assert_eq!(world.collector().records().count(), 1);
 }
 
@@ -141,7 +141,7 @@ fn a_silent_source_is_forgotten_after_30_s_and_no_earlier() {
     world.run(SECOND);
     assert_eq!((world.collector().records().count(), world.collector().sources()), (0, 0));
     assert_eq!(world.changes, changes + 1);
-    assert_eq!(world.subscribed, ["mc/sfe.all".into()].into());
+    assert_eq!(world.subscribed, ["mc/sfe.all".into(), "mc/sfe.van".into()].into());
     assert_eq!(world.collector().poll_timeout(), None);
 }
 
@@ -166,7 +166,6 @@ fn a_router_that_starts_anew_replaces_its_former_life() {
     known.sort_unstable();
     assert_eq!(known, ["bbbbb:0", "ccccc:0"]);
     assert_eq!(world.collector().sources(), 2);
-    assert!(!world.subscribed.contains("mc/sfe.aaaaa:0"));
 }
 
 #[test]
@@ -191,7 +190,6 @@ fn a_router_that_cannot_be_reached_is_forgotten_when_told() {
     assert_eq!(collector.sources(), 2);
     collector.handle_router_lost("west");
     assert_eq!((collector.get("aaaaa:0"), collector.get("bbbbb:0").is_some()), (None, true));
-    assert_eq!(collector.poll_output(), Some(Output::Unsubscribe("mc/sfe.aaaaa:0".into())));
     assert_eq!(collector.poll_output(), Some(Output::Changed));
 }
 
@@ -269,7 +267,7 @@ fn an_audience_that_leaves_ends_everything_that_was_due() {
     let source = &mut world.sources[0];
     source.remove(now, "aaaaa:1");
     source.handle_flush(now);
-    source.set_audience(now, Audience::Records, 0);
+    source.set_audience(now, Audience::Shared, 0);
     source.set_audience(now, Audience::Beacons, 0);
     assert_eq!((source.poll_timeout(), source.poll_output()), (None, None));
 }
@@ -278,10 +276,11 @@ fn an_audience_that_leaves_ends_everything_that_was_due() {
 fn a_controller_is_heard_at_its_address_of_heartbeats_too() {
     let now = World::new().now().instant;
     let mut collector = Collector::new();
-    let beacon = Message::Beacon { source_type: SourceType::Controller, source: "uid".into() }.encode("mc/sfe.all");
+    let beacon = Message::Beacon { source_type: SourceType::Controller, source: "uid".into(), is_shared: false }
+        .encode("mc/sfe.all");
     collector.handle_message(now, "mc/sfe.all", &beacon).unwrap();
     let subscribed: Vec<_> = std::iter::from_fn(|| collector.poll_output()).collect();
-    let expected = ["mc/sfe.all", "mc/sfe.uid", "mc/sfe.uid.heartbeats"];
+    let expected = ["mc/sfe.all", "mc/sfe.van", "mc/sfe.uid", "mc/sfe.uid.heartbeats"];
     assert_eq!(subscribed, expected.map(|address| Output::Subscribe(address.into())));
     let heartbeat = Message::Heartbeat { source: "uid".into(), wall_micros: 1 }.encode("mc/sfe.uid");
     collector.handle_message(now + 29 * SECOND, "mc/sfe.uid.heartbeats", &heartbeat).unwrap();
@@ -290,18 +289,54 @@ fn a_controller_is_heard_at_its_address_of_heartbeats_too() {
 }
 
 #[test]
+fn sources_of_ours_are_heard_at_one_address() {
+    let mut world = World::of_one("aaaaa:0");
+    world.start("bbbbb:0", "east");
+    world.run(50 * SECOND);
+    assert_eq!((world.collector().sources(), world.collector().records().count()), (2, 2));
+    assert_eq!(world.subscribed, ["mc/sfe.all".into(), "mc/sfe.van".into()].into());
+}
+
+#[test]
+fn who_listens_to_one_source_only_is_told_at_its_address_as_before() {
+    let now = World::new().now();
+    let mut source = Source::new("aaaaa:0");
+    source.insert(now, Record::new(RecordType::Router, "aaaaa:0"));
+    source.set_audience(now, Audience::Own, 1);
+    let told =
+        |source: &mut Source| -> Vec<_> { std::iter::from_fn(|| source.poll_output()).map(|it| it.to).collect() };
+    assert_eq!(told(&mut source), ["mc/sfe.aaaaa:0".into(), "mc/sfe.aaaaa:0".into()], "that it lives, and what it is");
+    source.patch(now, &Record::new(RecordType::Router, "aaaaa:0").with(Attribute::Name, "0/west"));
+    source.set_audience(now, Audience::Shared, 1);
+    let later = Now { instant: now.instant + SECOND, ..now };
+    source.handle_timeout(later);
+    assert_eq!(told(&mut source), ["mc/sfe.aaaaa:0".into(), "mc/sfe.van".into()]);
+}
+
+#[test]
+fn a_source_that_is_not_shared_is_forgotten_with_its_address() {
+    let now = World::new().now().instant;
+    let mut collector = Collector::new();
+    let beacon = Message::Beacon { source_type: SourceType::Router, source: "s:0".into(), is_shared: false };
+    collector.handle_message(now, "mc/sfe.all", &beacon.encode("mc/sfe.all")).unwrap();
+    while collector.poll_output().is_some() {}
+    collector.handle_timeout(now + 30 * SECOND);
+    assert_eq!(collector.poll_output(), Some(Output::Unsubscribe("mc/sfe.s:0".into())));
+}
+
+#[test]
 fn what_is_too_much_is_counted() {
     let now = World::new().now().instant;
     let mut collector = Collector::new();
     for number in 0..MAX_SOURCES + 2 {
         let source = format!("s{number}:0").into();
-        let beacon = Message::Beacon { source_type: SourceType::Router, source }.encode("mc/sfe.all");
+        let beacon = Message::Beacon { source_type: SourceType::Router, source, is_shared: false }.encode("mc/sfe.all");
         collector.handle_message(now, "mc/sfe.all", &beacon).unwrap();
     }
     assert_eq!((collector.sources(), collector.dropped()), (MAX_SOURCES, 2));
     for batch in 0..=MAX_RECORDS_PER_SOURCE / 1000 {
         let records = (0..1000).map(|number| Record::new(RecordType::Listener, format!("x:{batch}:{number}")));
-        let message = Message::Records(records.collect()).encode("mc/sfe.s0:0");
+        let message = Message::Records { source: None, records: records.collect() }.encode("mc/sfe.s0:0");
         collector.handle_message(now, "mc/sfe.s0:0", &message).unwrap();
     }
     assert_eq!(collector.records().count(), MAX_RECORDS_PER_SOURCE);
@@ -314,12 +349,12 @@ fn records_of_all_sources_together_are_bounded_and_make_room_when_they_go() {
     let mut collector = Collector::new();
     let tell = |collector: &mut Collector, now, number, count| {
         let id = format!("s{number}:0");
-        let beacon = Message::Beacon { source_type: SourceType::Router, source: id.as_str().into() };
+        let beacon = Message::Beacon { source_type: SourceType::Router, source: id.as_str().into(), is_shared: false };
         collector.handle_message(now, "mc/sfe.all", &beacon.encode("mc/sfe.all")).unwrap();
         let records = (0..count).map(|number| Record::new(RecordType::Listener, format!("{id}:{number}")));
         let address = format!("mc/sfe.{id}");
         for records in records.collect::<Vec<_>>().chunks(1000) {
-            let message = Message::Records(records.to_vec()).encode(&address);
+            let message = Message::Records { source: None, records: records.to_vec() }.encode(&address);
             collector.handle_message(now, &address, &message).unwrap();
         }
     };

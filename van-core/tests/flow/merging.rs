@@ -87,11 +87,11 @@ proptest! {
     fn records_are_the_sum_of_their_patches(messages in vec((vec(patch(), 1..4), 1..3_usize), 0..12)) {
         let now = World::new().now().instant;
         let (mut collector, mut model) = (Collector::new(), Model::default());
-        let beacon = Message::Beacon { source_type: SourceType::Router, source: "s:0".into() }.encode("mc/sfe.all");
+        let beacon = Message::Beacon { source_type: SourceType::Router, source: "s:0".into(), is_shared: false }.encode("mc/sfe.all");
         collector.handle_message(now, "mc/sfe.all", &beacon).unwrap();
         for (patches, copies) in messages {
             let records = patches.iter().map(|patch| record(patch.identity, patch.attributes.iter().copied()));
-            let message = Message::Records(records.collect()).encode("mc/sfe.s:0");
+            let message = Message::Records { source: None, records: records.collect() }.encode("mc/sfe.s:0");
             for _ in 0..copies {
                 collector.handle_message(now, "mc/sfe.s:0", &message).unwrap();
                 patches.iter().for_each(|patch| model.apply(patch));

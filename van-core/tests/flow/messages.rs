@@ -1,6 +1,9 @@
 //! What is written and read: examples octet by octet, recordings of a skupper-router, and anything at all.
 
+use std::sync::Arc;
+
 use proptest::collection::{btree_map, vec};
+use proptest::option;
 use proptest::prelude::*;
 use van_core::amqp::{Encode, Value};
 use van_core::annotations::Annotations;
@@ -51,7 +54,7 @@ fn with_body(body: Value) -> Vec<u8> {
 #[track_caller]
 fn records(body: Value) -> Vec<Record> {
     match Message::decode(&with_body(body)) {
-        Ok(Message::Records(records)) => records,
+        Ok(Message::Records { records, .. }) => records,
         other => panic!("{other:?}"),
     }
 }
@@ -77,20 +80,21 @@ const EXAMPLE_HEAD: &str = "00 53 73 c0 0e 04 40 40 a1 01 61 a1 06 52 45 43 4f 5
 fn a_link_that_went_down_is_read() {
     let body = "00 53 77 c0 29 01 c1 26 0a 43 52 02 52 01 a1 07 61 42 33 64 45 3a 34 52 35 a1 04 64 6f 77 6e 52 39 53 03 \
         52 38 80 00 06 47 48 46 20 40 00";
-    check(&[EXAMPLE_HEAD, body].concat(), &Message::Records(vec![a_link_that_went_down()]));
+    check(&[EXAMPLE_HEAD, body].concat(), &Message::Records { source: None, records: vec![a_link_that_went_down()] });
 }
 
 #[test]
 fn a_link_that_went_down_is_written_in_the_order_of_codes() {
     let body = "00 53 77 c0 29 01 c1 26 0a 43 52 02 52 01 a1 07 61 42 33 64 45 3a 34 52 35 a1 04 64 6f 77 6e \
         52 38 80 00 06 47 48 46 20 40 00 52 39 53 03";
-    let written = Message::Records(vec![a_link_that_went_down()]).encode("a");
+    let written = Message::Records { source: None, records: vec![a_link_that_went_down()] }.encode("a");
     assert_eq!(written, octets(&[EXAMPLE_HEAD, body].concat()));
 }
 
 #[test]
 fn announcements_are_written_with_strings_and_uints() {
-    let beacon = Message::Beacon { source_type: SourceType::Router, source: "S".into() }.encode("mc/sfe.all");
+    let beacon =
+        Message::Beacon { source_type: SourceType::Router, source: "S".into(), is_shared: false }.encode("mc/sfe.all");
     let expected = "00 53 73 c0 17 04 40 40 a1 0a 6d632f7366652e616c6c a1 06 424541434f4e \
         00 53 74 c1 43 0a a1 01 76 52 01 a1 0a 736f7572636554797065 a1 06 524f55544552 a1 02 6964 a1 01 53 \
         a1 07 61646472657373 a1 08 6d632f7366652e53 a1 06 646972656374 a1 05 7366652e53 00 53 77 40";
@@ -103,11 +107,14 @@ fn announcements_are_written_with_strings_and_uints() {
 
 #[test]
 fn recorded_messages_are_read() {
-    check(RECORDED_BEACON, &Message::Beacon { source_type: SourceType::Router, source: "N+wZT:0".into() });
+    check(
+        RECORDED_BEACON,
+        &Message::Beacon { source_type: SourceType::Router, source: "N+wZT:0".into(), is_shared: false },
+    );
     let heartbeat = Message::Heartbeat { source: "5LMxA:0".into(), wall_micros: 1_795_245_651_666_709 };
     check(RECORDED_HEARTBEAT, &heartbeat);
     check(RECORDED_FLUSH, &Message::Flush);
-    let Ok(Message::Records(records)) = Message::decode(&octets(RECORDED_RECORDS)) else { panic!("no records") };
+    let Ok(Message::Records { records, .. }) = Message::decode(&octets(RECORDED_RECORDS)) else { panic!("no records") };
     let kinds: Vec<_> = records.iter().map(|record| record.kind).collect();
     assert_eq!(kinds, [RecordType::Router, RecordType::Link, RecordType::Listener, RecordType::Connector]);
     assert_eq!((&*records[0].identity, records[0].router_id()), ("5LMxA:0", Some("E")));
@@ -187,7 +194,8 @@ fn too_much_is_refused() {
 #[test]
 fn ids_that_are_others_addresses_are_refused() {
     for id in ["", "all", "x:0.heartbeats", &"x".repeat(MAX_IDENTITY_BYTES + 1)] {
-        let message = Message::Beacon { source_type: SourceType::Router, source: id.into() }.encode("mc/sfe.all");
+        let message = Message::Beacon { source_type: SourceType::Router, source: id.into(), is_shared: false }
+            .encode("mc/sfe.all");
         assert_eq!(Message::decode(&message), Err(MalformedMessage::Field("id")), "{id}");
     }
 }
@@ -216,10 +224,15 @@ fn record() -> impl Strategy<Value = Record> {
 fn message() -> impl Strategy<Value = Message> {
     let source_type = prop_oneof![Just(SourceType::Router), Just(SourceType::Controller)];
     prop_oneof![
-        (source_type, "[a-z]{5}:0").prop_map(|(source_type, id)| Message::Beacon { source_type, source: id.into() }),
+        (source_type, "[a-z]{5}:0", any::<bool>()).prop_map(|(source_type, id, is_shared)| Message::Beacon {
+            source_type,
+            source: id.into(),
+            is_shared
+        }),
         ("[a-z]{5}:0", any::<u64>())
             .prop_map(|(id, wall_micros)| Message::Heartbeat { source: id.into(), wall_micros }),
-        vec(record(), 0..60).prop_map(Message::Records),
+        (option::of("[a-z]{5}:0".prop_map(Arc::from)), vec(record(), 0..60))
+            .prop_map(|(source, records)| Message::Records { source, records }),
         Just(Message::Flush),
     ]
 }
@@ -235,7 +248,7 @@ proptest! {
     /// Keys uint, values ulong or string: a collector in Go drops all of a message for anything else.
     #[test]
     fn a_record_is_written_with_the_types_that_others_demand(record in record()) {
-        let written = Message::Records(vec![record.clone()]).encode("a");
+        let written = Message::Records { source: None, records: vec![record.clone()] }.encode("a");
         let body = written.windows(3).position(|it| it == [0, 0x53, 0x77]).expect("a body") + 3;
         let value: serde_amqp::Value = serde_amqp::from_slice(&written[body..]).expect("a value");
         let serde_amqp::Value::List(list) = value else { return Err(TestCaseError::fail("no list")) };

@@ -13,10 +13,11 @@ use super::world::World;
 fn view(records: &[Record]) -> NetworkView {
     let now = World::new().now().instant;
     let mut collector = Collector::new();
-    let beacon = Message::Beacon { source_type: SourceType::Router, source: "s:0".into() }.encode("mc/sfe.all");
+    let beacon = Message::Beacon { source_type: SourceType::Router, source: "s:0".into(), is_shared: false }
+        .encode("mc/sfe.all");
     collector.handle_message(now, "mc/sfe.all", &beacon).expect("our own");
     for record in records {
-        let message = Message::Records(vec![record.clone()]).encode("mc/sfe.s:0");
+        let message = Message::Records { source: None, records: vec![record.clone()] }.encode("mc/sfe.s:0");
         collector.handle_message(now, "mc/sfe.s:0", &message).expect("our own");
     }
     NetworkView::new(&collector)
@@ -172,7 +173,8 @@ fn records_that_point_in_circles_and_at_the_wrong_kind_are_left_out() {
 fn a_recorded_edge_router_without_a_site_is_left_out() {
     let now = World::new().now().instant;
     let mut collector = Collector::new();
-    let beacon = Message::Beacon { source_type: SourceType::Router, source: "5LMxA:0".into() }.encode("mc/sfe.all");
+    let beacon = Message::Beacon { source_type: SourceType::Router, source: "5LMxA:0".into(), is_shared: false }
+        .encode("mc/sfe.all");
     collector.handle_message(now, "mc/sfe.all", &beacon).unwrap();
     let change = "005373d00000001f00000004550240a10e6d632f7366652e354c4d78413a30a1065245434f5244005377d00000004800000002\
         d100000012000000044352015201a107354c4d78413a30d100000028000000084352025201a107354c4d78413a315217800000000000000\

@@ -114,8 +114,8 @@ impl World {
             }
             for source in &mut self.sources {
                 source.set_audience(now, Audience::Beacons, usize::from(self.subscribed.contains("mc/sfe.all")));
-                let has_audience = self.subscribed.contains(source.address());
-                source.set_audience(now, Audience::Records, usize::from(has_audience));
+                source.set_audience(now, Audience::Shared, usize::from(self.subscribed.contains("mc/sfe.van")));
+                source.set_audience(now, Audience::Own, usize::from(self.subscribed.contains(source.address())));
                 while let Some(outgoing) = source.poll_output() {
                     is_quiet = false;
                     if !(self.is_lost)(&outgoing) && self.subscribed.contains(&outgoing.to) {
