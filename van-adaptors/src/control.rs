@@ -69,6 +69,9 @@ enum Command {
 /// How often a router that is stopping looks whether something still runs.
 const DRAIN_GLANCE: Duration = Duration::from_millis(20);
 
+/// How many reports that wait are read before time passes.
+const REPORTS_BEFORE_TIME: usize = 256;
+
 /// How long a listener that should be open and cannot be rests before it is tried again.
 const LISTEN_REST: Duration = Duration::from_secs(1);
 
@@ -284,6 +287,11 @@ impl Task {
         while !stopping.as_ref().is_some_and(|stopping| stopping.is_over(&self.shards)) {
             let timeout = self.core.poll_timeout();
             if timeout.is_some_and(|at| at <= Instant::now()) {
+                // Whoever is late, being busy or suspended, does not blame others for having been silent.
+                for _ in 0..REPORTS_BEFORE_TIME {
+                    let Ok((shard, report)) = self.reports.try_recv() else { break };
+                    self.handle_report(shard, report);
+                }
                 self.core.handle_timeout(Instant::now());
                 self.act().await;
             }

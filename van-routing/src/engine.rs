@@ -7,7 +7,7 @@ mod work;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 pub use self::{
@@ -47,7 +47,7 @@ pub struct Engine {
     table: Arc<Table>,
     path_work: Paced,
     address_work: Paced,
-    has_newcomers: bool,
+    advertisement_work: Paced,
     flux_until: Instant,
     advertised_at: Instant,
     conflict: Conflict,
@@ -56,6 +56,13 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// For so many other routers what changes is told as soon as it can be; for twice as many half as often.
+    const CROWD: usize = 40;
+
+    /// How many hops more than the best way an advertisement may have made to count as repeated by its router. One that was
+    /// long on its way has made more.
+    const DETOUR: u32 = 2;
+
     /// The most other routers an engine gets to know; messages that would bring more are refused.
     ///
     /// Memory and the time for a computation of paths are at worst proportional to this times
@@ -75,9 +82,9 @@ impl Engine {
             addresses: LocalAddresses::default(),
             remotes: BTreeMap::new(),
             table: Arc::new(Table::new(id.clone(), Topology::new([]), BTreeMap::new())),
-            path_work: Paced::new(timing.path_holdoff),
-            address_work: Paced::new(timing.address_holdoff),
-            has_newcomers: false,
+            path_work: Paced::default(),
+            address_work: Paced::default(),
+            advertisement_work: Paced::default(),
             flux_until: now,
             advertised_at: now,
             conflict: Conflict::new(now),
@@ -94,7 +101,7 @@ impl Engine {
     /// used, then the one with the lowest [`LinkId`].
     pub fn handle_link_up(&mut self, now: Instant, link: LinkId, cost: Cost) {
         if self.neighbors.link_up(now, link, cost) {
-            self.path_work.ask(now);
+            self.ask_for_path_work(now);
         }
         self.react(now);
     }
@@ -102,7 +109,7 @@ impl Engine {
     /// A control link is gone.
     pub fn handle_link_down(&mut self, now: Instant, link: LinkId) {
         if self.neighbors.link_down(link) {
-            self.path_work.ask(now);
+            self.ask_for_path_work(now);
         }
         self.react(now);
     }
@@ -145,7 +152,13 @@ impl Engine {
         let Some((flood, version)) = remote.and_then(|remote| remote.flood(message)) else {
             return Vec::new();
         };
-        flood.pass(now, self.timing.flood_memory, version, trace.len(), self.table.flood(trace))
+        let hops = self.table.route(message.sender()).map_or(u32::MAX, |route| route.hops);
+        let is_direct = trace.len() <= hops.saturating_add(Self::DETOUR) as usize;
+        let memory = match message {
+            Message::RouterAdvertisement(_) if is_direct => self.timing.flood_memory,
+            _ => Duration::MAX, // it is not repeated, or the repetition has come a shorter way
+        };
+        flood.pass(now, memory, version, trace.len(), self.table.flood(trace))
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called; never, if there is nothing to wait for.

@@ -36,7 +36,8 @@ impl Flood {
         trace_len: usize,
         mut links: Vec<LinkId>,
     ) -> Vec<LinkId> {
-        let latest = self.latest.filter(|&(_, since)| now < since + memory).map(|(latest, _)| latest);
+        let latest =
+            self.latest.filter(|&(_, since)| now.saturating_duration_since(since) < memory).map(|(latest, _)| latest);
         if latest > Some(version) {
             return Vec::new();
         }

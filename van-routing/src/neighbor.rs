@@ -10,8 +10,9 @@
 //! ```
 //!
 //! Source: docs/wire.md §4.4. There the states belong to a router; here they belong to a link, so that each of
-//! several links to one neighbour must prove itself (docs/wire.md §1.9). And there a neighbour that does not list us any
-//! more is kept until it is too old; here it is believed.
+//! several links to one neighbour must prove itself (docs/wire.md §1.9). There a neighbour that does not list us any
+//! more is kept until it is too old; here it is believed. And there only a HELLO keeps a neighbour; here any message of the
+//! router protocol does.
 
 use std::{
     collections::BTreeMap,
@@ -86,6 +87,13 @@ impl Neighbors {
         let is_replaced = was_adjacent && known.is_none();
         link.peer = Some(Peer { id: hello.id.clone(), instance: hello.instance, heard_at: now, lists_us });
         is_replaced || was_adjacent != lists_us
+    }
+
+    /// Takes any message as a sign of life: where there are many, a HELLO waits behind them.
+    pub(crate) fn heard(&mut self, now: Instant, link: LinkId) {
+        if let Some(peer) = self.links.get_mut(&link).and_then(|link| link.peer.as_mut()) {
+            peer.heard_at = now;
+        }
     }
 
     /// Forgets what was heard of earlier lives of a router.

@@ -57,8 +57,7 @@ pub struct Timing {
 
     /// How long to wait for an answer before asking again (default 200 ms, ours).
     ///
-    /// The time doubles with each of the first repetitions, up to 8 times as long. After the tenth we wait for the
-    /// next advertisement.
+    /// The time doubles with each of the first repetitions, up to 8 times as long.
     pub request_retry: Duration,
 
     /// The least time between two computations of the paths (default 20 ms, ours).
@@ -69,10 +68,15 @@ pub struct Timing {
     /// The least time between two updates of our own addresses (default 50 ms, ours).
     pub address_holdoff: Duration,
 
-    /// How long copies of one flood are recognised as such (default 750 ms, ours).
+    /// The least time between two advertisements that tell of changes (default 2 s, ours).
     ///
-    /// It must exceed the difference in delay between any two paths, or copies multiply. A router does not
-    /// repeat an advertisement within twice this time, for it would be taken for a copy.
+    /// Changes are told by messages of their own; the advertisement is for those who missed one.
+    pub advertisement_holdoff: Duration,
+
+    /// How long copies of one advertisement are recognised as such (default 3 s, ours).
+    ///
+    /// It must exceed the difference in delay between any two paths, or copies multiply; and be less than the intervals
+    /// of advertisements, or a repetition would be taken for a copy.
     pub flood_memory: Duration,
 }
 
@@ -97,7 +101,8 @@ impl Default for Timing {
             request_retry: Duration::from_millis(200),
             path_holdoff: Duration::from_millis(20),
             address_holdoff: Duration::from_millis(50),
-            flood_memory: Duration::from_millis(750),
+            advertisement_holdoff: Duration::from_secs(2),
+            flood_memory: Duration::from_secs(3),
         }
     }
 }

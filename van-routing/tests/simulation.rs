@@ -58,7 +58,7 @@ fn networks_of_all_sizes_converge_after_every_fault() {
 fn networks_that_lose_every_tenth_message_converge() {
     Plan { shape: Shape::Mesh, routers: 100, faults: 3, loss_percent: 10, ..Plan::default() }.run();
     Plan { shape: Shape::Hubs, routers: 100, faults: 6, loss_percent: 10, ..Plan::default() }.run();
-    for seed in 0..4 {
+    for seed in 0..12 {
         for shape in [Shape::Mesh, Shape::Asymmetric, Shape::Grid] {
             Plan { seed, routers: 16, shape, loss_percent: 10, ..Plan::default() }.run();
         }

@@ -55,6 +55,7 @@ impl Engine {
     /// # Errors
     /// The message is ignored then. That is worth a line in the log, with the peer's name, and no more.
     pub fn handle_message(&mut self, now: Instant, from: LinkId, message: &Message) -> Result<(), MessageError> {
+        self.neighbors.heard(now, from);
         let sender = message.sender();
         if *sender == self.id {
             self.meet_namesake(now, message);
@@ -95,7 +96,7 @@ impl Engine {
             return Ok(());
         }
         if self.neighbors.handle_hello(now, from, hello, lists_us, self.timing.hello_interval) {
-            self.path_work.ask(now);
+            self.ask_for_path_work(now);
         }
         Ok(())
     }
@@ -129,7 +130,7 @@ impl Engine {
         }
         self.learn_peers(now, update)?;
         if learn(&mut self.remotes, now, id)?.link_state.update(now, link_state.clone()) {
-            self.path_work.ask(now);
+            self.ask_for_path_work(now);
         }
         Ok(())
     }
@@ -187,6 +188,7 @@ impl Engine {
     /// The sender of a message that names its instance; none if the message is to be ignored.
     fn meet(&mut self, now: Instant, id: &RouterId, instance: u64) -> Result<Option<&mut Remote>, MessageError> {
         self.make_room_for(now, [id]);
+        let gap = self.stretched(self.timing.path_holdoff);
         let remote = learn(&mut self.remotes, now, id)?;
         match remote.meet(now, instance) {
             Life::Same => Ok(Some(remote)),
@@ -195,7 +197,7 @@ impl Engine {
                 let removed = remote.restart(now).into_iter();
                 self.outputs.extend(removed.map(|key| Output::AddressRemoved { router: id.clone(), key }));
                 self.neighbors.restarted(id, instance);
-                self.path_work.ask(now);
+                self.path_work.ask(now, gap);
                 Ok(Some(remote))
             }
             Life::Former => {

@@ -2,14 +2,18 @@
 //!
 //! Source: docs/wire.md §4.2 and §4.4.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tracing::debug;
 
 use super::{Destination, Engine, Output};
 use crate::{
     Hello, LinkStateRequest, LinkStateUpdate, Message, MobileAddressRequest, MobileAddressUpdate, RouterAdvertisement,
-    RouterId, Table, Topology, neighbor::Adjacency,
+    RouterId, Table, Topology, neighbor::Adjacency, schedule::Paced,
 };
 
 impl Engine {
@@ -21,12 +25,15 @@ impl Engine {
         let is_due = self.advertise_at().is_some_and(|at| at <= now);
         // What we have to tell goes out before the advertisement that carries its number. The other way round,
         // every router would see that it is behind, and ask us.
-        if is_changed || is_due && self.has_newcomers {
-            self.has_newcomers = false;
+        if is_changed {
             self.send_link_state(Destination::Flood);
         }
         let has_news = self.address_work.take_due(now) && self.send_addresses();
-        if is_changed || is_due || has_news {
+        if is_changed || has_news {
+            let gap = self.stretched(self.timing.advertisement_holdoff);
+            self.advertisement_work.ask(now, gap);
+        }
+        if self.advertisement_work.take_due(now) || is_due {
             self.send_advertisement(now);
         }
         self.send_requests(now);
@@ -44,8 +51,14 @@ impl Engine {
         self.wake_at = [self.wake_at, at].into_iter().flatten().min();
     }
 
+    pub(super) fn ask_for_path_work(&mut self, now: Instant) {
+        let gap = self.stretched(self.timing.path_holdoff);
+        self.path_work.ask(now, gap);
+    }
+
     pub(super) fn ask_for_address_work(&mut self, now: Instant) {
-        self.address_work.ask(now);
+        let gap = self.stretched(self.timing.address_holdoff);
+        self.address_work.ask(now, gap);
         self.wake_by(self.address_work.due());
     }
 
@@ -66,7 +79,7 @@ impl Engine {
             !is_forgotten
         });
         if is_changed {
-            self.path_work.ask(now);
+            self.ask_for_path_work(now);
         }
     }
 
@@ -103,10 +116,7 @@ impl Engine {
                 newcomers.push(id.clone());
             }
         }
-        for id in newcomers {
-            self.answer(&id);
-            self.has_newcomers = true;
-        }
+        newcomers.iter().for_each(|id| self.answer(id));
     }
 
     /// Answers what a router has asked, as soon as there is a way to it.
@@ -119,7 +129,8 @@ impl Engine {
             self.send_link_state(Destination::Router(router.clone()));
         }
         let (id, mobile_seq) = (self.id.clone(), self.addresses.seq());
-        if questions.addresses_since.is_some_and(|seq| seq < mobile_seq) {
+        // Who knows nothing yet is also told that there is nothing.
+        if questions.addresses_since.is_some_and(|seq| seq < mobile_seq || seq == 0) {
             let update = MobileAddressUpdate { id, mobile_seq, addresses: self.addresses.absolute() };
             self.transmit(Destination::Router(router.clone()), Message::MobileAddressUpdate(update));
         }
@@ -182,19 +193,22 @@ impl Engine {
     /// When to advertise ourselves although nothing changed here: never, if nobody is there to read it.
     fn advertise_at(&self) -> Option<Instant> {
         let timing = &self.timing;
-        let is_flux = self.advertised_at + timing.flux_advertisement_interval <= self.flux_until;
-        let interval = match (self.has_newcomers, is_flux) {
-            (true, _) => timing.flood_memory * 2,
-            (false, true) => timing.flux_advertisement_interval,
-            (false, false) => timing.advertisement_interval,
-        };
+        let quiet = timing.advertisement_interval;
+        let is_flux = self.advertised_at < self.flux_until;
+        let interval = if is_flux { quiet.min(self.stretched(timing.flux_advertisement_interval)) } else { quiet };
         (!self.adjacencies.is_empty()).then(|| self.advertised_at + interval)
+    }
+
+    /// A time as it is in a network of this size: what each tells all must not keep the others from everything else.
+    pub(super) fn stretched(&self, time: Duration) -> Duration {
+        time * (self.remotes.len() / Self::CROWD).max(1) as u32
     }
 
     /// When there is something to do that is not about a remote router.
     fn next_work(&self) -> Option<Instant> {
         let hello = self.neighbors.poll_timeout(self.timing.neighbor_max_age());
-        [hello, self.path_work.due(), self.address_work.due(), self.advertise_at()].into_iter().flatten().min()
+        let work = [&self.path_work, &self.address_work, &self.advertisement_work].map(Paced::due);
+        work.into_iter().chain([hello, self.advertise_at()]).flatten().min()
     }
 
     pub(super) fn transmit(&mut self, to: Destination, message: Message) {
