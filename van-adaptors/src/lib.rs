@@ -54,7 +54,7 @@ pub use messages::{Messages, Reachability, SendError, Subscription};
 pub use router::{Options, Router, StartError};
 
 /// An error and what caused it, in one line.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

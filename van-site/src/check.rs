@@ -44,9 +44,6 @@ pub enum Fault {
     /// High availability at an edge site.
     #[error("Edge sites cannot have HA enabled")]
     EdgeWithHa,
-    /// An access type that is not enabled.
-    #[error("Unsupported value for LinkAccess: {0}")]
-    LinkAccess(String),
     /// A listener where another one is.
     #[error("Listener {name} with host {host} and port {port} already exists in namespace")]
     ListenerTaken {
@@ -109,18 +106,6 @@ pub fn check(document: &Document) -> Result<(), Fault> {
         Document::AccessToken(token) => check_access_token(&token.spec),
         Document::Certificate(certificate) => check_certificate(&certificate.spec),
         Document::Secret(_) => Ok(()),
-    }
-}
-
-/// Looks at the access type of a site where only some are enabled; without Kubernetes, all mean the same.
-///
-/// # Errors
-/// [`Fault::LinkAccess`]
-pub fn check_link_access(spec: &SiteSpec, enabled: &[&str]) -> Result<(), Fault> {
-    match spec.link_access.as_deref() {
-        None | Some("none" | "default") => Ok(()),
-        Some(access) if enabled.contains(&access) => Ok(()),
-        Some(access) => Err(Fault::LinkAccess(access.to_owned())),
     }
 }
 

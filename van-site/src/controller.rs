@@ -32,8 +32,7 @@ use crate::reconcile::Reconciler;
 use crate::redemption::Redemptions;
 use crate::render::{self, EntityId, Rendered};
 use crate::report::Facts;
-use crate::resource::certificate::CertificateSpec;
-use crate::resource::certificate::GRANT_SERVER;
+use crate::resource::certificate::{GRANT_SERVER, SITE_CA};
 use crate::resource::{Kind, Site};
 use crate::router_config::router_config;
 use crate::store::{Identity, Store, StoreError};
@@ -116,11 +115,9 @@ pub(crate) struct Controller {
     loopback: Vec<String>,
     /// The documents and those that follow from them.
     documents: DocumentMap,
-    wanted: BTreeMap<String, CertificateSpec>,
     certificates: Certificates,
     /// Why certificates are not as they are wanted.
     certificate_faults: BTreeMap<String, String>,
-    renew_at: Option<SystemTime>,
     rendered: Rendered,
     reconciler: Reconciler,
     running: Option<Running>,
@@ -174,10 +171,8 @@ impl Controller {
             hosts: Vec::new(),
             loopback: hosts::loopback(),
             documents: DocumentMap::new(),
-            wanted: BTreeMap::new(),
             certificates: Certificates::new(),
             certificate_faults: BTreeMap::new(),
-            renew_at: None,
             rendered: Rendered::default(),
             reconciler: Reconciler::default(),
             running: None,
@@ -252,8 +247,7 @@ impl Controller {
         self.is_stale |= unwritable.is_some();
         // A port that turns out to be taken is chosen again, and then everything follows anew.
         for _ in 0..PORTS_TRIED {
-            if self.is_stale || self.is_renewal_due() {
-                self.is_stale = false;
+            if std::mem::take(&mut self.is_stale) {
                 self.plan();
             }
             self.start_router();
@@ -345,18 +339,11 @@ impl Controller {
                 _ => None,
             })
             .collect();
-        if wanted == self.wanted
-            && self.certificate_faults.is_empty()
-            && !self.is_renewal_due()
-            && self.store.namespace().is_none()
-        {
-            return;
-        }
         let mut before = std::mem::take(&mut self.certificates);
         let known_faults = std::mem::take(&mut self.certificate_faults);
         for (name, made) in certificates::ensure(&wanted, &self.store, now()) {
             if let Err(error) = &made {
-                let fault = crate::with_causes(error);
+                let fault = van_adaptors::with_causes(error);
                 if known_faults.get(&name) != Some(&fault) {
                     warn!(certificate = %name, error = fault, "certificate missing");
                 }
@@ -366,17 +353,6 @@ impl Controller {
             let usable = made.or_else(|error| before.remove(&name).and_then(Result::ok).ok_or(error));
             self.certificates.insert(name, usable);
         }
-        let ends = self.certificates.values().flatten();
-        self.renew_at = ends.map(|credentials| credentials.identity.certificate().renew_at()).min();
-        self.wanted = wanted;
-    }
-
-    fn is_renewal_due(&self) -> bool {
-        self.renew_at.is_some_and(|at| at <= now())
-            && self.certificates.values().flatten().any(|credentials| {
-                let certificate = credentials.identity.certificate();
-                !certificate.is_ca && certificate.renew_at() <= now()
-            })
     }
 
     fn retry_at(&self) -> Option<Instant> {
@@ -450,7 +426,7 @@ impl Controller {
         if let Err(fault) = self.desk.serve(hosts, port, &credentials.clone()).await
             && !(fault.is_port_taken() && self.give_up(Port::Grants))
         {
-            let text = crate::with_causes(&fault);
+            let text = van_adaptors::with_causes(&fault);
             let grants = derive::grants(&self.documents);
             self.grant_faults.extend(grants.map(|grant| (grant.metadata.name.clone(), text.clone())));
         }
@@ -458,8 +434,7 @@ impl Controller {
 
     /// What redeemers are given, and what is wrong with it, by grant.
     fn offer(&self) -> (Offer, BTreeMap<String, String>) {
-        let site_issuer =
-            derive::site(&self.documents).map_or(crate::resource::certificate::SITE_CA, |site| site.spec.issuer());
+        let site_issuer = derive::site(&self.documents).map_or(SITE_CA, |site| site.spec.issuer());
         let (mut issuers, mut faults) = (BTreeMap::new(), BTreeMap::new());
         for grant in derive::grants(&self.documents) {
             let (name, issuer) = (grant.metadata.name.clone(), grant.spec.issuer.as_deref().unwrap_or(site_issuer));
@@ -468,7 +443,7 @@ impl Controller {
                 Err(_) if self.certificate_faults.contains_key(issuer) => {
                     faults.insert(name, "the CA of links cannot be used; its Certificate says why".to_owned());
                 }
-                Err(error) => drop(faults.insert(name, crate::with_causes(&error))),
+                Err(error) => drop(faults.insert(name, van_adaptors::with_causes(&error))),
             }
         }
         let access = derive::accesses(&self.documents).next();
@@ -614,7 +589,7 @@ impl Controller {
     /// Whether something was written. What was not is written when everything is looked at again.
     fn note_written(&mut self, written: Result<(), StoreError>) -> bool {
         if let Err(error) = &written {
-            self.unwritable.get_or_insert_with(|| crate::with_causes(error));
+            self.unwritable.get_or_insert_with(|| van_adaptors::with_causes(error));
         }
         written.is_ok()
     }
@@ -649,7 +624,7 @@ impl Surface {
             version: env!("CARGO_PKG_VERSION").into(),
         };
         let options = Options { site: Some(info), ..Options::default() };
-        let router = Router::start(configuration, &options).map_err(|error| crate::with_causes(&error))?;
+        let router = Router::start(configuration, &options).map_err(|error| van_adaptors::with_causes(&error))?;
         let (view, network) = watch::channel(Arc::default());
         let gathering = tokio::spawn(network::gather(router.messages(), router.watch_routes(), view));
         Ok(Running { states: router.entities().states(), routes: router.watch_routes(), network, gathering, router })
@@ -690,7 +665,7 @@ async fn changed(running: &mut Option<Running>, rested_at: Instant) {
     }
 }
 
-async fn sleep_until(at: Option<Instant>) {
+pub(crate) async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,

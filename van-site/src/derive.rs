@@ -123,7 +123,7 @@ pub fn ingress_hosts(grant: &AccessGrant) -> Vec<String> {
 }
 
 /// The items of a setting that lists them, separated by commas.
-fn listed(setting: Option<&String>) -> Vec<String> {
+pub(crate) fn listed(setting: Option<&String>) -> Vec<String> {
     let items = setting.map_or("", String::as_str).split(',').map(str::trim);
     items.filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }

@@ -106,11 +106,6 @@ impl Namespace {
         self.root.join("runtime/links")
     }
 
-    /// Passwords of proxies, a folder each.
-    pub fn runtime_proxies(&self) -> PathBuf {
-        self.root.join("runtime/proxies")
-    }
-
     /// The configuration of the router.
     pub fn router_config(&self) -> PathBuf {
         self.root.join("runtime/router/skrouterd.json")

@@ -136,7 +136,7 @@ impl Desk {
             hosts: derive::ingress_hosts(document),
         };
         if known.as_ref() != Some(&grant) {
-            self.grants.put(grant).map_err(|error| crate::with_causes(&*error))?;
+            self.grants.put(grant).map_err(|error| van_adaptors::with_causes(&*error))?;
         }
         Ok(())
     }
@@ -250,7 +250,7 @@ impl Issuer for SiteIssuer {
         // It names no host and is no server's: with Skupper's, which are both, a redeemer could pass for this site.
         let spec = CertificateSpec { subject: accepted.subject.clone(), client: true, ..CertificateSpec::default() };
         let credentials = certificates::issue(&issuer, &spec, SystemTime::now())
-            .map_err(|error| IssueError::Certificate(crate::with_causes(&error)))?;
+            .map_err(|error| IssueError::Certificate(van_adaptors::with_causes(&error)))?;
         let secret = van_grant::Secret {
             name: accepted.name.clone(),
             ca_crt: credentials.trust.pem().to_owned(),
@@ -289,7 +289,7 @@ impl RedeemError {
 
     /// All that went wrong, in one line for people.
     pub fn text(&self) -> String {
-        crate::with_causes(self)
+        van_adaptors::with_causes(self)
     }
 }
 
@@ -301,14 +301,13 @@ impl RedeemError {
 pub async fn redeem(token: &AccessToken, subject: &str, timeout: Duration) -> Result<Vec<Document>, RedeemError> {
     let mut options = RedeemOptions::default();
     options.timeout = timeout.min(options.timeout);
-    let hosts = token.spec.settings.get("hosts").map_or("", String::as_str).split(',').map(str::trim);
     let carried = van_grant::AccessToken {
         name: token.metadata.name.clone(),
         url: token.spec.url.clone(),
         code: Code::new(token.spec.code.reveal().to_owned()).map_err(RedeemError::Token)?,
         ca: token.spec.ca.clone(),
         link_cost: u32::try_from(token.spec.link_cost).ok().filter(|cost| *cost > 0),
-        hosts: hosts.filter(|host| !host.is_empty()).map(str::to_owned).collect(),
+        hosts: derive::listed(token.spec.settings.get("hosts")),
     };
     let bundle = van_grant::redeem(&carried, subject, &options).await?;
     let given = &bundle.secret;

@@ -60,15 +60,3 @@ pub use van_adaptors::{AcceptError, DialError, Incoming, Stream};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-/// An error and what caused it, in one line.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(if text.ends_with('?') { " " } else { ": " });
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}

@@ -13,6 +13,7 @@ use van_core::flow::{Collector, NetworkView, Output};
 use van_core::plane::Routes;
 use van_routing::{RouterId, Table, Treatment};
 
+use crate::controller::sleep_until;
 use crate::resource::site::{LinkRecord, ServiceRecord, SiteRecord};
 
 /// Messages of all sources that may wait.
@@ -156,13 +157,6 @@ async fn pass_on(mut subscription: Subscription, address: Arc<str>, inbox: mpsc:
         if inbox.send((Arc::clone(&address), message)).await.is_err() {
             return;
         }
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
 

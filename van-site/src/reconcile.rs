@@ -148,7 +148,7 @@ fn is_same_credentials(a: &TlsProfile, b: &TlsProfile) -> bool {
 
 /// Why an entity is not as it is wanted, for people, who know the document and not the entity.
 pub fn text(id: &EntityId, error: &EntityError) -> String {
-    let text = crate::with_causes(error);
+    let text = van_adaptors::with_causes(error);
     let entity = format!("{} \"{}\": ", id.0, id.1);
     text.strip_prefix(&entity).unwrap_or(&text).to_owned()
 }

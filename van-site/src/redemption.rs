@@ -180,7 +180,7 @@ impl Attempt {
                 true
             }
             Err(error) => {
-                let reason = format!("redeemed, but {}", crate::with_causes(&error));
+                let reason = format!("redeemed, but {}", van_adaptors::with_causes(&error));
                 self.state = State::Unkept { documents, reason, retry_at: Instant::now() + FIRST_PAUSE };
                 false
             }

@@ -45,7 +45,7 @@ pub fn render(documents: &DocumentMap, certificates: &Certificates, now: SystemT
             Document::Connector(connector) => render_connector(connector),
             Document::Certificate(_) => {
                 let fault = certificates.get(&key.name).and_then(|made| made.as_ref().err());
-                fault.map_or_else(|| Ok(Vec::new()), |fault| Err(crate::with_causes(fault)))
+                fault.map_or_else(|| Ok(Vec::new()), |fault| Err(van_adaptors::with_causes(fault)))
             }
             _ => Ok(Vec::new()),
         };
@@ -83,7 +83,7 @@ fn render_access(access: &RouterAccess, certificates: &Certificates) -> Result<V
     let profile = access.spec.tls_credentials.as_ref().unwrap_or(name);
     let credentials = match certificates.get(profile) {
         Some(Ok(credentials)) => credentials.clone(),
-        Some(Err(error)) => return Err(format!("certificate \"{profile}\": {}", crate::with_causes(error))),
+        Some(Err(error)) => return Err(format!("certificate \"{profile}\": {}", van_adaptors::with_causes(error))),
         None => return Err(format!("certificate \"{profile}\" not found")),
     };
     let listener = config::Listener {
@@ -123,7 +123,7 @@ fn render_link(
     if let Err(error) = credentials.check(now) {
         // A token cannot mend a clock.
         let advice = if matches!(error, UnfitError::NotYetValid { .. }) { "" } else { ", from a new token" };
-        return Err(format!("secret \"{secret}\": {}{advice}", crate::with_causes(&error)));
+        return Err(format!("secret \"{secret}\": {}{advice}", van_adaptors::with_causes(&error)));
     }
     let profile = format!("{secret}{PROFILE_SUFFIX}");
     let connector = config::Connector {
@@ -155,7 +155,7 @@ fn credentials(name: &str, documents: &DocumentMap, certificates: &Certificates)
         secret.text(entry).ok_or_else(missing)
     };
     Credentials::from_pem(text("tls.crt")?, text("tls.key")?, text("ca.crt")?)
-        .map_err(|error| format!("secret \"{name}\": {}", crate::with_causes(&error)))
+        .map_err(|error| format!("secret \"{name}\": {}", van_adaptors::with_causes(&error)))
 }
 
 fn render_listener(listener: &Listener) -> Result<Vec<Entity>, String> {

@@ -223,7 +223,7 @@ impl Facts<'_> {
                 let end = credentials.identity.certificate().not_after;
                 Timestamp::try_from(end).map_err(|error| error.to_string())
             }
-            Some(Err(error)) => Err(crate::with_causes(error)),
+            Some(Err(error)) => Err(van_adaptors::with_causes(error)),
             None => Err("not made yet".into()),
         };
         certificate.status = status::certificate_status(&certificate.status, issued, self.now);

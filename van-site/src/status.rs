@@ -20,9 +20,6 @@ use crate::resource::{Endpoint, null_as_default};
 /// What a document says that has no site to serve it.
 pub const NO_ACTIVE_SITE: &str = "No active site in namespace";
 
-/// What an access grant says where nobody serves grants.
-pub const GRANTS_NOT_ENABLED: &str = "AccessGrants are not enabled";
-
 /// What an access grant says at an edge site.
 pub const EDGE_CANNOT_ACCEPT: &str = "Edge sites cannot accept incoming links from remote sites";
 

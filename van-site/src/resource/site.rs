@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::certificate::SITE_CA;
 use super::{Endpoint, Kind, Resource, Settings, Spec, empty_as_none, is_default, null_as_default};
 use crate::status::Status;
 
@@ -21,13 +22,13 @@ pub struct SiteSpec {
     /// A router that keeps one uplink and cannot be linked to.
     #[serde(skip_serializing_if = "is_default")]
     pub edge: bool,
-    /// The CA that signs this site's certificates; nothing means [`SiteSpec::DEFAULT_ISSUER`].
+    /// The CA that signs this site's certificates; nothing means [`SITE_CA`].
     #[serde(deserialize_with = "empty_as_none", skip_serializing_if = "Option::is_none")]
     pub default_issuer: Option<String>,
     /// The Kubernetes account of the routers.
     #[serde(deserialize_with = "empty_as_none", skip_serializing_if = "Option::is_none")]
     pub service_account: Option<String>,
-    /// See [`SiteSpec::router_logging`] and [`SiteSpec::router_data_connections`]; others belong to Kubernetes.
+    /// See [`SiteSpec::router_data_connections`]; others belong to Kubernetes.
     #[serde(deserialize_with = "null_as_default", skip_serializing_if = "is_default")]
     pub settings: Settings,
 }
@@ -38,9 +39,6 @@ impl Spec for SiteSpec {
 }
 
 impl SiteSpec {
-    /// The CA of a site that names none.
-    pub const DEFAULT_ISSUER: &str = "skupper-site-ca";
-
     /// Whether other sites shall be able to link to this one.
     pub fn has_link_access(&self) -> bool {
         self.link_access.as_deref().is_some_and(|access| access != "none")
@@ -48,12 +46,7 @@ impl SiteSpec {
 
     /// The CA that signs this site's certificates.
     pub fn issuer(&self) -> &str {
-        self.default_issuer.as_deref().unwrap_or(Self::DEFAULT_ISSUER)
-    }
-
-    /// Log levels of the router, under the key of the code (`router-logging`) or of the documentation (`routerLogging`).
-    pub fn router_logging(&self) -> Option<&str> {
-        self.setting("router-logging", "routerLogging")
+        self.default_issuer.as_deref().unwrap_or(SITE_CA)
     }
 
     /// How many connections carry the data of a link, under the key of the code (`router-data-connection-count`) or of
