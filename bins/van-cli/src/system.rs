@@ -4,6 +4,12 @@ mod start;
 mod status;
 mod stop;
 
+use std::fs::File;
+use std::io;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use van_site::folder::Namespace;
 use van_site::names;
 
 use crate::failure::{Failure, Problems};
@@ -68,4 +74,16 @@ pub(crate) fn run(place: &Place, command: &Command) -> Result<(), Failure> {
             Ok(say("Nothing to reload: changes are applied as they come")?)
         }
     }
+}
+
+/// Reports when the controller's lock is free. The thread that waits for it ends with this process.
+fn lock_free(namespace: &Namespace) -> anyhow::Result<Receiver<io::Result<()>>> {
+    let (sender, ended) = channel();
+    let lock = File::open(namespace.controller_lock())?;
+    thread::spawn(move || {
+        let result = lock.lock_shared();
+        drop(lock);
+        sender.send(result)
+    });
+    Ok(ended)
 }

@@ -19,15 +19,21 @@ use van_site::resource::Site;
 use crate::documents::View;
 use crate::output::say;
 use crate::sign_of_life::receive;
+use crate::system::lock_free;
 
 /// How much of a log is shown when something went wrong.
 const LAST_LINES: usize = 10;
+
+/// How long a controller that was killed may hold its lock: the operating system takes its memory and sockets back first.
+const DEATH: Duration = Duration::from_millis(500);
 
 /// Starts the site of a namespace and waits for what it says first.
 pub(super) fn run(namespace: &Namespace, timeout: Duration) -> anyhow::Result<()> {
     let name = namespace.name();
     let site = check_input(namespace)?;
-    if let Some(controller) = namespace.controller()? {
+    if let Some(controller) = namespace.controller()?
+        && receive(&lock_free(namespace)?, Instant::now() + DEATH).is_err()
+    {
         let process = controller.process.map(|process| format!(" (process {process})")).unwrap_or_default();
         bail!("namespace already exists: {name}; its site is running{process}");
     }

@@ -1,10 +1,7 @@
 //! `van system stop`: the site ends, and of its folder what nobody needs any more.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -17,6 +14,7 @@ use crate::documents::keys;
 use crate::failure::complain;
 use crate::output::say;
 use crate::sign_of_life::receive;
+use crate::system::lock_free;
 
 /// How long the operating system may take to end a process that was killed.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -60,18 +58,6 @@ fn end(namespace: &Namespace, controller: Controller, timeout: Duration) -> anyh
         bail!("process {} does not end, although it was killed", process.as_raw_nonzero());
     }
     Ok(())
-}
-
-/// Reports when the controller's lock is free. The thread that waits for it ends with this process.
-fn lock_free(namespace: &Namespace) -> anyhow::Result<Receiver<io::Result<()>>> {
-    let (sender, ended) = channel();
-    let lock = File::open(namespace.controller_lock())?;
-    thread::spawn(move || {
-        let result = lock.lock_shared();
-        drop(lock);
-        sender.send(result)
-    });
-    Ok(ended)
 }
 
 /// Removes what the next start makes again; CAs are made once.

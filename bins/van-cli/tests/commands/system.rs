@@ -71,6 +71,22 @@ fn a_site_runs_once() {
     world.fails("-n west system start", 1, &running);
 }
 
+/// Observed: `kill -9` and `system start` at once said that the site is running.
+#[test]
+fn a_site_that_was_just_killed_can_be_started() {
+    let world = World::new();
+    world.van("-n west site create west");
+    for _ in 0..20 {
+        let mut controller = FakeController::start(&world.namespace("west"), "");
+        controller.0.kill().expect("it runs");
+        // Without an answer to its death it is a zombie at the most; whatever else the site lacks, it is not "running".
+        let started = world.command("-n west system start --timeout 1ms").output().expect("it runs");
+        let complaint = String::from_utf8_lossy(&started.stderr).into_owned();
+        assert!(!complaint.contains("already exists"), "{complaint}");
+        world.van("-n west system stop");
+    }
+}
+
 #[test]
 fn reload_has_nothing_to_do() {
     let world = World::new();
