@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
 use van_core::Random;
 use van_core::amqp::Condition;
-use van_core::plane::{ConnectionId, ConnectorId, Report, Routes, ShardId, SubscriberId};
+use van_core::plane::{ConnectionId, ConnectionRef, ConnectorId, Report, Routes, ShardId, SubscriberId};
 use van_core::router::{Candidate, Core, Fact, Outgoing, Output};
 use van_routing::Treatment;
 
@@ -185,7 +185,7 @@ pub(crate) struct Task {
 /// A connection to another router.
 struct InUse {
     owner: Owner,
-    shard: ShardId,
+    at: ConnectionRef,
     /// Who wants to know when it is closed.
     closer: oneshot::Sender<Option<Condition>>,
 }
@@ -394,11 +394,12 @@ impl Task {
                 let (id, purpose) = (admitted.id, admitted.purpose);
                 let adopted = Adopted { id, purpose, is_initiator, socket, records, engine, received, opened, output };
                 let (closer, closed) = oneshot::channel();
-                self.connections.insert(id, InUse { owner, shard: admitted.shard, closer });
+                let at = ConnectionRef { id, shard: admitted.shard };
+                self.connections.insert(id, InUse { owner, at, closer });
                 self.shards.tell(admitted.shard, Message::Adopt(adopted.into()));
                 if reply.send(Ok(closed)).is_err() {
-                    let condition = Some(Condition::new("amqp:connection:forced", "whoever asked for it has gone"));
-                    self.shards.tell(admitted.shard, Message::Close { connection: id, condition });
+                    let condition = Condition::new("amqp:connection:forced", "whoever asked for it has gone");
+                    self.shards.carry_out(Output::Close { at, condition });
                 }
             }
             Err(condition) => {
@@ -419,16 +420,19 @@ impl Task {
 
     /// Closes all connections of one owner, telling the peers why.
     fn close_connections(&self, owner: Owner, why: &str) {
-        for (id, connection) in self.connections.iter().filter(|(_, connection)| connection.owner == owner) {
-            let condition = Some(Condition::new("amqp:connection:forced", why));
-            self.shards.tell(connection.shard, Message::Close { connection: *id, condition });
+        for connection in self.connections.values().filter(|connection| connection.owner == owner) {
+            let condition = Condition::new("amqp:connection:forced", why);
+            self.shards.carry_out(Output::Close { at: connection.at, condition });
         }
     }
 
     fn handle_report(&mut self, shard: ShardId, report: Report) {
         let taken = match &report {
-            Report::Control { connection, message } | Report::Message { connection, message } => {
+            Report::Control { connection, message } | Report::Deliver { connection: Some(connection), message, .. } => {
                 Some(Message::Taken { connection: *connection, octets: message.len() })
+            }
+            Report::LinkMessage { endpoint, message } => {
+                Some(Message::Taken { connection: endpoint.at.id, octets: message.len() })
             }
             _ => None,
         };
@@ -452,21 +456,14 @@ impl Task {
                     self.shards.tell_all(|| Message::Routes(Arc::clone(&routes)));
                     self.published.send_replace(routes);
                 }
-                Output::Send { to, message } => {
-                    self.shards.tell(to.shard, Message::SendControl { connection: to.id, message })
-                }
-                Output::Forward { to, priority, message } => self.shards.forward(to, priority, message),
                 Output::Deliver { subscriber, message } => {
                     if let Some(subscriber) = self.subscribers.get(&subscriber) {
                         subscriber.deliver(message);
                     }
                 }
-                Output::Close { at, condition } => {
-                    self.shards.tell(at.shard, Message::Close { connection: at.id, condition: Some(condition) });
-                }
-                Output::Retire { at } => self.shards.tell(at.shard, Message::Retire { connection: at.id }),
                 Output::Reachable { address, is_reachable } => drop(reachable.insert(address, is_reachable)),
                 Output::Fact(fact) => log(&fact),
+                output => self.shards.carry_out(output),
             }
         }
         if !reachable.is_empty() {

@@ -76,6 +76,7 @@ impl Router {
             id: configuration.id.clone(),
             instance: options.instance.unwrap_or(clock.as_secs()),
             shards: shard_count,
+            mesh: None,
         };
         let router = identity.id.to_string();
         let core =

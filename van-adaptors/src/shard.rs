@@ -10,12 +10,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use van_core::amqp::{self, Condition};
-use van_core::plane::{
-    ConnectionId, ConnectionRef, ConnectorId, Crossing, Key, ListenerId, Purpose, Report, Routes, ShardId,
-};
+use van_core::amqp;
+use van_core::plane::{ConnectionId, ConnectorId, Crossing, Key, ListenerId, Purpose, Report, Routes, ShardId};
+use van_core::router::Output;
 use van_tls::{OutBuf, RecordLayer};
 
 pub(crate) use self::socket::Socket;
@@ -31,16 +29,10 @@ pub(crate) enum Message {
     Adopt(Box<Adopted>),
     /// A new picture of the network.
     Routes(Arc<Routes>),
-    /// A message of the router protocol for a connection.
-    SendControl { connection: ConnectionId, message: Bytes },
-    /// A whole message for a connection, on the link of its priority.
-    Forward { connection: ConnectionId, priority: u8, message: Bytes },
+    /// Something that the control core wants of this shard.
+    Do(Output),
     /// The control plane has dealt with a message of this many octets.
     Taken { connection: ConnectionId, octets: usize },
-    /// A connection is to be closed.
-    Close { connection: ConnectionId, condition: Option<Condition> },
-    /// A connection is to be closed once nothing runs over it.
-    Retire { connection: ConnectionId },
     /// Clients of a routing key are to be accepted here.
     Listen { listener: ListenerId, socket: TcpListener, key: Arc<str>, connections: Count },
     /// No more of them. Told when its sockets are closed here.
@@ -149,10 +141,12 @@ impl Shards {
         }
     }
 
-    /// Has a shard forward a message, unless it lags behind.
-    pub(crate) fn forward(&self, to: ConnectionRef, priority: u8, message: Bytes) {
-        if self.stats.get(usize::from(to.shard.0)).is_some_and(|stats| stats.forward(message.len())) {
-            self.tell(to.shard, Message::Forward { connection: to.id, priority, message });
+    /// Has a shard do what the control core wants of it; messages of this process only if it does not lag behind.
+    pub(crate) fn carry_out(&self, output: Output) {
+        let Some(shard) = output.shard() else { return };
+        let is_lagging = |octets| !self.stats.get(usize::from(shard.0)).is_some_and(|stats| stats.forward(octets));
+        if !matches!(&output, Output::Message { message, .. } if is_lagging(message.len())) {
+            self.tell(shard, Message::Do(output));
         }
     }
 

@@ -36,6 +36,16 @@ impl<'a> Address<'a> {
     }
 }
 
+impl<'a> Address<'a> {
+    /// Reads the text of an address as edge router `me` does: all other routers are behind its uplink.
+    pub fn parse_at_edge(text: &'a str, me: &str) -> Self {
+        match Self::parse(text, me) {
+            Self::Edge(id) if id == me => Self::Local(strip(text).splitn(3, '/').nth(2).unwrap_or_default()),
+            other => other,
+        }
+    }
+}
+
 /// Takes off what does not count: the scheme, a host, leading slashes, one slash or dot at the end.
 fn strip(text: &str) -> &str {
     let path = text.find(":/").map_or(text, |colon| &text[colon + 1..]);
@@ -70,6 +80,16 @@ mod tests {
         check("_edge/e1/temp.x", Address::Edge("e1"));
         check("backend:8080", Address::Mobile("backend:8080"));
         check("mc/sfe.all", Address::Mobile("mc/sfe.all"));
+    }
+
+    #[test]
+    fn an_edge_router_has_names_of_its_own() {
+        let check = |text, expected| assert_eq!(Address::parse_at_edge(text, "me"), expected, "{text}");
+        check("amqp:/_edge/me/temp.x", Address::Local("temp.x"));
+        check("_edge/other/temp.x", Address::Edge("other"));
+        check("_local/x/y", Address::Local("x/y"));
+        check("_topo/0/other/x", Address::Router("other"));
+        check("backend", Address::Mobile("backend"));
     }
 
     #[test]

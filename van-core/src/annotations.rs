@@ -27,7 +27,8 @@ pub struct Annotations<'a> {
     pub to_override: Option<&'a str>,
     /// The router where the message entered, as `0/<id>`; unset by edge routers.
     pub ingress: Option<&'a str>,
-    trace: Trace<'a>,
+    /// The routers it has passed.
+    pub trace: Trace<'a>,
     /// The edge mesh the message comes from, 15 octets.
     pub mesh: Option<&'a str>,
 }
@@ -74,10 +75,19 @@ impl<'a> Annotations<'a> {
         list.optional(self.mesh).end();
     }
 
+    /// Appends the section as an edge router sends it: it names no router, and the mesh of the edge if it goes to an interior
+    /// router.
+    pub fn forward_from_edge(&self, mesh: Option<&str>, out: &mut Vec<u8>) {
+        out.extend_from_slice(&DESCRIPTOR);
+        let mut list = Composer::list(out);
+        list.field(&self.flags).optional(self.to_override).null();
+        crate::amqp::put_list(list.place(), 0, |_| {});
+        list.optional(mesh).end();
+    }
+
     /// The router ids the message has passed, oldest first.
     pub fn trace(&self) -> impl Iterator<Item = &'a str> {
-        let mut items = Reader::new(self.trace.items);
-        (0..self.trace.count).map_while(move |_| <&str>::decode(&mut items).ok()).map(router_id)
+        self.trace.ids()
     }
 
     /// How many routers the message has passed.
@@ -97,6 +107,12 @@ fn router_id(node: &str) -> &str {
 }
 
 impl<'a> Trace<'a> {
+    /// The ids, oldest first.
+    pub fn ids(&self) -> impl Iterator<Item = &'a str> {
+        let mut items = Reader::new(self.items);
+        (0..self.count).map_while(move |_| <&str>::decode(&mut items).ok()).map(router_id)
+    }
+
     /// The list with one more item: the old ones as they are.
     fn encode_with(self, me: &str, out: &mut Vec<u8>) {
         crate::amqp::put_list(out, self.count + 1, |out| {

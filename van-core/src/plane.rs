@@ -6,12 +6,13 @@
 //! * `connection` the links of a connection to another router · `attachment` one direction of traffic · `stream` a socket's
 //!   two directions
 //! * `inbound` what arrives, and where it goes · `outbound` what leaves, and when · `ending` reports, outcomes and ends
-//! * `crossing` between shards · `routes` the picture of the network · `scheduler`, `window`, `parked` who may send how much
+//! * `endpoint` links with addresses · `crossing` between shards · `routes` the picture of the network · `scheduler`, `window`, `parked` who may send how much
 
 mod attachment;
 mod connection;
 mod crossing;
 mod ending;
+mod endpoint;
 mod inbound;
 mod io;
 mod outbound;
@@ -32,12 +33,13 @@ pub use self::attachment::{Ending, Lane};
 pub use self::connection::Purpose;
 use self::connection::{CONTROL_DELIVERY, Class, Connection, MAX_UNTAKEN_BYTES};
 pub use self::crossing::{Crossing, Destination};
+pub use self::endpoint::{LinkAnswer, LinkRequest, WantedLink};
 pub use self::io::{Io, Read, Report, Write};
-pub(crate) use self::routes::Recipients;
 pub use self::routes::{
-    ConnectionId, ConnectionRef, ConnectorId, Consumers, ListenerId, Load, NextHop, Routes, ShardId, SubscriberId,
+    Addresses, ConnectionId, ConnectionRef, ConnectorId, Consumers, Edge, EndpointId, LinkConsumer, ListenerId, Load,
+    NextHop, PeerKind, Routes, ShardId, SubscriberId, Uplink,
 };
-pub use self::stream::MAX_SHARDS;
+pub use self::stream::{MAX_SHARDS, ReplyName};
 use self::stream::{Side, Stream};
 use crate::amqp::{self, Condition, DeliveryState, Event, LinkId};
 use crate::random::Random;
@@ -59,6 +61,8 @@ pub struct Plane {
     by_id: HashMap<ConnectionId, Key>,
     attachments: Slab<Attachment>,
     streams: Slab<Stream>,
+    /// Links that names were made for: connection, link, and what their names say besides.
+    temporaries: Slab<(Key, Key, u32)>,
     /// Second halves of directions whose first half is in another shard.
     second_halves: HashMap<(ShardId, Key), Key>,
     /// Connections with something to send.
@@ -107,6 +111,7 @@ impl Plane {
             by_id: HashMap::new(),
             attachments: Slab::default(),
             streams: Slab::default(),
+            temporaries: Slab::default(),
             second_halves: HashMap::new(),
             dirty: Vec::new(),
             again: Vec::new(),
@@ -178,12 +183,22 @@ impl Plane {
         let Some(connection) = self.connections.get_mut(key) else { return };
         match event {
             Event::Attached { link, attach, is_answer, .. } => {
-                if !is_answer {
-                    connection.answer(link, &attach);
+                match connection.purpose {
+                    Purpose::Links(_) if !is_answer => self.recv_link(io, key, link, attach),
+                    Purpose::Links(_) => {}
+                    _ if !is_answer => connection.answer(link, &attach),
+                    _ => {}
                 }
                 self.check_control(io, key);
             }
-            Event::Detached { link, condition, .. } => self.recv_detached(io, key, link, condition),
+            Event::Detached { link, token, condition } => match Class::of(token) {
+                Some(Class::Endpoint(endpoint)) => self.end_link(io, key, link, endpoint, condition),
+                _ => self.recv_detached(io, key, link, condition),
+            },
+            Event::Credit { token, drain, .. } if matches!(Class::of(token), Some(Class::Endpoint(_))) => {
+                let Some(Class::Endpoint(endpoint)) = Class::of(token) else { return };
+                self.recv_credit(io, key, endpoint, drain);
+            }
             Event::Credit { link, token, drain } => {
                 if drain {
                     connection.engine.drained(link);
@@ -194,7 +209,7 @@ impl Plane {
                         self.serve(io, key, Lane::Stream);
                     }
                     Some(Class::Priority(priority)) => self.serve(io, key, Lane::Priority(priority)),
-                    Some(Class::Control) | None => self.check_control(io, key),
+                    Some(Class::Control | Class::Endpoint(_)) | None => self.check_control(io, key),
                 }
             }
             Event::Window { .. } => {
@@ -222,7 +237,7 @@ impl Plane {
                 if delivery.is_outgoing() {
                     self.recv_state(io, attachment, state, settled);
                 } else if settled {
-                    self.inlet_settled(attachment);
+                    self.inlet_settled(io, attachment);
                 }
             }
             Event::Closed(condition) => {
@@ -248,13 +263,7 @@ impl Plane {
             let reason = condition.unwrap_or_else(|| Condition::bare("control link detached by the peer"));
             return self.lose_connection(io, key, Some(reason));
         }
-        for (attachment, is_inlet) in self.attachments_on(key, link) {
-            if is_inlet {
-                self.inlet_ended(io, attachment, Ending::Aborted, true);
-            } else {
-                self.outlet_lost(io, attachment);
-            }
-        }
+        self.links_lost(io, key, link);
         self.thin_out(io, key);
     }
 
@@ -288,7 +297,8 @@ impl Plane {
         self.lose_connection(io, key, Some(reason));
     }
 
-    /// The control plane has dealt with a message of this many octets ([`Report::Control`], [`Report::Message`]). The connection, if it may be
+    /// The control plane has dealt with a message of this many octets ([`Report::Control`], [`Report::Deliver`],
+    /// [`Report::LinkMessage`]). The connection, if it may be
     /// read again now.
     pub fn control_taken(&mut self, id: ConnectionId, octets: usize) -> Option<Key> {
         let key = *self.by_id.get(&id)?;
@@ -313,6 +323,13 @@ impl Plane {
         }
         io.close_connection(key);
         io.report(Report::ConnectionLost { connection: connection.id, reason });
+        let at = ConnectionRef { id: connection.id, shard: self.shard };
+        for (endpoint, ended) in connection.endpoints.iter() {
+            if let endpoint::Service::Temporary(name) = ended.service {
+                self.temporaries.remove(name.stream);
+            }
+            io.report(Report::LinkLost { endpoint: EndpointId { at, key: endpoint }, reason: None });
+        }
         for attachment in self.attachments.keys() {
             let Some((is_inlet, is_outlet)) = self.attachments.get(attachment).map(|it| it.uses(key)) else { continue };
             if is_outlet {
@@ -359,8 +376,9 @@ impl Plane {
     // === what the control plane wants ===
 
     /// Takes a new picture of the network. Deliveries under way keep to their way.
-    pub fn set_routes(&mut self, routes: Arc<Routes>) {
+    pub fn set_routes(&mut self, io: &mut impl Io, routes: Arc<Routes>) {
         self.routes = routes;
+        self.grant_waiting(io);
     }
 
     /// Sends a message of the router protocol on a connection's control link.
@@ -373,11 +391,10 @@ impl Plane {
         self.flush(io);
     }
 
-    /// Sends a whole message on a connection's link of a priority.
-    pub fn send_message(&mut self, io: &mut impl Io, id: ConnectionId, priority: u8, message: Bytes) {
-        if let Some(&key) = self.by_id.get(&id) {
-            self.send_whole(io, key, priority, message);
-        }
+    /// Sends a whole message of this process: its sections without router annotations, and the address it is for if it does
+    /// not say itself. Settled; dropped where too much waits already.
+    pub fn send_message(&mut self, io: &mut impl Io, to: Option<Arc<str>>, message: &[u8]) {
+        self.take_in(io, to, message);
         self.flush(io);
     }
 
@@ -387,7 +404,7 @@ impl Plane {
     pub fn add_client(&mut self, key: Arc<str>) -> Key {
         self.counters.accepted += 1;
         self.counters.streams += 1;
-        let salt = self.random.next_u64() as u32 & 0xFFFF;
+        let salt = self.random.next_u64() as u32 & ReplyName::SALT;
         self.streams.insert(Stream::new(Side::Client { key, salt }))
     }
 

@@ -2,11 +2,14 @@
 //!
 //! * `core` the state machine · `open` what routers say when they connect · `peer` connections and their groups
 //! * `control` messages of the routing protocol as they look on the wire · `consumers` who consumes which address
-//! * `outgoing` other messages: those that start here, and those for several places or for somebody in this process
+//! * `links` links with addresses that clients and edge routers attach · `edge` those of an edge router to the network
+//! * `outgoing` messages that start in this process
 
 mod consumers;
 mod control;
 mod core;
+mod edge;
+mod links;
 mod open;
 mod outgoing;
 mod peer;

@@ -69,7 +69,7 @@ impl Pair {
     #[allow(clippy::disallowed_methods)] // any instant will do
     fn new() -> Self {
         let now = Instant::now();
-        let identity = Identity { id: RouterId::new("ours").expect("an id"), instance: 1, shards: 1 };
+        let identity = Identity { id: RouterId::new("ours").expect("an id"), instance: 1, shards: 1, mesh: None };
         let mut core = Core::new(identity, Timing::default(), Distribution::default(), now);
         for (number, address) in ["mc/x", "near"].into_iter().enumerate() {
             core.subscribe(now, SubscriberId(number as u64), &Arc::from(address), Treatment::AnycastClosest);
@@ -133,7 +133,7 @@ impl Pair {
     }
 
     fn taken(&mut self) -> Option<Key> {
-        let Report::Message { message, .. } = self.world.reports.remove(0) else { panic!("a message") };
+        let Report::Deliver { message, .. } = self.world.reports.remove(0) else { panic!("a message") };
         self.plane.control_taken(CONNECTION, message.len())
     }
 }

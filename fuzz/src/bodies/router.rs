@@ -67,7 +67,7 @@ impl Router {
     /// A router with a workload, and a connection on which opens were exchanged.
     fn new() -> Self {
         let start = Instant::now();
-        let identity = Identity { id: RouterId::new(OURS).expect("an id"), instance: 1, shards: 1 };
+        let identity = Identity { id: RouterId::new(OURS).expect("an id"), instance: 1, shards: 1, mesh: None };
         let mut core = Core::new(identity, Timing::default(), Distribution::default(), start);
         core.add_connector(start, ConnectorId(0), &Arc::from(AT_OURS));
         core.watch(&Arc::from(AT_THEIRS));
@@ -125,10 +125,6 @@ impl Router {
 
     fn act(&mut self, output: Output) {
         match output {
-            Output::Routes(routes) => self.plane.set_routes(routes),
-            Output::Send { to, message } => self.plane.send_control(&mut self.world, to.id, message),
-            Output::Close { at, condition } => self.plane.close_connection(&mut self.world, at.id, Some(condition)),
-            Output::Retire { at } => self.plane.retire(&mut self.world, at.id),
             // A client comes as soon as there is somebody to go to.
             Output::Reachable { is_reachable: true, .. } if self.client.is_none() => {
                 let client = self.plane.add_client(AT_THEIRS.into());
@@ -136,10 +132,7 @@ impl Router {
                 self.world.sockets.insert(client, REQUEST);
                 self.plane.offer(&mut self.world, client);
             }
-            Output::Forward { to, priority, message } => {
-                self.plane.send_message(&mut self.world, to.id, priority, message);
-            }
-            Output::Deliver { .. } | Output::Reachable { .. } | Output::Fact(_) => {}
+            output => output.carry_out(&mut self.plane, &mut self.world),
         }
     }
 }

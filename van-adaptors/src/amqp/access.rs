@@ -110,7 +110,7 @@ async fn accept(access: Access, socket: TcpStream, peer: SocketAddr, control: Co
         admitted.inspect_err(|condition| warn!(listener, %peer, router, %condition, "link connection refused")).ok()?;
     match purpose {
         Purpose::Control => info!(listener, %peer, router, subject, "link accepted"),
-        Purpose::Data => debug!(listener, %peer, router, subject, "data connection accepted"),
+        Purpose::Data | Purpose::Links(_) => debug!(listener, %peer, router, subject, "data connection accepted"),
     }
     Some(Accepted { peer, router, purpose, closed })
 }

@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 use tracing::{debug, error};
 use van_core::amqp::Condition;
 use van_core::plane::{Io, Key, ListenerId, Plane, Report};
+use van_core::router::Output;
 
 use super::ready::{Subject, Token};
 use super::world::{Received, World};
@@ -116,19 +117,18 @@ impl Shard {
         let (plane, world) = (&mut self.plane, &mut self.world);
         match message {
             Message::Adopt(adopted) => self.adopt(*adopted),
-            Message::Routes(routes) => plane.set_routes(routes),
-            Message::SendControl { connection, message } => plane.send_control(world, connection, message),
-            Message::Forward { connection, priority, message } => {
-                self.stats[self.number].forwarded(message.len());
-                plane.send_message(world, connection, priority, message);
+            Message::Routes(routes) => plane.set_routes(world, routes),
+            Message::Do(output) => {
+                if let Output::Message { message, .. } = &output {
+                    self.stats[self.number].forwarded(message.len());
+                }
+                output.carry_out(plane, world);
             }
             Message::Taken { connection, octets } => {
                 if let Some(key) = plane.control_taken(connection, octets) {
                     world.wake(key);
                 }
             }
-            Message::Close { connection, condition } => plane.close_connection(world, connection, condition),
-            Message::Retire { connection } => plane.retire(world, connection),
             Message::Listen { listener, socket, key, connections } => self.listen(listener, socket, key, connections),
             Message::Unlisten { listener, closed } => self.unlisten(listener, closed),
             Message::Accepted { socket, key } => {

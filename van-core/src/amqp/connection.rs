@@ -54,6 +54,8 @@ pub struct Config {
     pub capabilities: Vec<Symbol>,
     /// Facts about this end for the peer.
     pub properties: Vec<(Symbol, Value)>,
+    /// Transfer frames that a peer may send on a session before window is given back; at least 2.
+    pub session_window_frames: u32,
 }
 
 impl Config {
@@ -66,6 +68,7 @@ impl Config {
             idle_timeout: DEFAULT_IDLE_TIMEOUT,
             capabilities: Vec::new(),
             properties: Vec::new(),
+            session_window_frames: INCOMING_WINDOW_FRAMES,
         }
     }
 
@@ -586,7 +589,8 @@ impl Connection {
             }
         };
         self.by_remote_channel.insert(channel, local);
-        let session = self.sessions[usize::from(local)].get_or_insert_default();
+        let window = self.config.session_window_frames;
+        let session = self.sessions[usize::from(local)].get_or_insert_with(|| Session::new(window));
         session.recv_begin(begin, channel);
         if !session.begin_sent {
             self.send_begin(local);
@@ -823,7 +827,7 @@ impl Connection {
     /// Begins a session; its channel is used at once, without waiting for the peer. `None` if there are too many.
     pub fn begin(&mut self) -> Option<u16> {
         let channel = self.free_channel().filter(|&channel| channel <= self.peer_channel_max)?;
-        self.sessions[usize::from(channel)] = Some(Session::default());
+        self.sessions[usize::from(channel)] = Some(Session::new(self.config.session_window_frames));
         self.send_begin(channel);
         Some(channel)
     }
@@ -889,6 +893,32 @@ impl Connection {
     pub fn set_credit(&mut self, link: LinkId, credit: u32) {
         self.set_credit_fields(link, credit);
         self.send_link_flow(link);
+    }
+
+    /// As receiver: grants credit anew, once: it is not restored.
+    pub fn grant(&mut self, link: LinkId, credit: u32) {
+        if let Some(own) = self.link_mut(link).filter(|own| own.role == Role::Receiver) {
+            own.grant(credit);
+            own.replenish = 0;
+            self.send_link_flow(link);
+        }
+    }
+
+    /// As receiver: whether window is kept back on a session. The frames that are under way still come.
+    pub fn hold_window(&mut self, channel: u16, is_held: bool) {
+        let session = self.sessions.get_mut(usize::from(channel)).and_then(Option::as_mut);
+        let Some(session) = session.filter(|session| session.is_held != is_held) else { return };
+        session.is_held = is_held;
+        if session.needs_flow() {
+            self.send_session_flow(channel);
+        }
+    }
+
+    /// Sets what comes back with events about a link.
+    pub fn set_token(&mut self, link: LinkId, token: Token) {
+        if let Some(own) = self.link_mut(link) {
+            own.token = token;
+        }
     }
 
     /// As receiver: asks the sender to use its credit up or give it back. No more is granted by itself.
@@ -1053,6 +1083,16 @@ impl Connection {
         matches!(self.stage, Stage::Closed)
     }
 
+    /// What comes back with events about a link.
+    pub fn token(&self, link: LinkId) -> Option<Token> {
+        self.link(link).map(|own| own.token)
+    }
+
+    /// Whether a delivery of ours is under way on a link.
+    pub fn is_sending(&self, link: LinkId) -> bool {
+        self.current(link).is_some()
+    }
+
     /// Deliveries that may still start on a link.
     pub fn credit(&self, link: LinkId) -> u32 {
         self.link(link).map_or(0, |own| own.credit)
@@ -1123,7 +1163,7 @@ impl Connection {
         let begin = Begin {
             remote_channel: session.remote_channel,
             next_outgoing_id: session.next_outgoing_id,
-            incoming_window: INCOMING_WINDOW_FRAMES,
+            incoming_window: session.incoming_window,
             outgoing_window: i32::MAX.cast_unsigned(),
             handle_max: MAX_LINKS - 1,
             offered_capabilities: Vec::new(),

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use hashbrown::HashMap as FastMap;
 
-use super::limits::INCOMING_WINDOW_FRAMES;
 use super::link::{Link, Token};
 use super::performative::{Begin, Flow, Role};
 use crate::slab::{Key, Slab};
@@ -20,8 +19,12 @@ pub(super) struct Session {
     pub(super) end_sent: bool,
     pub(super) remote_handle_max: u32,
     pub(super) next_incoming_id: u32,
+    /// Frames the peer may send in a row.
+    full_window: u32,
     /// Frames the peer may still send.
     pub(super) incoming_window: u32,
+    /// No window is given back for now.
+    pub(super) is_held: bool,
     pub(super) next_outgoing_id: u32,
     /// Frames we may still send.
     pub(super) remote_incoming_window: u32,
@@ -37,15 +40,17 @@ pub(super) struct Session {
     pub(super) incoming: ByNumber<Token>,
 }
 
-impl Default for Session {
-    fn default() -> Self {
+impl Session {
+    pub(super) fn new(window_frames: u32) -> Self {
         Self {
+            full_window: window_frames,
             begin_sent: false,
             remote_channel: None,
             end_sent: false,
             remote_handle_max: u32::MAX,
             next_incoming_id: 0,
-            incoming_window: INCOMING_WINDOW_FRAMES,
+            incoming_window: window_frames,
+            is_held: false,
             next_outgoing_id: 0,
             remote_incoming_window: 0,
             next_delivery_number: 0,
@@ -56,9 +61,7 @@ impl Default for Session {
             incoming: ByNumber::default(),
         }
     }
-}
 
-impl Session {
     /// Takes the peer's windows from its begin.
     pub(super) fn recv_begin(&mut self, begin: &Begin, remote_channel: u16) {
         self.remote_channel = Some(remote_channel);
@@ -97,14 +100,17 @@ impl Session {
     }
 
     /// Whether the peer should hear of window given back. It is given back on receipt: all streams of a connection share
-    /// it, so none may hold it (docs/wire.md §2).
+    /// it, so none may hold it (docs/wire.md §2). Messages too large to be kept whole may, for they have no window of
+    /// their own.
     pub(super) fn needs_flow(&self) -> bool {
-        self.incoming_window < INCOMING_WINDOW_FRAMES / 2
+        !self.is_held && self.incoming_window <= self.full_window / 2
     }
 
-    /// A flow with the session's windows, the incoming one restored.
+    /// A flow with the session's windows, the incoming one restored unless it is held.
     pub(super) fn flow(&mut self) -> Flow {
-        self.incoming_window = INCOMING_WINDOW_FRAMES;
+        if !self.is_held {
+            self.incoming_window = self.full_window;
+        }
         Flow {
             next_incoming_id: self.remote_channel.is_some().then_some(self.next_incoming_id),
             incoming_window: self.incoming_window,

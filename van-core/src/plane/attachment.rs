@@ -7,11 +7,16 @@
 //!   another shard ◄────────── reports, outcomes, settlement ───────────── another shard
 //! ```
 
+use std::sync::Arc;
+
+use super::connection::PRIORITIES;
+use super::endpoint::Service;
 use super::parked::Parked;
-use super::routes::{Carried, ConnectorId, Excluded, ShardId};
+use super::routes::{Carried, ConnectionId, ConnectorId, EndpointId, Excluded, From, PeerKind, ShardId};
 use super::window::{Reports, SendWindow};
 use crate::amqp::{DeliveryId, DeliveryState, LinkId};
-use crate::annotations::RESEND_RELEASED;
+use crate::annotations::{Annotations, DISABLE_Q2, RESEND_RELEASED};
+use crate::message::Head;
 use crate::slab::Key;
 
 /// Octets that may wait in one direction. The senders' windows keep it below (skupper-router's, with what it may overshoot,
@@ -45,6 +50,23 @@ pub(super) struct Attachment {
     pub(super) flow: Flow,
     /// Counts at the chosen destination as long as this lives.
     pub(super) carried: Option<Carried>,
+    /// Set if it goes to several places.
+    pub(super) copies: Option<Box<Copies>>,
+    /// Its sender keeps to no window of its own: what waits holds back the whole session.
+    pub(super) has_no_window: bool,
+    /// Octets handed to another shard of which it is not known that they have left.
+    pub(super) under_way: usize,
+    /// Octets that its session counts as waiting.
+    pub(super) held: usize,
+}
+
+/// What becomes of a delivery that goes to several places.
+#[derive(Debug, Default)]
+pub(super) struct Copies {
+    pub(super) keys: Vec<Key>,
+    /// Copies of which the outcome is not known.
+    pub(super) open: usize,
+    pub(super) outcome: Option<DeliveryState>,
 }
 
 /// Where octets come from.
@@ -60,8 +82,12 @@ pub(super) enum Inlet {
         shard: ShardId,
         first_half: Key,
     },
-    /// The control plane, which gave all there is at once.
+    /// This process, which gave all there is at once.
     Control,
+    /// A delivery that goes to several places.
+    Copy {
+        original: Key,
+    },
 }
 
 /// Where octets go.
@@ -87,6 +113,8 @@ pub(super) enum Outlet {
     Shard {
         shard: ShardId,
     },
+    /// Several places: see [`Copies`].
+    Copies,
     /// Nobody wants them.
     Discard,
 }
@@ -98,6 +126,8 @@ pub enum Lane {
     Stream,
     /// The shared link of a priority, 0 to 9, for whole messages.
     Priority(u8),
+    /// A link with an address, or of a client.
+    Endpoint(Key),
 }
 
 /// How an inlet ended.
@@ -118,8 +148,8 @@ pub(super) enum Flow {
     Sending(SendWindow),
     /// We write a workload's socket for a stream.
     Receiving(Reports),
-    /// We read a workload's socket for another shard: octets handed over that have not left.
-    Crossing { window: SendWindow, under_way: usize },
+    /// We read a workload's socket for another shard.
+    Crossing { window: SendWindow },
     /// We write for another shard: octets that left and were not told.
     Leaving { untold: usize },
 }
@@ -138,6 +168,16 @@ pub(super) struct Offer {
     pub(super) excluded: Excluded,
     /// The connection to prefer: the one a request came on, for its answer.
     pub(super) preferred: Option<Key>,
+    /// The address of the link it came on, which beats its own.
+    pub(super) to: Option<Arc<str>>,
+    /// It comes from a client: router annotations in it mean nothing.
+    pub(super) is_foreign: bool,
+    /// The connection to, or of, an edge router that it came on.
+    pub(super) came_by: Option<ConnectionId>,
+    /// Who is at the other end of that.
+    pub(super) from_peer: Option<PeerKind>,
+    /// What the link it came on is for.
+    pub(super) service: Service,
 }
 
 /// Where an offer went.
@@ -145,6 +185,7 @@ pub(super) struct Offer {
 pub(super) enum Tried {
     Connector(ConnectorId),
     NextHop(van_routing::LinkId),
+    Link(EndpointId),
     /// An address that only one place has.
     Only,
 }
@@ -166,7 +207,16 @@ impl Attachment {
             is_scheduled: false,
             flow,
             carried: None,
+            copies: None,
+            has_no_window: false,
+            under_way: 0,
+            held: 0,
         }
+    }
+
+    /// Whether the delivery it becomes is settled from the start.
+    pub(super) fn is_presettled(&self) -> bool {
+        self.is_inlet_settled && !matches!(self.inlet, Inlet::Socket(_))
     }
 
     /// What has come of a message of which it is not known yet where it goes.
@@ -192,6 +242,7 @@ impl Attachment {
         self.parked = Parked::default();
         self.message = None;
         self.carried = None;
+        self.under_way = 0;
     }
 
     /// Whether inlet and outlet run over a connection.
@@ -202,5 +253,54 @@ impl Attachment {
             _ => false,
         };
         (is_inlet, is_outlet)
+    }
+}
+
+impl Copies {
+    /// Takes the outcome of one of them into account.
+    pub(super) fn add(&mut self, outcome: Option<DeliveryState>) {
+        let weight = |state: &DeliveryState| match state {
+            DeliveryState::Rejected(_) => 3,
+            DeliveryState::Accepted => 2,
+            DeliveryState::Modified { .. } => 1,
+            _ => 0,
+        };
+        let weighs_more = |new: &DeliveryState| self.outcome.as_ref().is_none_or(|old| weight(new) > weight(old));
+        if let Some(new) = outcome.filter(weighs_more) {
+            self.outcome = Some(new);
+        }
+    }
+}
+
+impl Offer {
+    /// Its router annotations as this router reads them.
+    pub(super) fn annotations<'a>(&'a self, head: &Head<'a>) -> Annotations<'a> {
+        let own = head.annotations.filter(|_| !self.is_foreign);
+        let mut annotations = own.unwrap_or(Annotations::fresh(self.flags));
+        annotations.to_override = self.to.as_deref().or(annotations.to_override);
+        annotations
+    }
+
+    /// Where it comes from.
+    pub(super) fn from<'a>(&self, annotations: &Annotations<'a>) -> From<'a> {
+        From {
+            origin: annotations.origin(),
+            trace: annotations.trace,
+            connection: self.came_by,
+            mesh: annotations.mesh,
+        }
+    }
+
+    /// Whether it is a message passed on as it comes, whose sender keeps to no window of its own.
+    pub(super) fn has_no_window(&self) -> bool {
+        self.is_stream && self.flags & DISABLE_Q2 == 0
+    }
+
+    /// The links to another interior router that it takes.
+    pub(super) fn lane(&self, head: &Head<'_>) -> Lane {
+        match self.is_stream {
+            true => Lane::Stream,
+            false => Lane::Priority(head.priority.min(PRIORITIES - 1)),
+        }
     }
 }

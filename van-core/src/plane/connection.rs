@@ -1,16 +1,17 @@
-//! A connection to another router: its control links, its ten priority links, and the pool of links for streams
-//! (docs/wire.md §3).
+//! A connection to a peer. To another interior router: its control links, its ten priority links, and the pool of links for
+//! streams; to others: links with addresses (docs/wire.md §3).
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 
 use super::attachment::Lane;
-use super::routes::ConnectionId;
+use super::endpoint::Endpoint;
+use super::routes::{ConnectionId, PeerKind};
 use super::scheduler::Scheduler;
 use crate::amqp::{self, Attach, Condition, LinkId, NewLink, Role, Source, Symbol, Target, Token};
 use crate::random::Random;
-use crate::slab::Key;
+use crate::slab::{Key, Slab};
 
 /// The capability of control links.
 const CONTROL: &str = "qd.router";
@@ -35,13 +36,21 @@ pub(super) const MAX_UNTAKEN_BYTES: usize = 1024 * 1024;
 /// Octets of one message of the router protocol. As many addresses as a router may have, of 60 octets each, fit.
 pub(super) const MAX_CONTROL_BYTES: usize = 1024 * 1024;
 
-/// What a connection between routers is for.
+/// Octets that may wait of the long messages that one session of a client brought, before it is held back.
+const HELD_OCTETS: usize = 8 * 1024 * 1024;
+
+/// As [`HELD_OCTETS`], of another router, whose session others share.
+const HELD_ROUTER_OCTETS: usize = 64 * 1024 * 1024;
+
+/// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// The router protocol and whole messages; streams only if there is no other connection.
     Control,
     /// Streams.
     Data,
+    /// Links with addresses, of one who is no interior router, or to the interior router of this edge.
+    Links(PeerKind),
 }
 
 /// What a link of such a connection carries. Packed into the engine's token.
@@ -50,7 +59,11 @@ pub(super) enum Class {
     Control,
     Priority(u8),
     Stream,
+    Endpoint(Key),
 }
+
+/// In tokens of links with addresses.
+const ENDPOINT: u64 = 1 << 63;
 
 /// The token of deliveries on control links, which are no attachments.
 pub(super) const CONTROL_DELIVERY: Token = Token(u64::MAX);
@@ -66,6 +79,8 @@ pub(super) struct Connection {
     /// By priority; the peer's numbering follows the order of attaching, so does this.
     priority_senders: Vec<LinkId>,
     priority_receivers: u8,
+    /// Links with addresses.
+    pub(super) endpoints: Slab<Endpoint>,
     stream_channel: Option<u16>,
     /// Links for streams that are attached, have credit and carry nothing.
     idle: Vec<LinkId>,
@@ -87,17 +102,20 @@ pub(super) struct Connection {
     pub(super) untaken: usize,
     /// Octets of deliveries of which it is not known yet where they go.
     pub(super) gathered: usize,
+    /// By session: octets that wait of what has no window of its own.
+    waiting: HashMap<u16, usize>,
     pub(super) is_dirty: bool,
     /// It goes when nothing runs over it.
     pub(super) is_retired: bool,
 }
 
 impl Class {
-    fn token(self) -> Token {
+    pub(super) fn token(self) -> Token {
         match self {
             Self::Control => Token(1),
             Self::Stream => Token(2),
             Self::Priority(priority) => Token(16 + u64::from(priority)),
+            Self::Endpoint(key) => Token(key.to_bits() | ENDPOINT),
         }
     }
 
@@ -106,6 +124,7 @@ impl Class {
             1 => Some(Self::Control),
             2 => Some(Self::Stream),
             16..26 => Some(Self::Priority((token.0 - 16) as u8)),
+            bits if bits & ENDPOINT != 0 => Some(Self::Endpoint(Key::from_bits(bits & !ENDPOINT))),
             _ => None,
         }
     }
@@ -122,6 +141,7 @@ impl Connection {
             is_control_reported: false,
             priority_senders: Vec::new(),
             priority_receivers: 0,
+            endpoints: Slab::default(),
             stream_channel: None,
             idle: Vec::new(),
             starving: Vec::new(),
@@ -134,6 +154,7 @@ impl Connection {
             control_inbox: Vec::new(),
             untaken: 0,
             gathered: 0,
+            waiting: HashMap::new(),
             is_dirty: false,
             is_retired: false,
         }
@@ -178,7 +199,7 @@ impl Connection {
         match (class, self.purpose) {
             (Class::Control, _) => Some(CONTROL),
             (Class::Priority(_), _) | (Class::Stream, Purpose::Control) => Some(DATA),
-            (Class::Stream, Purpose::Data) => None,
+            (Class::Stream, Purpose::Data | Purpose::Links(_)) | (Class::Endpoint(_), _) => None,
         }
     }
 
@@ -192,7 +213,7 @@ impl Connection {
                     Class::Control => self.control_sender = Some(link),
                     Class::Priority(_) if is_receiver => self.priority_receivers += 1,
                     Class::Priority(_) => self.priority_senders.push(link),
-                    Class::Stream => {}
+                    Class::Stream | Class::Endpoint(_) => {}
                 }
                 self.engine.accept_link(link, attach, class.token(), if is_receiver { LINK_CREDIT } else { 0 });
             }
@@ -257,26 +278,30 @@ impl Connection {
 
     // === links for deliveries ===
 
-    /// Puts a delivery in line for a lane's next free link; [`Connection::serve`] tells when it has one.
-    pub(super) fn queue(&mut self, lane: Lane, attachment: Key, is_settled: bool, random: &mut Random) {
-        self.line(lane).push_back((attachment, is_settled));
+    /// Puts a delivery in line for a lane's next free link; [`Connection::serve`] tells when it has one. False if the lane is
+    /// gone.
+    pub(super) fn queue(&mut self, lane: Lane, attachment: Key, is_settled: bool, random: &mut Random) -> bool {
+        let Some(line) = self.line(lane) else { return false };
+        line.push_back((attachment, is_settled));
         if lane == Lane::Stream && self.idle.len() + self.starving.len() < self.stream_line.len() {
             self.attach_stream_link(random);
         }
+        true
     }
 
     /// Gives the first in line for a lane a link, with its delivery begun, if one is free.
     pub(super) fn serve(&mut self, lane: Lane) -> Option<(Key, LinkId)> {
-        let &(attachment, is_settled) = self.line(lane).front()?;
+        let &(attachment, is_settled) = self.line(lane)?.front()?;
         let link = match lane {
             Lane::Stream => self.idle.pop()?,
             Lane::Priority(priority) => self.priority_link(priority)?,
+            Lane::Endpoint(key) => self.endpoints.get(key)?.link,
         };
         if !self.engine.start_delivery(link, Token(attachment.to_bits()), is_settled) {
             self.release(link, lane);
             return None;
         }
-        self.line(lane).pop_front();
+        self.line(lane)?.pop_front();
         Some((attachment, link))
     }
 
@@ -286,20 +311,22 @@ impl Connection {
         if is_stranded { self.stream_line.pop_back().map(|(attachment, _)| attachment) } else { None }
     }
 
-    fn line(&mut self, lane: Lane) -> &mut VecDeque<(Key, bool)> {
-        match lane {
+    fn line(&mut self, lane: Lane) -> Option<&mut VecDeque<(Key, bool)>> {
+        Some(match lane {
             Lane::Stream => &mut self.stream_line,
             Lane::Priority(priority) => &mut self.priority_lines[usize::from(priority)],
-        }
+            Lane::Endpoint(key) => &mut self.endpoints.get_mut(key)?.line,
+        })
     }
 
     /// The deliveries in line for a lane.
     pub(super) fn waiting(&self, lane: Lane) -> impl Iterator<Item = Key> {
         let line = match lane {
-            Lane::Stream => &self.stream_line,
-            Lane::Priority(priority) => &self.priority_lines[usize::from(priority)],
+            Lane::Stream => Some(&self.stream_line),
+            Lane::Priority(priority) => Some(&self.priority_lines[usize::from(priority)]),
+            Lane::Endpoint(key) => self.endpoints.get(key).map(|endpoint| &endpoint.line),
         };
-        line.iter().map(|(attachment, _)| *attachment)
+        line.into_iter().flatten().map(|(attachment, _)| *attachment)
     }
 
     /// The link of a priority; of a peer that attached fewer, the next lower one.
@@ -308,14 +335,34 @@ impl Connection {
         Some(self.priority_senders[index])
     }
 
+    /// Whether whoever takes deliveries from a lane wants them settled.
+    pub(super) fn is_settled_only(&self, lane: Lane) -> bool {
+        let Lane::Endpoint(key) = lane else { return false };
+        self.endpoints.get(key).is_some_and(|endpoint| endpoint.is_settled_only)
+    }
+
+    /// A session for links that need none of their own.
+    pub(super) fn channel_for_links(&mut self) -> Option<u16> {
+        if self.stream_channel.is_none() {
+            self.stream_channel = self.engine.begin();
+        }
+        self.stream_channel
+    }
+
+    /// Counts octets that wait, or wait no more, of what a session brought. A session of which too much waits is held back.
+    pub(super) fn count_waiting(&mut self, channel: u16, before: usize, now: usize) {
+        let waiting = self.waiting.entry(channel).or_default();
+        *waiting = *waiting + now - before;
+        let most = if matches!(self.purpose, Purpose::Links(_)) { HELD_OCTETS } else { HELD_ROUTER_OCTETS };
+        if *waiting > most {
+            self.engine.hold_window(channel, true);
+        } else if *waiting <= most / 2 {
+            self.engine.hold_window(channel, false);
+        }
+    }
+
     fn attach_stream_link(&mut self, random: &mut Random) {
-        let channel = match self.stream_channel {
-            Some(channel) => channel,
-            None => {
-                let Some(channel) = self.engine.begin() else { return };
-                *self.stream_channel.insert(channel)
-            }
-        };
+        let Some(channel) = self.channel_for_links() else { return };
         let link = self.attach(channel, Class::Stream, Role::Sender, random);
         self.starving.extend(link);
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::attachment::{Ending, Lane};
 use super::routes::ConnectionId;
+use super::stream::ReplyName;
 use crate::amqp::DeliveryState;
 use crate::encapsulation::Features;
 use crate::slab::Key;
@@ -74,6 +75,11 @@ pub enum Destination {
         connection: ConnectionId,
         /// The links of it to use.
         lane: Lane,
+    },
+    /// To the link that a name was made for.
+    Temporary {
+        /// The name.
+        name: ReplyName,
     },
     /// To the client of a stream that waits for its server stream.
     Stream {

@@ -8,9 +8,9 @@
 //! | a link or connection on the way is lost | aborted; modified | reset |
 //! | the far end turns a delivery down that nobody has answered | – | the next consumer is tried, else reset |
 
-use super::attachment::{Attachment, Ending, Flow, Inlet, Outlet, Tried};
+use super::attachment::{Attachment, Ending, Flow, Inlet, Lane, Outlet, Tried};
 use super::crossing::{Crossing, Destination};
-use super::routes::ShardId;
+use super::routes::{ConnectionRef, ShardId};
 use super::{Io, Plane};
 use crate::amqp::DeliveryState;
 use crate::slab::Key;
@@ -31,6 +31,7 @@ impl Plane {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         match (ending, attachment.outlet) {
             (Ending::Complete, Outlet::Undecided) if is_gathering => self.consider(io, key),
+            (_, Outlet::Copies) => self.copies_ended(io, key, ending),
             (_, Outlet::Shard { shard }) => {
                 attachment.is_outlet_done = true;
                 // The second half of what is aborted says nothing more.
@@ -42,15 +43,15 @@ impl Plane {
             (Ending::Aborted, _) => self.drop_outlet(io, key),
         }
         self.settle_inlet(key);
-        self.reap(key);
+        self.reap(io, key);
     }
 
     /// The sender of a delivery has settled it: it is not told more, but what came goes on.
-    pub(super) fn inlet_settled(&mut self, key: Key) {
+    pub(super) fn inlet_settled(&mut self, io: &mut impl Io, key: Key) {
         if let Some(attachment) = self.attachments.get_mut(key) {
             attachment.is_inlet_settled = true;
         }
-        self.reap(key);
+        self.reap(io, key);
     }
 
     /// Once a delivery is complete, an outcome told before is told again, settled: the sender ignores it earlier.
@@ -86,7 +87,7 @@ impl Plane {
             Inlet::Shard { shard, first_half } => {
                 io.post(shard, Crossing::State { to: first_half, state: Some(state), is_settled: false });
             }
-            Inlet::Socket(_) | Inlet::Control => {}
+            Inlet::Socket(_) | Inlet::Control | Inlet::Copy { .. } => {}
         }
     }
 
@@ -108,9 +109,37 @@ impl Plane {
                 attachment.is_inlet_settled = true;
                 io.post(shard, Crossing::State { to: first_half, state: Some(state), is_settled: true });
             }
+            // It is kept until all copies have one.
+            Inlet::Copy { .. } => attachment.is_inlet_settled = true,
             Inlet::Delivery { .. } | Inlet::Socket(_) | Inlet::Control => {}
         }
         self.settle_inlet(key);
+    }
+
+    /// The original of copies has ended, and so do they.
+    fn copies_ended(&mut self, io: &mut impl Io, key: Key, ending: Ending) {
+        let Some(attachment) = self.attachments.get(key) else { return };
+        let is_settled = attachment.is_inlet_settled;
+        for copy in attachment.copies.as_ref().map(|copies| copies.keys.clone()).unwrap_or_default() {
+            self.inlet_ended(io, copy, ending, is_settled);
+        }
+        self.copies_done(io, key);
+    }
+
+    /// If all copies of a delivery are over, so is the delivery. Of their outcomes the first of these counts: rejected,
+    /// accepted, modified, released.
+    pub(super) fn copies_done(&mut self, io: &mut impl Io, key: Key) {
+        let Some(attachment) = self.attachments.get_mut(key) else { return };
+        let Some(copies) = attachment.copies.as_mut().filter(|copies| copies.open == 0) else { return };
+        if attachment.ended.is_none() {
+            return;
+        }
+        let outcome = copies.outcome.take().unwrap_or(DeliveryState::Released);
+        attachment.copies = None;
+        attachment.is_outlet_done = true;
+        attachment.is_outlet_settled = true;
+        self.tell_outcome(io, key, outcome);
+        self.reap(io, key);
     }
 
     // === from the outlet ===
@@ -119,6 +148,19 @@ impl Plane {
     pub(super) fn recv_state(&mut self, io: &mut impl Io, key: Key, state: Option<DeliveryState>, is_settled: bool) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         attachment.is_outlet_settled |= is_settled;
+        // A receiver that settles second waits for us to settle.
+        if let Outlet::Link { connection, lane: Lane::Endpoint(_), delivery: Some(delivery), .. } = attachment.outlet
+            && attachment.is_outlet_done
+            && !is_settled
+            && state.as_ref().is_some_and(DeliveryState::is_terminal)
+        {
+            attachment.is_outlet_settled = true;
+            if let Some(connection) = self.connections.get_mut(connection) {
+                connection.engine.dispose(delivery, state.clone(), true);
+            }
+            self.touch(connection);
+        }
+        let Some(attachment) = self.attachments.get(key) else { return };
         match state {
             Some(DeliveryState::Received { section_offset, .. }) => self.recv_report(io, key, section_offset),
             Some(DeliveryState::Released) if attachment.may_be_offered_again() => self.turned_down(io, key),
@@ -126,14 +168,14 @@ impl Plane {
             _ if is_settled => self.recv_outcome(io, key, DeliveryState::Accepted),
             _ => {}
         }
-        self.reap(key);
+        self.reap(io, key);
     }
 
     fn recv_report(&mut self, io: &mut impl Io, key: Key, offset: u64) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         attachment.message = attachment.message.take().filter(|_| matches!(attachment.inlet, Inlet::Socket(_)));
         match &mut attachment.flow {
-            Flow::Sending(window) | Flow::Crossing { window, .. } => {
+            Flow::Sending(window) | Flow::Crossing { window } => {
                 window.recv_report(offset);
                 self.advance(io, key);
             }
@@ -143,7 +185,7 @@ impl Plane {
 
     fn recv_outcome(&mut self, io: &mut impl Io, key: Key, state: DeliveryState) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
-        if let Flow::Sending(window) | Flow::Crossing { window, .. } = &mut attachment.flow {
+        if let Flow::Sending(window) | Flow::Crossing { window } = &mut attachment.flow {
             window.switch_off();
         }
         let is_accepted = state == DeliveryState::Accepted;
@@ -174,6 +216,10 @@ impl Plane {
                 excluded.next_hops.push(link);
                 true
             }
+            Some((Some(Tried::Link(link)), excluded)) => {
+                excluded.links.push(link);
+                true
+            }
             _ => false,
         };
         if is_tried {
@@ -186,6 +232,7 @@ impl Plane {
     /// The connection or link that a direction leaves by is gone. An offer that nobody has answered finds another way.
     pub(super) fn outlet_lost(&mut self, io: &mut impl Io, key: Key) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
+        let has_left = !matches!(attachment.outlet, Outlet::Queued { .. } | Outlet::Link { delivery: None, .. });
         attachment.outlet = Outlet::Undecided;
         if attachment.message.is_some() && !attachment.is_outlet_done {
             self.leave_outlet(io, key);
@@ -195,12 +242,21 @@ impl Plane {
             Inlet::Socket(stream) if self.streams.get(stream).is_some() => {
                 self.attachments.get_mut(key).expect("found above").discard();
                 self.break_stream(io, stream);
-                self.reap(key);
+                self.reap(io, key);
             }
             _ => {
-                self.tell_outcome(io, key, DeliveryState::FAILED);
+                // What was not sent can be sent elsewhere without fear that it is there twice.
+                self.tell_outcome(io, key, if has_left { DeliveryState::FAILED } else { DeliveryState::Released });
                 self.drop_outlet(io, key);
             }
+        }
+    }
+
+    /// The lane that a direction waits for is gone.
+    pub(super) fn lost_in_line(&mut self, io: &mut impl Io, key: Key, connection: Key, lane: Lane) {
+        let outlet = self.attachments.get(key).map(|attachment| attachment.outlet);
+        if matches!(outlet, Some(Outlet::Queued { connection: of, lane: own }) if (of, own) == (connection, lane)) {
+            self.outlet_lost(io, key);
         }
     }
 
@@ -212,14 +268,16 @@ impl Plane {
         if let Some(attachment) = self.attachments.get_mut(key) {
             attachment.outlet = Outlet::Undecided;
             attachment.parked = Default::default();
+            attachment.under_way = 0;
             attachment.carried = None;
             attachment.is_outlet_done = false;
             attachment.is_outlet_settled = false;
             attachment.is_scheduled = false;
-            if let Flow::Crossing { window, .. } = attachment.flow {
+            if let Flow::Crossing { window } = attachment.flow {
                 attachment.flow = Flow::Sending(window);
             }
         }
+        self.count_held(key);
     }
 
     /// Takes a direction away from its outlet for good; what still comes is thrown away.
@@ -231,7 +289,8 @@ impl Plane {
                 attachment.ended.get_or_insert(Ending::Aborted);
             }
         }
-        self.reap(key);
+        self.count_held(key);
+        self.reap(io, key);
     }
 
     fn abort_outlet(&mut self, io: &mut impl Io, key: Key) {
@@ -269,12 +328,27 @@ impl Plane {
     }
 
     /// Forgets a direction of which everybody has had their last word.
-    pub(super) fn reap(&mut self, key: Key) {
+    pub(super) fn reap(&mut self, io: &mut impl Io, key: Key) {
         if self.attachments.get(key).is_some_and(Attachment::is_over)
             && let Some(attachment) = self.attachments.remove(key)
-            && let Inlet::Shard { shard, first_half } = attachment.inlet
         {
-            self.second_halves.remove(&(shard, first_half));
+            match attachment.inlet {
+                Inlet::Shard { shard, first_half } => drop(self.second_halves.remove(&(shard, first_half))),
+                Inlet::Delivery { connection, link, .. } => {
+                    if attachment.verdict == Some(DeliveryState::Released) {
+                        self.take_back(connection, link);
+                    }
+                    self.give_back(connection, link);
+                }
+                Inlet::Copy { original } => {
+                    if let Some(copies) = self.attachments.get_mut(original).and_then(|it| it.copies.as_mut()) {
+                        copies.open -= 1;
+                        copies.add(attachment.verdict);
+                    }
+                    self.copies_done(io, original);
+                }
+                Inlet::Socket(_) | Inlet::Control => {}
+            }
         }
     }
 
@@ -288,7 +362,7 @@ impl Plane {
         }
         io.shut_down(stream);
         self.tell_outcome(io, key, DeliveryState::Accepted);
-        self.reap(key);
+        self.reap(io, key);
         if let Some(stream) = self.streams.get_mut(stream) {
             stream.is_write_done = true;
             stream.down = None;
@@ -345,7 +419,7 @@ impl Plane {
                 attachment.ended = Some(Ending::Aborted);
                 attachment.discard();
                 self.break_stream(io, other);
-                self.reap(key);
+                self.reap(io, key);
             }
             Outlet::Link { .. } if !is_error_carried => {
                 attachment.message = None;
@@ -367,7 +441,7 @@ impl Plane {
                 attachment.is_inlet_settled = is_settled;
                 let key = self.attachments.insert(attachment);
                 self.second_halves.insert((from, first_half), key);
-                self.open_second_half(io, key, destination, octets, is_settled);
+                self.open_second_half(io, key, destination, octets);
             }
             Crossing::Payload { from: first_half, octets } => {
                 if let Some(&key) = self.second_halves.get(&(from, first_half)) {
@@ -380,10 +454,9 @@ impl Plane {
                 }
             }
             Crossing::Taken { to, octets } => {
-                if let Some(Flow::Crossing { under_way, .. }) =
-                    self.attachments.get_mut(to).map(|attachment| &mut attachment.flow)
-                {
-                    *under_way = under_way.saturating_sub(octets);
+                if let Some(attachment) = self.attachments.get_mut(to) {
+                    attachment.under_way = attachment.under_way.saturating_sub(octets);
+                    self.count_held(to);
                 }
                 self.advance(io, to);
             }
@@ -391,27 +464,16 @@ impl Plane {
         }
     }
 
-    fn open_second_half(
-        &mut self,
-        io: &mut impl Io,
-        key: Key,
-        destination: Destination,
-        octets: bytes::Bytes,
-        is_settled: bool,
-    ) {
+    fn open_second_half(&mut self, io: &mut impl Io, key: Key, destination: Destination, octets: bytes::Bytes) {
         match destination {
             Destination::Stream { stream, salt, features } => {
                 self.bind_server_stream(io, key, stream, salt, features, &octets)
             }
-            Destination::Connection { connection, lane } => match self.by_id.get(&connection) {
-                Some(&connection) => {
-                    let attachment = self.attachments.get_mut(key).expect("inserted by the caller");
-                    attachment.outlet = Outlet::Queued { connection, lane };
-                    attachment.parked.push(octets);
-                    self.enter_line(io, key, connection, lane, is_settled);
-                }
-                None => self.refuse(io, key, DeliveryState::Released),
-            },
+            Destination::Connection { connection, lane } => {
+                let at = ConnectionRef { id: connection, shard: self.shard };
+                self.leave_by(io, key, at, lane, octets);
+            }
+            Destination::Temporary { name } => self.leave_by_temporary(io, key, name, octets),
         }
     }
 }

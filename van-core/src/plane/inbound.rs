@@ -1,20 +1,26 @@
 //! What arrives: deliveries from other routers and clients of our listeners, and the choice of where they go.
 
-use bytes::Bytes;
+use std::sync::Arc;
 
-use super::attachment::{Attachment, Ending, Flow, Inlet, Lane, Offer, Outlet, Tried};
+use bytes::Bytes;
+use van_routing::Treatment;
+
+use super::attachment::{Attachment, Copies, Ending, Flow, Inlet, Lane, Offer, Outlet, Tried};
 use super::connection::{
     CONTROL_DELIVERY, Class, Connection, MAX_CONTROL_BYTES, MAX_GATHERED_BYTES, MAX_UNTAKEN_BYTES, MAX_WAITING_COPIES,
-    PRIORITIES,
+    Purpose,
 };
 use super::crossing::{Crossing, Destination};
-use super::routes::{Carried, Choice, ConnectionRef, ConnectorId, ShardId};
+use super::endpoint::Service;
+use super::routes::{
+    Carried, Choice, ConnectionRef, ConnectorId, Consumers, EndpointId, PeerKind, Recipient, ShardId, SubscriberId,
+};
 use super::stream::{Answer, ReplyName, Side, Stream};
 use super::window::{Reports, SendWindow};
 use super::{Batch, Io, MAX_MESSAGE_BYTES, Plane, Report};
 use crate::address::Address;
 use crate::amqp::{Condition, DeliveryId, DeliveryState, LinkId, Token};
-use crate::annotations::{Annotations, DISABLE_Q2, RESEND_RELEASED, STREAMING};
+use crate::annotations::{DISABLE_Q2, RESEND_RELEASED, STREAMING};
 use crate::encapsulation::{self, ClientStream, Features};
 use crate::message::{self, Head};
 use crate::slab::Key;
@@ -30,8 +36,16 @@ enum Way {
     Client { name: ReplyName, features: Features, start: usize },
     /// On to another router.
     NextHop { link: van_routing::LinkId, lane: Lane, carried: Option<Carried> },
-    /// Where the control plane sends it: to several places, or to a subscriber.
+    /// Out by a link with an address.
+    Link { link: EndpointId, peer: PeerKind, carried: Option<Carried> },
+    /// By the link that a name was made for.
+    Temporary(ReplyName),
+    /// To a subscriber in this process.
+    Subscriber(SubscriberId),
+    /// To the control plane, for it came on a link of its own.
     Control,
+    /// To several places.
+    Several(Vec<Recipient>),
     /// Nowhere.
     Refused(DeliveryState),
 }
@@ -64,7 +78,19 @@ impl Plane {
         let mut attachment =
             Attachment::new(Inlet::Delivery { connection: key, link, delivery }, Outlet::Undecided, Flow::Passing);
         attachment.is_inlet_settled = settled;
-        attachment.message = Some(Offer { is_stream: class == Some(Class::Stream), ..Offer::default() }.into());
+        let mut offer = Offer { is_stream: class == Some(Class::Stream), ..Offer::default() };
+        if let (Purpose::Links(peer), Some(Class::Endpoint(endpoint))) = (connection.purpose, class)
+            && let Some(endpoint) = connection.endpoints.get(endpoint)
+        {
+            offer.is_stream = endpoint.is_streaming;
+            offer.flags = endpoint.flags;
+            offer.to = endpoint.address.clone();
+            offer.service = endpoint.service;
+            offer.is_foreign = peer == PeerKind::Client;
+            offer.from_peer = Some(peer);
+            offer.came_by = Some(connection.id).filter(|_| !offer.is_foreign);
+        }
+        attachment.message = Some(offer.into());
         let attachment = self.attachments.insert(attachment);
         connection.engine.set_delivery_token(delivery, link, Token(attachment.to_bits()));
     }
@@ -124,8 +150,11 @@ impl Plane {
         let Some(offer) = &mut attachment.message else { return };
         match message::scan(&offer.octets, is_complete) {
             Ok(Some(head)) => {
-                offer.flags = head.annotations.map_or(0, |annotations| annotations.flags);
+                if let Some(annotations) = head.annotations.filter(|_| !offer.is_foreign) {
+                    offer.flags |= annotations.flags;
+                }
                 offer.is_stream |= offer.flags & STREAMING != 0 || offer.octets.len() > STREAM_FROM_OCTETS;
+                attachment.has_no_window = offer.has_no_window();
                 if is_complete || offer.is_stream {
                     self.route(io, key);
                 }
@@ -146,13 +175,20 @@ impl Plane {
         let Some(mut offer) = attachment.message.take() else { return };
         let may_grow = attachment.ended.is_none() && matches!(attachment.inlet, Inlet::Delivery { .. });
         let way = self.find_way(&offer);
-        if matches!(way, Way::Control) && may_grow && offer.octets.len() <= MAX_MESSAGE_BYTES {
+        let is_for_us = |recipient: &Recipient| matches!(recipient, Recipient::Subscriber(_));
+        let needs_all = match &way {
+            Way::Control | Way::Subscriber(_) => true,
+            Way::Several(recipients) => recipients.iter().any(is_for_us),
+            _ => false,
+        };
+        if needs_all && may_grow && offer.octets.len() <= MAX_MESSAGE_BYTES {
             self.attachments.get_mut(key).expect("found above").message = Some(offer);
             return;
         }
         offer.tried = Some(match &way {
             Way::Workload(workload) => Tried::Connector(workload.connector),
             Way::NextHop { link, carried: Some(_), .. } => Tried::NextHop(*link),
+            Way::Link { link, carried: Some(_), .. } => Tried::Link(*link),
             _ => Tried::Only,
         });
         match way {
@@ -163,6 +199,10 @@ impl Plane {
                 self.go_to_client(io, key, name, features, rest);
             }
             Way::NextHop { link, lane, carried } => self.go_to_next_hop(io, key, offer, link, lane, carried),
+            Way::Link { link, peer, carried } => self.go_to_link(io, key, offer, link, peer, carried),
+            Way::Temporary(name) => self.go_to_temporary(io, key, *offer, name),
+            Way::Subscriber(subscriber) => self.go_to_subscriber(io, key, *offer, subscriber),
+            Way::Several(recipients) => self.go_to_several(io, key, *offer, recipients),
             Way::Control => self.go_to_control(io, key, *offer),
         }
     }
@@ -171,7 +211,10 @@ impl Plane {
         let Ok(Some(head)) = message::scan(&offer.octets, true) else {
             return Way::Refused(DeliveryState::Rejected(Some(Condition::bare("amqp:invalid-field"))));
         };
-        let annotations = head.annotations.unwrap_or(Annotations::fresh(offer.flags));
+        if offer.service == Service::Control {
+            return Way::Control;
+        }
+        let annotations = offer.annotations(&head);
         let Some(to) = annotations.to_override.or(head.properties.to) else {
             return Way::Refused(DeliveryState::Rejected(Some(Condition::new(
                 "amqp:precondition-failed",
@@ -182,33 +225,61 @@ impl Plane {
         if annotations.hops() > self.routes.table.max_trace() {
             return Way::Refused(DeliveryState::Released);
         }
-        let lane = match offer.is_stream {
-            true => Lane::Stream,
-            false => Lane::Priority(head.priority.min(PRIORITIES - 1)),
-        };
-        // By its content: other routers may set the flag of streams for what is a long message.
-        let is_stream = encapsulation::stream_start(&head).is_ok();
-        let way = match Address::parse(to, self.routes.id.as_str()) {
-            Address::Local(name) => self.way_to_client(name, &head),
+        let way = match self.routes.parse(to) {
+            Address::Local(name) => match self.routes.locals.get(name) {
+                Some(consumers) => self.way_to_consumers(offer, &head, consumers),
+                None => self.way_to_client(name, &head),
+            },
+            Address::Router(_) | Address::Foreign if self.routes.edge.is_some() => self.way_up(offer),
             Address::Router(id) => {
                 let link = self.routes.way_to_id(id, annotations.origin());
-                link.map(|link| Way::NextHop { link, lane, carried: None })
+                link.map(|link| Way::NextHop { link, lane: offer.lane(&head), carried: None })
             }
-            Address::Mobile(key) => match self.routes.recipients(key, &annotations) {
-                // A stream may never end, and only one can answer it.
-                Some(recipients) => (!is_stream && !recipients.is_empty()).then_some(Way::Control),
-                None => match self.routes.choose(key, is_stream, annotations.origin(), &offer.excluded) {
-                    Some(Choice::Connector(connector, carried)) => {
-                        return Self::way_to_workload(connector, carried, &head);
-                    }
-                    Some(Choice::Subscriber(_)) => Some(Way::Control),
-                    Some(Choice::NextHop(link, carried)) => Some(Way::NextHop { link, lane, carried: Some(carried) }),
-                    None => None,
-                },
+            Address::Edge(id) => match self.routes.edges.get(id) {
+                Some(consumers) => self.way_to_consumers(offer, &head, consumers),
+                None => self.way_up(offer),
             },
-            Address::Everywhere(_) | Address::Edge(_) | Address::Foreign => None,
+            Address::Mobile(key) => {
+                let consumers = self.routes.addresses.get(key);
+                let way = consumers.and_then(|consumers| self.way_to_consumers(offer, &head, consumers));
+                way.or_else(|| self.way_up(offer))
+            }
+            Address::Everywhere(_) | Address::Foreign => None,
         };
         way.unwrap_or(Way::Refused(DeliveryState::Released))
+    }
+
+    fn way_to_consumers(&self, offer: &Offer, head: &Head<'_>, consumers: &Consumers) -> Option<Way> {
+        let annotations = offer.annotations(head);
+        let from = offer.from(&annotations);
+        // By its content: other routers may set the flag of streams for what is a long message.
+        let is_stream = encapsulation::stream_start(head).is_ok();
+        if matches!(consumers.treatment, Treatment::MulticastFlood | Treatment::MulticastOnce) {
+            let mut recipients = self.routes.recipients(consumers, &from);
+            // What came from the network is for those who are here; what starts at this edge is for both.
+            if let Some(uplink) = self.routes.uplink
+                && offer.to.is_none()
+                && offer.came_by != Some(uplink.endpoint.at.id)
+            {
+                recipients.retain(|it| !matches!(it, Recipient::Link(_, PeerKind::Interior)));
+                recipients.push(Recipient::Link(uplink.endpoint, PeerKind::Interior));
+            }
+            // A stream may never end, and only one can answer it.
+            return (!is_stream && !recipients.is_empty()).then_some(Way::Several(recipients));
+        }
+        Some(match self.routes.choose(consumers, is_stream, &from, &offer.excluded)? {
+            Choice::Connector(connector, carried) => Self::way_to_workload(connector, carried, head),
+            Choice::Subscriber(subscriber) => Way::Subscriber(subscriber),
+            Choice::Link(link, peer, carried) => Way::Link { link, peer, carried: Some(carried) },
+            Choice::NextHop(link, carried) => Way::NextHop { link, lane: offer.lane(head), carried: Some(carried) },
+        })
+    }
+
+    /// At an edge router, what is not known here goes to the network, unless it comes from there.
+    fn way_up(&self, offer: &Offer) -> Option<Way> {
+        let link = self.routes.uplink?.endpoint;
+        let is_open = offer.came_by != Some(link.at.id) && !offer.excluded.links.contains(&link);
+        is_open.then_some(Way::Link { link, peer: PeerKind::Interior, carried: None })
     }
 
     fn way_to_workload(connector: ConnectorId, carried: Carried, head: &Head<'_>) -> Way {
@@ -224,6 +295,9 @@ impl Plane {
 
     fn way_to_client(&self, name: &str, head: &Head<'_>) -> Option<Way> {
         let name = ReplyName::parse(name)?;
+        if name.is_link() {
+            return Some(Way::Temporary(name));
+        }
         Some(match encapsulation::stream_start(head) {
             Ok(start) => Way::Client { name, features: Features::of(head).common(Features::OURS), start },
             Err(error) => {
@@ -272,79 +346,210 @@ impl Plane {
         lane: Lane,
         carried: Option<Carried>,
     ) {
-        self.turn = self.turn.wrapping_add(1);
+        let preferred = offer.preferred.and_then(|key| self.connections.get(key)).map(|connection| connection.id);
         let hop = self.routes.next_hops.get(&link);
-        let preferred = offer.preferred.and_then(|key| Some((key, self.connections.get(key)?.id)));
-        let chosen = match (lane, preferred) {
-            (Lane::Stream, Some((_, id)))
-                if hop.is_some_and(|hop| hop.control.id == id || hop.data.iter().any(|data| data.id == id)) =>
-            {
-                Some((id, self.shard))
-            }
-            (Lane::Stream, _) => {
-                let is_gone = |at: &ConnectionRef| at.shard == self.shard && !self.by_id.contains_key(&at.id);
-                let chosen = self.routes.stream_connection(link, self.shard, self.turn, is_gone);
-                chosen.map(|chosen| (chosen.id, chosen.shard))
-            }
-            (Lane::Priority(_), _) => hop.map(|hop| (hop.control.id, hop.control.shard)),
+        let is_of_hop = |id| hop.is_some_and(|hop| hop.control.id == id || hop.data.iter().any(|data| data.id == id));
+        let chosen = match preferred.filter(|id| lane == Lane::Stream && is_of_hop(*id)) {
+            Some(id) => Some(ConnectionRef { id, shard: self.shard }),
+            None => self.next_hop(link, lane),
         };
-        let octets = self.forwarded(&offer);
-        let Some(attachment) = self.attachments.get_mut(key) else { return };
-        attachment.carried = carried;
-        // A stream may be offered again as long as nobody has answered it; a whole message only if its sender wants that.
-        attachment.message = Some(offer).filter(|offer| lane == Lane::Stream || offer.flags & RESEND_RELEASED != 0);
-        let is_settled = attachment.is_inlet_settled && matches!(attachment.inlet, Inlet::Delivery { .. });
+        let octets = self.forwarded(&offer, None);
+        self.keep_offer(key, offer, lane, carried);
         match chosen {
-            Some((id, shard)) if shard == self.shard => {
-                let Some(&connection) = self.by_id.get(&id) else { return self.turned_down(io, key) };
-                attachment.outlet = Outlet::Queued { connection, lane };
-                attachment.parked.push(octets.into());
-                self.enter_line(io, key, connection, lane, is_settled);
-            }
-            Some((id, shard)) => {
-                let destination = Destination::Connection { connection: id, lane };
-                let wants_taken = self.cross(key, shard);
-                let octets = Bytes::from(octets);
-                io.post(shard, Crossing::Open { from: key, destination, octets, is_settled, wants_taken });
-                self.after_crossing(io, key);
-            }
+            Some(at) => self.leave_by(io, key, at, lane, octets),
             None => self.turned_down(io, key),
         }
     }
 
-    /// Hands a whole message to the control plane, and says that it was taken.
-    fn go_to_control(&mut self, io: &mut impl Io, key: Key, offer: Offer) {
-        let inlet = self.attachments.get(key).map(|attachment| attachment.inlet);
-        let Some(Inlet::Delivery { connection, .. }) = inlet else {
-            return self.refuse(io, key, DeliveryState::Released); // a client, whose stream is no message
+    fn go_to_link(
+        &mut self,
+        io: &mut impl Io,
+        key: Key,
+        offer: Box<Offer>,
+        link: EndpointId,
+        peer: PeerKind,
+        carried: Option<Carried>,
+    ) {
+        let lane = match offer.is_stream && peer != PeerKind::Client {
+            true => Lane::Stream,
+            false => Lane::Endpoint(link.key),
         };
+        let octets = self.forwarded(&offer, Some(peer));
+        self.keep_offer(key, offer, lane, carried);
+        self.leave_by(io, key, link.at, lane, octets);
+    }
+
+    /// Remembers an offer that another consumer may have to be offered: a stream as long as nobody has answered it; a whole
+    /// message only if its sender wants that.
+    fn keep_offer(&mut self, key: Key, offer: Box<Offer>, lane: Lane, carried: Option<Carried>) {
+        let Some(attachment) = self.attachments.get_mut(key) else { return };
+        attachment.carried = carried;
+        let is_kept = offer.flags & RESEND_RELEASED != 0 || lane == Lane::Stream && !offer.is_foreign;
+        attachment.message = Some(offer).filter(|_| is_kept);
+    }
+
+    fn go_to_temporary(&mut self, io: &mut impl Io, key: Key, offer: Offer, name: ReplyName) {
+        let octets = self.forwarded(&offer, Some(PeerKind::Client));
+        if name.shard == self.shard {
+            return self.leave_by_temporary(io, key, name, octets);
+        }
+        if name.shard.0 >= self.routes.shards {
+            return self.refuse(io, key, DeliveryState::Released);
+        }
+        self.cross_over(io, key, name.shard, Destination::Temporary { name }, octets);
+    }
+
+    /// Sends a direction out by the link that a name was made for.
+    pub(super) fn leave_by_temporary(&mut self, io: &mut impl Io, key: Key, name: ReplyName, octets: Bytes) {
+        match self.temporary(name) {
+            Some(link) => self.leave_by(io, key, link.at, Lane::Endpoint(link.key), octets),
+            None => self.refuse(io, key, DeliveryState::Released),
+        }
+    }
+
+    /// Sends a direction out by a connection, of this shard or another.
+    pub(super) fn leave_by(&mut self, io: &mut impl Io, key: Key, at: ConnectionRef, lane: Lane, octets: Bytes) {
+        if at.shard != self.shard {
+            return self.cross_over(io, key, at.shard, Destination::Connection { connection: at.id, lane }, octets);
+        }
+        let Some(&connection) = self.by_id.get(&at.id) else { return self.turned_down(io, key) };
+        let Some(attachment) = self.attachments.get_mut(key) else { return };
+        let is_settled = attachment.is_presettled();
+        attachment.outlet = Outlet::Queued { connection, lane };
+        attachment.parked.push(octets);
+        self.count_held(key);
+        if is_settled && lane != Lane::Stream && self.is_congested(connection, lane) {
+            self.counters.copies_dropped += 1;
+            return self.drop_outlet(io, key);
+        }
+        self.enter_line(io, key, connection, lane, is_settled);
+    }
+
+    fn cross_over(&mut self, io: &mut impl Io, key: Key, shard: ShardId, destination: Destination, octets: Bytes) {
+        let wants_taken = self.cross(key, shard);
+        let Some(attachment) = self.attachments.get_mut(key) else { return };
+        let is_settled = attachment.is_presettled();
+        attachment.under_way += octets.len();
+        self.count_held(key);
+        io.post(shard, Crossing::Open { from: key, destination, octets, is_settled, wants_taken });
+        self.after_crossing(io, key);
+    }
+
+    // === to several places ===
+
+    /// Gives a message to all who are to have it. It is over when all of them have answered.
+    fn go_to_several(&mut self, io: &mut impl Io, key: Key, offer: Offer, recipients: Vec<Recipient>) {
+        let Some(attachment) = self.attachments.get_mut(key) else { return };
+        let (ended, is_settled) = (attachment.ended, attachment.is_presettled());
+        attachment.outlet = Outlet::Copies;
+        attachment.copies = Some(Copies { open: recipients.len(), ..Copies::default() }.into());
+        let Ok(Some(head)) = message::scan(&offer.octets, true) else { return };
+        let lane = offer.lane(&head);
+        let octets = (!recipients.is_empty()).then(|| self.forwarded(&offer, None));
+        for recipient in recipients {
+            let mut copy = Attachment::new(Inlet::Copy { original: key }, Outlet::Undecided, Flow::Passing);
+            (copy.ended, copy.is_inlet_settled, copy.has_no_window) = (ended, is_settled, offer.has_no_window());
+            let copy = self.attachments.insert(copy);
+            if let Some(copies) = self.attachments.get_mut(key).and_then(|it| it.copies.as_mut()) {
+                copies.keys.push(copy);
+            }
+            match recipient {
+                Recipient::Subscriber(subscriber) => self.deliver(io, copy, &offer, subscriber),
+                Recipient::Link(link, peer) => {
+                    let lane = match offer.is_stream && peer != PeerKind::Client {
+                        true => Lane::Stream,
+                        false => Lane::Endpoint(link.key),
+                    };
+                    let octets = self.forwarded(&offer, Some(peer));
+                    self.leave_by(io, copy, link.at, lane, octets);
+                }
+                Recipient::NextHop(link) => match self.next_hop(link, lane) {
+                    Some(at) => self.leave_by(io, copy, at, lane, octets.clone().unwrap_or_default()),
+                    None => self.turned_down(io, copy),
+                },
+            }
+        }
+        self.copies_done(io, key);
+    }
+
+    /// The connection to a neighbour for a message or a stream.
+    fn next_hop(&mut self, link: van_routing::LinkId, lane: Lane) -> Option<ConnectionRef> {
+        self.turn = self.turn.wrapping_add(1);
+        let is_gone = |at: &ConnectionRef| at.shard == self.shard && !self.by_id.contains_key(&at.id);
+        match lane {
+            Lane::Stream => self.routes.stream_connection(link, self.shard, self.turn, is_gone),
+            _ => self.routes.next_hops.get(&link).map(|hop| hop.control),
+        }
+    }
+
+    // === to this process ===
+
+    fn go_to_subscriber(&mut self, io: &mut impl Io, key: Key, offer: Offer, subscriber: SubscriberId) {
+        if matches!(self.attachments.get(key).map(|it| it.inlet), Some(Inlet::Socket(_))) {
+            return self.refuse(io, key, DeliveryState::Released); // a client, whose stream is no message
+        }
+        self.deliver(io, key, &offer, subscriber);
+    }
+
+    /// Hands a whole message to a subscriber, and says that it was taken.
+    fn deliver(&mut self, io: &mut impl Io, key: Key, offer: &Offer, subscriber: SubscriberId) {
         if offer.octets.len() > MAX_MESSAGE_BYTES {
-            let condition =
-                Condition::new("amqp:link:message-size-exceeded", "message for many, or for us, beyond 1 MiB");
+            let condition = Condition::new("amqp:link:message-size-exceeded", "message for us beyond 1 MiB");
             return self.refuse(io, key, DeliveryState::Rejected(Some(condition)));
         }
-        if let Some(connection) = self.connections.get_mut(connection) {
+        let rest = message::scan(&offer.octets, true).ok().flatten().map_or(0, |head| head.rest);
+        let message = Bytes::copy_from_slice(&offer.octets[rest..]);
+        let connection = self.source(key).and_then(|(connection, _)| self.connections.get_mut(connection));
+        let connection = connection.map(|connection| {
+            connection.untaken += message.len();
+            connection.id
+        });
+        io.report(Report::Deliver { connection, subscriber, message });
+        self.tell_outcome(io, key, DeliveryState::Accepted);
+        self.drop_outlet(io, key);
+    }
+
+    /// Hands a message to the control plane that came on one of its links.
+    fn go_to_control(&mut self, io: &mut impl Io, key: Key, offer: Offer) {
+        let inlet = self.attachments.get(key).map(|attachment| attachment.inlet);
+        let Some(Inlet::Delivery { connection, link, .. }) = inlet else { return };
+        if offer.octets.len() > MAX_MESSAGE_BYTES {
+            return self.refuse(io, key, DeliveryState::Rejected(None));
+        }
+        if let Some(connection) = self.connections.get_mut(connection)
+            && let Some(Class::Endpoint(endpoint)) = connection.engine.token(link).and_then(Class::of)
+        {
             connection.untaken += offer.octets.len();
-            io.report(Report::Message { connection: connection.id, message: offer.octets.into() });
+            let at = ConnectionRef { id: connection.id, shard: self.shard };
+            let endpoint = EndpointId { at, key: endpoint };
+            io.report(Report::LinkMessage { endpoint, message: offer.octets.into() });
         }
         self.tell_outcome(io, key, DeliveryState::Accepted);
         self.drop_outlet(io, key);
     }
 
-    /// Sends a message of the control plane, settled; drops it if too much waits already.
-    pub(super) fn send_whole(&mut self, io: &mut impl Io, key: Key, priority: u8, message: Bytes) {
-        let lane = Lane::Priority(priority.min(PRIORITIES - 1));
-        if self.is_congested(key, lane) {
-            self.counters.copies_dropped += 1;
-            return;
-        }
-        let outlet = Outlet::Queued { connection: key, lane };
-        let mut attachment = Attachment::new(Inlet::Control, outlet, Flow::Passing);
+    /// Takes a message of this process: its sections without router annotations, and the address it is for if it does not
+    /// say itself.
+    pub(super) fn take_in(&mut self, io: &mut impl Io, to: Option<Arc<str>>, octets: &[u8]) {
+        let mut attachment = Attachment::new(Inlet::Control, Outlet::Undecided, Flow::Passing);
         attachment.ended = Some(Ending::Complete);
         attachment.is_inlet_settled = true;
-        attachment.parked.push(message);
+        let offer = Offer { octets: octets.to_vec(), to, is_foreign: true, ..Offer::default() };
+        attachment.message = Some(offer.into());
+        let key = self.attachments.insert(attachment);
+        self.consider(io, key);
+    }
+
+    /// Sends a message of the control plane, settled; drops it if too much waits already.
+    pub(super) fn send_whole(&mut self, io: &mut impl Io, key: Key, lane: Lane, message: Bytes) {
+        let Some(at) = self.connections.get(key).map(|it| ConnectionRef { id: it.id, shard: self.shard }) else {
+            return;
+        };
+        let mut attachment = Attachment::new(Inlet::Control, Outlet::Undecided, Flow::Passing);
+        attachment.ended = Some(Ending::Complete);
+        attachment.is_inlet_settled = true;
         let attachment = self.attachments.insert(attachment);
-        self.enter_line(io, attachment, key, lane, true);
+        self.leave_by(io, attachment, at, lane, message);
     }
 
     fn is_congested(&self, key: Key, lane: Lane) -> bool {
@@ -356,11 +561,14 @@ impl Plane {
 
     /// Puts a direction in line for a link of a connection.
     pub(super) fn enter_line(&mut self, io: &mut impl Io, key: Key, connection: Key, lane: Lane, is_settled: bool) {
+        let is_settled_only = self.connections.get(connection).is_some_and(|it| it.is_settled_only(lane));
+        let is_settled = is_settled || is_settled_only;
         if let Some(attachment) = self.attachments.get_mut(key) {
             attachment.is_outlet_settled = is_settled;
         }
-        if let Some(connection) = self.connections.get_mut(connection) {
-            connection.queue(lane, key, is_settled, &mut self.random);
+        let random = &mut self.random;
+        if !self.connections.get_mut(connection).is_some_and(|it| it.queue(lane, key, is_settled, random)) {
+            return self.turned_down(io, key);
         }
         self.touch(connection);
         self.serve(io, connection, lane);
@@ -377,15 +585,21 @@ impl Plane {
         }
     }
 
-    /// The message as this router sends it on: its annotations with us in the trace, the rest as it is.
-    fn forwarded(&self, offer: &Offer) -> Vec<u8> {
+    /// The message as this router sends it on: to other interior routers (no `peer`) and edge routers with annotations that
+    /// have us in the trace, to clients without, the rest as it is.
+    fn forwarded(&self, offer: &Offer, peer: Option<PeerKind>) -> Bytes {
         let mut out = Vec::with_capacity(offer.octets.len() + 128);
         if let Ok(Some(head)) = message::scan(&offer.octets, true) {
-            let annotations = head.annotations.unwrap_or(Annotations::fresh(offer.flags));
-            annotations.forward(&self.routes.node, &mut out);
+            let annotations = offer.annotations(&head);
+            match (peer, &self.routes.edge) {
+                (Some(PeerKind::Client), _) => {}
+                (Some(PeerKind::Interior), Some(edge)) => annotations.forward_from_edge(Some(&edge.mesh), &mut out),
+                (_, Some(_)) => annotations.forward_from_edge(None, &mut out),
+                (_, None) => annotations.forward(&self.routes.node, &mut out),
+            }
             out.extend_from_slice(&offer.octets[head.rest..]);
         }
-        out
+        out.into()
     }
 
     // === the two ends of a stream ===
@@ -393,8 +607,8 @@ impl Plane {
     /// Looks for a consumer for a new client.
     pub(super) fn offer_client_stream(&mut self, io: &mut impl Io, stream: Key) {
         let Some(Stream { side: Side::Client { key, salt }, .. }) = self.streams.get(stream) else { return };
-        let name = ReplyName { shard: self.shard, stream, salt: *salt };
-        let reply_to = format!("amqp:/_topo/{}/{}", self.routes.node, name.to_text());
+        let name = ReplyName::stream(self.shard, stream, *salt);
+        let reply_to = self.routes.own_address(&name.to_text());
         let mut octets = Vec::with_capacity(256);
         encapsulation::write_client_stream(ClientStream { key, reply_to: &reply_to }, Features::OURS, &mut octets);
         let up = self.add_reader(stream);
@@ -425,12 +639,8 @@ impl Plane {
         if name.shard.0 >= self.routes.shards {
             return self.refuse(io, key, DeliveryState::Released);
         }
-        let Some(attachment) = self.attachments.get(key) else { return };
-        let is_settled = attachment.is_inlet_settled;
         let destination = Destination::Stream { stream: name.stream, salt: name.salt, features };
-        let wants_taken = self.cross(key, name.shard);
-        io.post(name.shard, Crossing::Open { from: key, destination, octets: rest, is_settled, wants_taken });
-        self.after_crossing(io, key);
+        self.cross_over(io, key, name.shard, destination, rest);
     }
 
     /// Joins a server stream to the client that waits for it. From now on the client is read.
@@ -545,9 +755,9 @@ impl Plane {
         let Some(attachment) = self.attachments.get_mut(key) else { return false };
         attachment.outlet = Outlet::Shard { shard };
         if let Flow::Sending(window) = attachment.flow {
-            attachment.flow = Flow::Crossing { window, under_way: 0 };
+            attachment.flow = Flow::Crossing { window };
         }
-        matches!(attachment.flow, Flow::Crossing { .. })
+        matches!(attachment.flow, Flow::Crossing { .. }) || attachment.has_no_window
     }
 
     fn after_crossing(&mut self, io: &mut impl Io, key: Key) {

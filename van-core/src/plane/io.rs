@@ -6,7 +6,8 @@ use std::io::IoSlice;
 use bytes::Bytes;
 
 use super::crossing::Crossing;
-use super::routes::{ConnectionId, ConnectorId, ShardId};
+use super::endpoint::LinkRequest;
+use super::routes::{ConnectionId, ConnectorId, EndpointId, ShardId, SubscriberId};
 use crate::amqp::Condition;
 use crate::slab::Key;
 
@@ -86,10 +87,35 @@ pub enum Report {
         /// All its sections.
         message: Bytes,
     },
-    /// A message that the control plane passes on, whole: for several places, or for a subscriber.
-    Message {
-        /// The connection it came on.
-        connection: ConnectionId,
+    /// A message for a subscriber, whole.
+    Deliver {
+        /// The connection it came on; none if it is of this process.
+        connection: Option<ConnectionId>,
+        /// Who gets it.
+        subscriber: SubscriberId,
+        /// Its sections behind the router annotations.
+        message: Bytes,
+    },
+    /// A peer wants a link that the control plane is to decide on.
+    LinkRequested(LinkRequest),
+    /// A link that the control plane wanted was attached; the peer may still refuse it.
+    LinkAttached {
+        /// As the control plane called it.
+        label: u64,
+        /// The link.
+        endpoint: EndpointId,
+    },
+    /// A link is gone, that of a peer or of ours.
+    LinkLost {
+        /// The link.
+        endpoint: EndpointId,
+        /// Why, if the peer said.
+        reason: Option<Condition>,
+    },
+    /// A message on a link whose messages are for the control plane.
+    LinkMessage {
+        /// The link.
+        endpoint: EndpointId,
         /// All its sections.
         message: Bytes,
     },

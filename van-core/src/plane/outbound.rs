@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use super::attachment::{Ending, Flow, Inlet, Lane, MAX_PARKED, Outlet};
 use super::crossing::{CROSSING_OCTETS, Crossing, TAKEN_OCTETS};
 use super::{Io, Plane, Read, Write};
-use crate::amqp::LinkId;
+use crate::amqp::{DeliveryState, LinkId};
 use crate::slab::Key;
 
 /// Pieces put into one frame, or one write, at most.
@@ -120,6 +120,7 @@ impl Plane {
         if let Some(attachment) = self.attachments.get_mut(key) {
             attachment.parked = parked;
         }
+        self.count_held(key);
         self.left(io, key, sent);
         if is_last {
             self.outlet_finished(io, key);
@@ -188,9 +189,14 @@ impl Plane {
             }
             connection.release(link, lane);
         }
+        // Whoever wants everything settled says nothing of it; it is the sender who waits.
+        if matches!(lane, Lane::Endpoint(_)) && attachment.is_outlet_settled && !attachment.is_inlet_settled {
+            self.tell_outcome(io, key, DeliveryState::Accepted);
+        }
         self.touch(at);
         self.serve(io, at, lane);
-        self.reap(key);
+        self.finish_drain(at, lane);
+        self.reap(io, key);
     }
 
     /// Gives free links of a lane to those in line.
@@ -242,6 +248,7 @@ impl Plane {
                 self.push_to_link(io, key, connection, link, &mut rest);
             }
             Outlet::Shard { shard } => return self.push_across(io, key, shard, pieces),
+            Outlet::Copies => return self.push_to_copies(io, key, pieces),
             Outlet::Discard => return,
             _ => {}
         }
@@ -253,10 +260,13 @@ impl Plane {
         if rest.is_empty() || matches!(attachment.outlet, Outlet::Discard) {
             return;
         }
-        if attachment.parked.len() > MAX_PARKED {
+        let is_bounded = attachment.has_no_window || matches!(attachment.flow, Flow::Leaving { .. });
+        if attachment.parked.len() > MAX_PARKED && !is_bounded {
             return self.overrun(io, key);
         }
         rest.for_each(|piece| attachment.parked.copy(piece));
+        self.count_held(key);
+        let Some(attachment) = self.attachments.get(key) else { return };
         // A socket that is blocked says itself when it is not.
         if matches!(attachment.outlet, Outlet::Link { .. }) {
             self.advance(io, key);
@@ -374,6 +384,10 @@ impl Plane {
     fn push_across(&mut self, io: &mut impl Io, key: Key, shard: super::ShardId, pieces: &[&[u8]]) {
         let mut octets = BytesMut::with_capacity(pieces.iter().map(|piece| piece.len()).sum());
         pieces.iter().for_each(|piece| octets.extend_from_slice(piece));
+        if let Some(attachment) = self.attachments.get_mut(key) {
+            attachment.under_way += octets.len();
+        }
+        self.count_held(key);
         self.post_payload(io, key, shard, octets.freeze());
     }
 
@@ -389,15 +403,15 @@ impl Plane {
             let (Outlet::Shard { shard }, Inlet::Socket(stream)) = (attachment.outlet, attachment.inlet) else {
                 return;
             };
-            let Flow::Crossing { window, under_way } = &mut attachment.flow else { return };
-            let most = CROSSING_OCTETS.saturating_sub(*under_way).min(window.room()).min(self.buffer.len());
+            let Flow::Crossing { window } = &mut attachment.flow else { return };
+            let most = CROSSING_OCTETS.saturating_sub(attachment.under_way).min(window.room()).min(self.buffer.len());
             if most == 0 || attachment.ended.is_some() || attachment.message.is_some() {
                 return;
             }
             match io.read(stream, &mut self.buffer[..most]) {
                 Read::Octets(count) => {
                     window.count(count);
-                    *under_way += count;
+                    attachment.under_way += count;
                     self.counters.octets_in += count as u64;
                     let octets = Bytes::copy_from_slice(&self.buffer[..count]);
                     self.post_payload(io, key, shard, octets);
@@ -409,6 +423,40 @@ impl Plane {
                 }
                 Read::Failed => return self.break_stream(io, stream),
             }
+        }
+    }
+
+    // === several places ===
+
+    fn push_to_copies(&mut self, io: &mut impl Io, key: Key, pieces: &[&[u8]]) {
+        let copies = self.attachments.get(key).and_then(|attachment| attachment.copies.as_ref());
+        for copy in copies.map(|copies| copies.keys.clone()).unwrap_or_default() {
+            self.push(io, copy, pieces);
+        }
+    }
+
+    /// Brings the count of octets up to date that wait of what a session brought.
+    pub(super) fn count_held(&mut self, key: Key) {
+        let Some(attachment) = self.attachments.get_mut(key) else { return };
+        let now = if attachment.has_no_window { attachment.parked.len() + attachment.under_way } else { 0 };
+        let before = std::mem::replace(&mut attachment.held, now);
+        if now == before {
+            return;
+        }
+        if let Some((connection, channel)) = self.source(key)
+            && let Some(source) = self.connections.get_mut(connection)
+        {
+            source.count_waiting(channel, before, now);
+            self.touch(connection);
+        }
+    }
+
+    /// The connection, and the session, that a direction comes in by.
+    pub(super) fn source(&self, key: Key) -> Option<(Key, u16)> {
+        match self.attachments.get(key)?.inlet {
+            Inlet::Delivery { connection, link, .. } => Some((connection, link.channel())),
+            Inlet::Copy { original } => self.source(original),
+            _ => None,
         }
     }
 

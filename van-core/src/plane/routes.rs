@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use van_routing::{LinkId, RouterId, Table, Treatment};
 
 use crate::address::Address;
-use crate::annotations::Annotations;
+use crate::annotations::Trace;
+use crate::slab::Key;
 
 /// A shard of this router, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,12 +46,72 @@ pub struct Routes {
     pub table: Arc<Table>,
     /// The connections to each neighbour, by the link that stands for it in the table.
     pub next_hops: BTreeMap<LinkId, NextHop>,
-    /// Consumers by address, without class letter.
-    pub addresses: Arc<HashMap<Arc<str>, Arc<Consumers>>>,
+    /// Consumers by address, for addresses that are known across the network.
+    pub addresses: Arc<Addresses>,
+    /// Consumers by name, for names at this router: what follows `_local/` and `_topo/0/<id>/`.
+    pub locals: Arc<Addresses>,
+    /// The ways to edge routers, by their ids.
+    pub edges: Arc<Addresses>,
+    /// Set at an edge router: its way to the network. What it does not know goes there.
+    pub uplink: Option<Uplink>,
+    /// Set at an edge router.
+    pub edge: Option<Edge>,
+}
+
+/// Consumers by address, without class letter.
+pub type Addresses = HashMap<Arc<str>, Arc<Consumers>>;
+
+/// What an edge router says of itself in messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edge {
+    /// The mesh it belongs to, 15 characters.
+    pub mesh: Arc<str>,
+}
+
+/// The connection of an edge router to its interior router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Uplink {
+    /// The link for everything without a link of its own.
+    pub endpoint: EndpointId,
+}
+
+/// A link with an address, or of a client: of which connection, and which of its links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EndpointId {
+    /// The connection, and its shard.
+    pub at: ConnectionRef,
+    /// The link, as the connection's shard knows it.
+    pub key: Key,
+}
+
+/// A link on which a peer takes deliveries for an address.
+#[derive(Debug, Clone)]
+pub struct LinkConsumer {
+    /// Which link.
+    pub id: EndpointId,
+    /// Who is at its other end.
+    pub peer: PeerKind,
+    /// The edge mesh at its other end.
+    pub mesh: Option<Arc<str>>,
+    /// What it carries.
+    pub load: Load,
+}
+
+/// Who is at the other end of a link that is not between interior routers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PeerKind {
+    /// A client, or a container.
+    Client,
+    /// An edge router of ours.
+    Edge,
+    /// The interior router, and through it the network; we are an edge router.
+    Interior,
+    /// Another edge router of our mesh.
+    Mesh,
 }
 
 /// Where a connection lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionRef {
     /// Which one.
     pub id: ConnectionId,
@@ -76,6 +137,8 @@ pub struct Consumers {
     pub connectors: Vec<(ConnectorId, Load)>,
     /// Subscribers of this router.
     pub subscribers: Vec<(SubscriberId, Load)>,
+    /// Links of this router.
+    pub links: Vec<LinkConsumer>,
     /// Other routers with consumers.
     pub owners: Vec<(RouterId, Load)>,
     rotor: AtomicUsize,
@@ -94,14 +157,29 @@ pub(crate) struct Carried(Load);
 pub(crate) enum Choice {
     Connector(ConnectorId, Carried),
     Subscriber(SubscriberId),
+    Link(EndpointId, PeerKind, Carried),
     NextHop(LinkId, Carried),
 }
 
-/// All who are to have a copy of a message.
-#[derive(Debug, Default)]
-pub(crate) struct Recipients {
-    pub(crate) subscribers: Vec<SubscriberId>,
-    pub(crate) next_hops: Vec<LinkId>,
+/// Somebody who is to have a copy of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recipient {
+    Subscriber(SubscriberId),
+    Link(EndpointId, PeerKind),
+    NextHop(LinkId),
+}
+
+/// Where a delivery comes from, as far as it decides where it may go.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct From<'a> {
+    /// The interior router where it entered, if not this one.
+    pub(crate) origin: Option<&'a str>,
+    /// The routers it has passed.
+    pub(crate) trace: Trace<'a>,
+    /// The connection to an edge router, or of one, that it came on: it does not go back there.
+    pub(crate) connection: Option<ConnectionId>,
+    /// The edge mesh it comes from: all of it has it.
+    pub(crate) mesh: Option<&'a str>,
 }
 
 /// What a candidate for a delivery is.
@@ -109,6 +187,7 @@ pub(crate) struct Recipients {
 enum Place {
     Connector(ConnectorId),
     Subscriber(SubscriberId),
+    Link(EndpointId, PeerKind),
     NextHop(LinkId),
 }
 
@@ -116,8 +195,12 @@ enum Place {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Excluded {
     pub(crate) connectors: Vec<ConnectorId>,
+    pub(crate) links: Vec<EndpointId>,
     pub(crate) next_hops: Vec<LinkId>,
 }
+
+/// Deliveries that a link may carry before others of an address are preferred. Source: skupper-router, `linkCapacity`.
+const LINK_CAPACITY: u32 = 250;
 
 impl Load {
     /// How many deliveries it carries now.
@@ -137,27 +220,21 @@ impl Drop for Carried {
     }
 }
 
-impl Recipients {
-    /// Whether there are none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.subscribers.is_empty() && self.next_hops.is_empty()
-    }
-}
-
 impl Consumers {
     /// Consumers of an address.
     pub fn new(
         treatment: Treatment,
         connectors: Vec<(ConnectorId, Load)>,
         subscribers: Vec<(SubscriberId, Load)>,
+        links: Vec<LinkConsumer>,
         owners: Vec<(RouterId, Load)>,
     ) -> Self {
-        Self { treatment, connectors, subscribers, owners, rotor: AtomicUsize::new(0) }
+        Self { treatment, connectors, subscribers, links, owners, rotor: AtomicUsize::new(0) }
     }
 
     /// Whether one of them is at this router.
     fn are_here(&self) -> bool {
-        !self.connectors.is_empty() || !self.subscribers.is_empty()
+        !self.connectors.is_empty() || !self.subscribers.is_empty() || !self.links.is_empty()
     }
 
     /// Whether there are none.
@@ -171,23 +248,34 @@ impl Routes {
     pub fn alone(table: Arc<Table>, shards: u16) -> Self {
         let id = table.id().clone();
         let node = format!("0/{id}").into();
-        Self { id, node, shards, table, next_hops: BTreeMap::new(), addresses: Arc::default() }
+        Self {
+            id,
+            node,
+            shards,
+            table,
+            next_hops: BTreeMap::new(),
+            addresses: Arc::default(),
+            locals: Arc::default(),
+            edges: Arc::default(),
+            uplink: None,
+            edge: None,
+        }
     }
 
-    /// Chooses where a delivery for an address goes: here, a stream to a connector and a message to a subscriber. `origin` is
-    /// the router where it entered, if not this one.
+    /// Chooses where a delivery for an address goes: here, a stream to a connector and a message to a subscriber, either to a
+    /// link.
     ///
-    /// The lowest of cost and (if balanced) open deliveries wins, a fresh one of equals each time. An owner counts only if
-    /// its shortest path from the origin leads through here: what keeps deliveries from going in circles.
+    /// The lowest of cost and (if balanced) open deliveries wins, a fresh one of equals each time; links that carry as much as
+    /// they can come last. An owner counts only if its shortest path from the origin leads through here: what keeps deliveries
+    /// from going in circles.
     pub(crate) fn choose(
         &self,
-        address: &str,
+        consumers: &Consumers,
         is_stream: bool,
-        origin: Option<&str>,
+        from: &From<'_>,
         excluded: &Excluded,
     ) -> Option<Choice> {
-        let consumers = self.addresses.get(address)?;
-        let origin = self.origin(origin);
+        let origin = self.origin(from.origin);
         let is_balanced = match consumers.treatment {
             Treatment::AnycastBalanced => true,
             Treatment::AnycastClosest => false,
@@ -198,64 +286,47 @@ impl Routes {
         let local = local.map(|(connector, load)| (0, load, Place::Connector(*connector)));
         let subscribers = consumers.subscribers.iter().filter(|_| !is_stream);
         let subscribers = subscribers.map(|(subscriber, load)| (0, load, Place::Subscriber(*subscriber)));
+        let links = consumers.links.iter().filter(|link| link.may_have(from) && !excluded.links.contains(&link.id));
+        let links = links.map(|link| (link.peer.cost(), &link.load, Place::Link(link.id, link.peer)));
         let remote = consumers.owners.iter().filter_map(|(owner, load)| {
             let (link, cost) = self.way_to(owner, &origin)?;
             (!excluded.next_hops.contains(&link)).then_some((cost, load, Place::NextHop(link)))
         });
-        let value = |(cost, load, _): &(u64, &Load, _)| cost + if is_balanced { load.carried().into() } else { 0 };
-        let candidates: Vec<_> = local.chain(subscribers).chain(remote).collect();
+        let value = |(cost, load, place): &(u64, &Load, Place)| {
+            let carried = if is_balanced { load.carried() } else { 0 };
+            (matches!(place, Place::Link(..)) && carried >= LINK_CAPACITY, cost + u64::from(carried))
+        };
+        let candidates: Vec<_> = local.chain(subscribers).chain(links).chain(remote).collect();
         let start = consumers.rotor.fetch_add(1, Ordering::Relaxed) % candidates.len().max(1);
         let turned = candidates[start..].iter().chain(&candidates[..start]);
         let (_, load, destination) = turned.min_by_key(|candidate| value(candidate))?;
         Some(match *destination {
             Place::Connector(connector) => Choice::Connector(connector, load.carry()),
             Place::Subscriber(subscriber) => Choice::Subscriber(subscriber),
+            Place::Link(link, peer) => Choice::Link(link, peer, load.carry()),
             Place::NextHop(link) => Choice::NextHop(link, load.carry()),
         })
     }
 
-    /// All who are to have a copy of a message for a multicast address: the subscribers here, and the next hops towards
-    /// other routers with consumers, as far as the paths from where it entered lead through here. `None` if the address is
-    /// not multicast. Connectors have no use for messages.
-    pub(crate) fn recipients(&self, address: &str, annotations: &Annotations<'_>) -> Option<Recipients> {
-        let consumers = self.addresses.get(address)?;
-        if !matches!(consumers.treatment, Treatment::MulticastFlood | Treatment::MulticastOnce) {
-            return None;
-        }
-        let trace: Vec<_> = annotations.trace().filter_map(|id| RouterId::new(id).ok()).collect();
+    /// All who are to have a copy of a message for a multicast address: the subscribers and links here, and the next hops
+    /// towards other routers with consumers, as far as the paths from where it entered lead through here. Connectors have no
+    /// use for messages.
+    pub(crate) fn recipients(&self, consumers: &Consumers, from: &From<'_>) -> Vec<Recipient> {
+        let trace: Vec<_> = from.trace.ids().filter_map(|id| RouterId::new(id).ok()).collect();
         // It has been here: the routers do not agree on their paths yet.
         if trace.contains(&self.id) {
-            return Some(Recipients::default());
+            return Vec::new();
         }
-        let origin = match annotations.origin() {
+        let origin = match from.origin {
             Some(origin) => RouterId::new(origin).ok(),
             None => Some(self.id.clone()),
         };
         let owners = consumers.owners.iter().map(|(owner, _)| owner);
-        Some(Recipients {
-            subscribers: consumers.subscribers.iter().map(|(subscriber, _)| *subscriber).collect(),
-            next_hops: origin.map(|origin| self.table.multicast(owners, &origin, &trace)).unwrap_or_default(),
-        })
-    }
-
-    /// Where a whole message goes.
-    pub(crate) fn destinations(&self, to: &str, annotations: &Annotations<'_>) -> Recipients {
-        let mut one = Recipients::default();
-        match Address::parse(to, self.id.as_str()) {
-            Address::Router(id) => one.next_hops.extend(self.way_to_id(id, annotations.origin())),
-            Address::Mobile(key) => {
-                if let Some(all) = self.recipients(key, annotations) {
-                    return all;
-                }
-                match self.choose(key, false, annotations.origin(), &Excluded::default()) {
-                    Some(Choice::Subscriber(subscriber)) => one.subscribers.push(subscriber),
-                    Some(Choice::NextHop(link, _)) => one.next_hops.push(link),
-                    Some(Choice::Connector(..)) | None => {}
-                }
-            }
-            Address::Local(_) | Address::Everywhere(_) | Address::Edge(_) | Address::Foreign => {}
-        }
-        one
+        let next_hops = origin.map(|origin| self.table.multicast(owners, &origin, &trace)).unwrap_or_default();
+        let subscribers = consumers.subscribers.iter().map(|(subscriber, _)| Recipient::Subscriber(*subscriber));
+        let links = consumers.links.iter().filter(|link| link.may_have(from));
+        let links = links.map(|link| Recipient::Link(link.id, link.peer));
+        subscribers.chain(links).chain(next_hops.into_iter().map(Recipient::NextHop)).collect()
     }
 
     /// The link towards a router and the path's cost, if a delivery from `origin` may take it.
@@ -296,11 +367,63 @@ impl Routes {
         self.addresses.get(address).map_or(0, |consumers| consumers.owners.len() + usize::from(consumers.are_here()))
     }
 
-    /// Whether anybody in the network consumes an address.
+    /// Whether anybody in the network consumes a routing key, or another address that is known across the network.
     pub fn is_reachable(&self, address: &str) -> bool {
-        let is_known = |owner: &RouterId| self.table.route(owner).is_some();
-        self.addresses
-            .get(address)
-            .is_some_and(|consumers| consumers.are_here() || consumers.owners.iter().any(|(owner, _)| is_known(owner)))
+        self.addresses.get(address).is_some_and(|consumers| self.has_consumer(consumers))
+    }
+
+    fn has_consumer(&self, consumers: &Consumers) -> bool {
+        consumers.are_here() || consumers.owners.iter().any(|(owner, _)| self.table.route(owner).is_some())
+    }
+
+    /// Whether a message for this address, in any form, would find somebody.
+    pub(crate) fn leads_somewhere(&self, to: &str) -> bool {
+        let has = |addresses: &Addresses, name| addresses.get(name).is_some_and(|all| self.has_consumer(all));
+        let has_uplink = self.uplink.is_some();
+        match self.parse(to) {
+            Address::Mobile(key) => self.is_reachable(key),
+            // Its clients' own addresses are not in the picture.
+            Address::Local(_) | Address::Everywhere(_) => true,
+            Address::Router(id) => has_uplink || RouterId::new(id).is_ok_and(|id| self.table.route(&id).is_some()),
+            Address::Edge(id) => has_uplink || has(&self.edges, id),
+            Address::Foreign => has_uplink,
+        }
+    }
+
+    /// The full address of a name at this router.
+    pub(crate) fn own_address(&self, name: &str) -> String {
+        match self.edge {
+            Some(_) => format!("amqp:/_edge/{}/{name}", self.id),
+            None => format!("amqp:/_topo/{}/{name}", self.node),
+        }
+    }
+
+    /// What an address means to this router.
+    pub(crate) fn parse<'a>(&self, to: &'a str) -> Address<'a> {
+        match self.edge {
+            Some(_) => Address::parse_at_edge(to, self.id.as_str()),
+            None => Address::parse(to, self.id.as_str()),
+        }
+    }
+}
+
+impl LinkConsumer {
+    /// Whether a delivery may go there. Nothing goes back to the routers it comes from.
+    fn may_have(&self, from: &From<'_>) -> bool {
+        let is_back = self.peer != PeerKind::Client && from.connection == Some(self.id.at.id);
+        let is_same_mesh = from.mesh.is_some() && from.mesh == self.mesh.as_deref();
+        // What came from the network, or through the mesh, is for those who are here.
+        !is_back && !is_same_mesh
+    }
+}
+
+impl PeerKind {
+    /// What it costs to go there, by the measure of links between routers.
+    fn cost(self) -> u64 {
+        match self {
+            Self::Client | Self::Edge => 0,
+            Self::Mesh => 1,
+            Self::Interior => 2,
+        }
     }
 }

@@ -50,7 +50,7 @@ impl Stream {
 ///
 /// skupper-router's own are as long and from the same alphabet, but random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ReplyName {
+pub struct ReplyName {
     pub(super) shard: ShardId,
     pub(super) stream: Key,
     pub(super) salt: u32,
@@ -64,10 +64,31 @@ const CHARACTERS: usize = 15;
 const SHARD_BITS: u32 = 10;
 const SALT_BITS: u32 = 16;
 
+/// The bit of the salt that tells names of links from those of streams.
+const LINK_BIT: u32 = 1 << (SALT_BITS - 1);
+
 /// The highest number of shards a reply name can tell apart.
 pub const MAX_SHARDS: u16 = 1 << SHARD_BITS;
 
 impl ReplyName {
+    /// What of a salt counts.
+    pub(super) const SALT: u32 = LINK_BIT - 1;
+
+    /// The name of a stream's client.
+    pub(super) fn stream(shard: ShardId, stream: Key, salt: u32) -> Self {
+        Self { shard, stream, salt: salt & Self::SALT }
+    }
+
+    /// The name of a link: `place` is where its shard remembers it.
+    pub(super) fn link(shard: ShardId, place: Key, salt: u32) -> Self {
+        Self { shard, stream: place, salt: salt & Self::SALT | LINK_BIT }
+    }
+
+    /// Whether it names a link, and no stream.
+    pub(super) fn is_link(self) -> bool {
+        self.salt & LINK_BIT != 0
+    }
+
     pub(super) fn to_text(self) -> String {
         let salt = u128::from(self.salt) & ((1 << SALT_BITS) - 1);
         let mut bits = u128::from(self.stream.to_bits()) << (SHARD_BITS + SALT_BITS);

@@ -9,15 +9,19 @@ use std::time::Instant;
 use bytes::Bytes;
 use van_routing::{self as routing, Destination, LinkId, Message, MessageError, RouterId, Table, Timing, Treatment};
 
-use super::consumers::{Directory, Distribution};
+use super::consumers::{Class, Directory, Distribution};
 use super::control::{self, MalformedMessage};
+use super::edge::EdgeSide;
+use super::links::PeerLinks;
 use super::outgoing::Outgoing;
 use super::peer::{Admitted, Candidate, Peers, control_connection};
 use crate::address::Address;
 use crate::amqp::Condition;
-use crate::annotations::Annotations;
 use crate::message::{self, Head};
-use crate::plane::{ConnectionId, ConnectionRef, ConnectorId, Recipients, Report, Routes, SubscriberId};
+use crate::plane::{
+    ConnectionId, ConnectionRef, ConnectorId, EndpointId, Io, LinkAnswer, PeerKind, Plane, Purpose, Report, Routes,
+    ShardId, SubscriberId, WantedLink,
+};
 
 /// Who a router is.
 #[derive(Debug, Clone)]
@@ -28,21 +32,26 @@ pub struct Identity {
     pub instance: u64,
     /// How many shards its data plane has.
     pub shards: u16,
+    /// Set for an edge router: the mesh it belongs to, 15 characters that no other has.
+    pub mesh: Option<String>,
 }
 
 /// The control plane of a router.
 #[derive(Debug)]
 pub struct Core {
     node: Arc<str>,
-    engine: routing::Engine,
+    pub(super) engine: routing::Engine,
     peers: Peers,
-    directory: Directory,
+    pub(super) directory: Directory,
+    pub(super) links: PeerLinks,
+    /// Set at an edge router.
+    pub(super) edge: Option<EdgeSide>,
     /// Addresses that somebody here wants to know the reachability of, how many do, and what they were told.
-    watched: BTreeMap<Arc<str>, (usize, bool)>,
+    pub(super) watched: BTreeMap<Arc<str>, (usize, bool)>,
     /// The data plane's picture is out of date.
-    is_stale: bool,
+    pub(super) is_stale: bool,
     routes: Arc<Routes>,
-    outputs: VecDeque<Output>,
+    pub(super) outputs: VecDeque<Output>,
 }
 
 /// What a [`Core`] wants done.
@@ -57,12 +66,36 @@ pub enum Output {
         /// The message.
         message: Bytes,
     },
-    /// Another message for a peer, on the link of its priority.
-    Forward {
+    /// A message of this process, for any shard to find its way.
+    Message {
+        /// The address, if the message does not say itself.
+        to: Option<Arc<str>>,
+        /// Its sections, without router annotations.
+        message: Bytes,
+    },
+    /// The answer to a link that a peer wants.
+    AnswerLink {
+        /// The link.
+        endpoint: EndpointId,
+        /// The answer.
+        answer: LinkAnswer,
+    },
+    /// A link is to be attached.
+    AttachLink {
         /// The connection, and its shard.
-        to: ConnectionRef,
-        /// The priority; 9 is the highest that counts.
-        priority: u8,
+        on: ConnectionRef,
+        /// What link.
+        link: WantedLink,
+    },
+    /// A link is to be detached.
+    DetachLink {
+        /// The link.
+        endpoint: EndpointId,
+    },
+    /// A message of the control plane for one of its links.
+    SendOnLink {
+        /// The link.
+        endpoint: EndpointId,
         /// The message.
         message: Bytes,
     },
@@ -133,16 +166,54 @@ pub enum Fact {
     },
 }
 
+impl Output {
+    /// The shard that carries it out; none for what all shards do, or none.
+    pub fn shard(&self) -> Option<ShardId> {
+        match self {
+            Self::Send { to: at, .. }
+            | Self::AttachLink { on: at, .. }
+            | Self::Close { at, .. }
+            | Self::Retire { at } => Some(at.shard),
+            Self::AnswerLink { endpoint, .. } | Self::DetachLink { endpoint } | Self::SendOnLink { endpoint, .. } => {
+                Some(endpoint.at.shard)
+            }
+            Self::Message { .. } => Some(ShardId(0)),
+            Self::Routes(_) | Self::Deliver { .. } | Self::Reachable { .. } | Self::Fact(_) => None,
+        }
+    }
+
+    /// Has a shard carry it out, as far as it is a shard's to do.
+    pub fn carry_out(self, plane: &mut Plane, io: &mut impl Io) {
+        match self {
+            Self::Routes(routes) => plane.set_routes(io, routes),
+            Self::Send { to, message } => plane.send_control(io, to.id, message),
+            Self::Message { to, message } => plane.send_message(io, to, &message),
+            Self::AnswerLink { endpoint, answer } => plane.answer_link(io, endpoint, answer),
+            Self::AttachLink { on, link } => plane.attach_link(io, on.id, link),
+            Self::DetachLink { endpoint } => plane.detach_link(io, endpoint, None),
+            Self::SendOnLink { endpoint, message } => plane.send_on_link(io, endpoint, message),
+            Self::Close { at, condition } => plane.close_connection(io, at.id, Some(condition)),
+            Self::Retire { at } => plane.retire(io, at.id),
+            Self::Deliver { .. } | Self::Reachable { .. } | Self::Fact(_) => {}
+        }
+    }
+}
+
 impl Core {
     /// A router that knows nobody yet.
     pub fn new(identity: Identity, timing: Timing, distribution: Distribution, now: Instant) -> Self {
         let engine = routing::Engine::new(identity.id, identity.instance, timing, now);
-        let routes = Arc::new(Routes::alone(Arc::clone(engine.table()), identity.shards));
+        let edge = identity.mesh.map(|mesh| EdgeSide::new(mesh.into()));
+        let mut routes = Routes::alone(Arc::clone(engine.table()), identity.shards);
+        routes.edge = edge.as_ref().map(|edge| edge.edge.clone());
+        let routes = Arc::new(routes);
         Self {
             node: Arc::clone(&routes.node),
             engine,
             peers: Peers::new(identity.shards),
             directory: Directory::new(distribution),
+            links: PeerLinks::default(),
+            edge,
             watched: BTreeMap::new(),
             is_stale: false,
             routes,
@@ -163,6 +234,9 @@ impl Core {
             self.outputs.push_back(Output::Close { at, condition });
         }
         self.is_stale = true;
+        if admitted.purpose == Purpose::Links(PeerKind::Interior) {
+            self.add_uplink(ConnectionRef { id: admitted.id, shard: admitted.shard });
+        }
         self.settle();
         Ok(admitted)
     }
@@ -177,8 +251,19 @@ impl Core {
                 }
             }
             Report::Control { connection, message } => self.recv_control(now, connection, &message),
-            Report::Message { message, .. } => self.recv_message_for_many(&message),
+            Report::Deliver { subscriber, message, .. } => {
+                self.outputs.push_back(Output::Deliver { subscriber, message });
+            }
+            Report::LinkRequested(request) => self.recv_link_request(now, request),
+            Report::LinkAttached { label, endpoint } => self.recv_link_attached(label, endpoint),
+            Report::LinkLost { endpoint, .. } => {
+                self.recv_link_lost(now, endpoint);
+                self.uplink_link_lost(endpoint);
+            }
+            Report::LinkMessage { endpoint, message } => self.recv_link_message(endpoint, &message),
             Report::ConnectionLost { connection, .. } => {
+                self.forget_edge_peer(connection);
+                self.remove_uplink(connection);
                 if let Some(orphans) = self.peers.remove(connection) {
                     self.outputs.extend(orphans.into_iter().map(|at| Output::Retire { at }));
                     self.is_stale = true;
@@ -237,7 +322,11 @@ impl Core {
         let (watchers, told) = self.watched.entry(Arc::clone(address)).or_default();
         *watchers += 1;
         *told = self.routes.is_reachable(address);
-        *told
+        let is_reachable = *told;
+        if self.is_edge() {
+            self.consumers_changed();
+        }
+        is_reachable
     }
 
     /// Takes back [`Core::watch`].
@@ -246,6 +335,9 @@ impl Core {
             *watchers -= 1;
             if *watchers == 0 {
                 self.watched.remove(address);
+                if self.is_edge() {
+                    self.consumers_changed();
+                }
             }
         }
     }
@@ -259,37 +351,8 @@ impl Core {
 
     /// Sends a message that starts here.
     pub fn send(&mut self, outgoing: &Outgoing) {
-        let mut annotations = Annotations::fresh(0);
-        annotations.to_override = outgoing.to_override();
-        self.distribute(&outgoing.to, &annotations, outgoing.priority, &outgoing.message);
-    }
-
-    /// A message that a shard leaves to us.
-    fn recv_message_for_many(&mut self, octets: &Bytes) {
-        let Ok(Some(head)) = message::scan(octets, true) else { return };
-        let annotations = head.annotations.unwrap_or(Annotations::fresh(0));
-        if let Some(to) = annotations.to_override.or(head.properties.to) {
-            self.distribute(to, &annotations, head.priority, &octets.slice(head.rest..));
-        }
-    }
-
-    /// Gives a message to whoever is to have it. `rest` is what comes behind its router annotations.
-    fn distribute(&mut self, to: &str, annotations: &Annotations<'_>, priority: u8, rest: &Bytes) {
-        let Recipients { subscribers, next_hops } = self.routes.destinations(to, annotations);
-        let deliver = |subscriber| Output::Deliver { subscriber, message: rest.clone() };
-        self.outputs.extend(subscribers.into_iter().map(deliver));
-        let mut octets = Vec::new();
-        if !next_hops.is_empty() {
-            octets.reserve(rest.len() + 128);
-            annotations.forward(&self.node, &mut octets);
-            octets.extend_from_slice(rest);
-        }
-        let octets = Bytes::from(octets);
-        for link in next_hops {
-            if let Some(to) = self.peers.place(control_connection(link)) {
-                self.outputs.push_back(Output::Forward { to, priority, message: octets.clone() });
-            }
-        }
+        let to = outgoing.to_override().map(Arc::from);
+        self.outputs.push_back(Output::Message { to, message: outgoing.message.clone() });
     }
 
     // === time ===
@@ -444,10 +507,16 @@ impl Core {
                 shards: self.routes.shards,
                 table: Arc::clone(self.engine.table()),
                 next_hops: self.peers.next_hops(),
-                addresses: self.directory.consumers(),
+                addresses: self.directory.consumers(Class::Mobile),
+                locals: self.directory.consumers(Class::Local),
+                edges: self.directory.consumers(Class::Edge),
+                uplink: self.edge.as_ref().and_then(EdgeSide::uplink),
+                edge: self.edge.as_ref().map(|edge| edge.edge.clone()),
             });
             self.outputs.push_back(Output::Routes(Arc::clone(&self.routes)));
             self.report_reachability();
+            self.tell_edges();
+            self.settle_uplink();
         }
     }
 

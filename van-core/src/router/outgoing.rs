@@ -3,14 +3,13 @@
 use bytes::Bytes;
 
 use crate::amqp::DecodeError;
-use crate::message::{self, DEFAULT_PRIORITY};
+use crate::message;
 use crate::plane::MAX_MESSAGE_BYTES;
 
 /// A message that somebody in this process sends.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
-    pub(super) to: String,
-    pub(super) priority: u8,
+    to: String,
     /// Its sections, without router annotations.
     pub(super) message: Bytes,
     /// It does not say itself where it goes.
@@ -42,15 +41,15 @@ impl Outgoing {
             return Err(Unsendable::TooLong { octets: message.len() });
         }
         let to = to.into();
-        let (priority, is_overridden) = match message::scan(&message, true) {
+        let is_overridden = match message::scan(&message, true) {
             Ok(Some(head)) if head.annotations.is_some() => {
                 return Err(Unsendable::Malformed(DecodeError::Malformed("router annotations")));
             }
-            Ok(Some(head)) => (head.priority, head.properties.to != Some(&to)),
-            Ok(None) => (DEFAULT_PRIORITY, true),
+            Ok(Some(head)) => head.properties.to != Some(&to),
+            Ok(None) => true,
             Err(error) => return Err(Unsendable::Malformed(error)),
         };
-        Ok(Self { to, priority, message, is_overridden })
+        Ok(Self { to, message, is_overridden })
     }
 
     /// The address, as far as the router annotations have to carry it.

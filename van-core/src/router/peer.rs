@@ -10,7 +10,7 @@ use van_routing::{Cost, LinkId, RouterId};
 
 use super::open::{Announcement, Dialled};
 use crate::amqp::Condition;
-use crate::plane::{ConnectionId, ConnectionRef, NextHop, Purpose, ShardId};
+use crate::plane::{ConnectionId, ConnectionRef, NextHop, PeerKind, Purpose, ShardId};
 
 /// A connection whose opens were exchanged and that asks to be used.
 #[derive(Debug, Clone)]
@@ -104,10 +104,13 @@ impl Peers {
         candidate: Candidate,
     ) -> Result<(Admitted, Option<ConnectionId>), Condition> {
         let Candidate { announcement, origin, cost } = candidate;
-        if let Err(error) = RouterId::new(&announcement.container) {
+        let is_client = announcement.purpose == Purpose::Links(PeerKind::Client);
+        if let Err(error) = RouterId::new(&announcement.container)
+            && !is_client
+        {
             return Err(Condition::new("amqp:not-allowed", format!("the container id is no router id: {error}")));
         }
-        if announcement.container == me {
+        if announcement.container == me && !is_client {
             return Err(Condition::new(
                 "amqp:not-allowed",
                 format!("the router at the other end has our own id, {me}"),

@@ -13,8 +13,7 @@ use super::world::{Effect, World};
 use crate::Random;
 use crate::amqp::{self, Admission, Condition, Event, Login, Mechanism};
 use crate::plane::{
-    ConnectionId, ConnectionRef, ConnectorId, Counters, Crossing, Key, Plane, Purpose, Report, Routes, ShardId,
-    SubscriberId,
+    ConnectionId, ConnectorId, Counters, Crossing, Key, Plane, Purpose, Report, Routes, ShardId, SubscriberId,
 };
 use crate::router::{
     Announcement, Candidate, Core, Dialled, Distribution, Identity, Origin, Outgoing, Output, open_config,
@@ -138,10 +137,8 @@ enum Happening {
     Break { pipe: usize, end: usize },
     Cross { router: RouterName, life: u64, from: ShardId, to: ShardId, crossing: Crossing },
     Report { router: RouterName, life: u64, report: Report },
-    Send { router: RouterName, life: u64, shard: ShardId, connection: ConnectionId, message: Bytes },
-    Forward { router: RouterName, life: u64, at: ConnectionRef, priority: u8, message: Bytes },
     Routes { router: RouterName, life: u64, routes: Arc<Routes> },
-    Close { router: RouterName, life: u64, shard: ShardId, connection: ConnectionId, is_retired: bool },
+    Act { router: RouterName, life: u64, shard: ShardId, output: Output },
     Connected { place: Place, connector: ConnectorId },
     Program { program: usize },
     Dial { link: LinkName },
@@ -203,7 +200,7 @@ impl Network {
     }
 
     fn start_router(&mut self, id: RouterId, shards: u16, life: u64, connectors: Vec<Arc<str>>) -> Router {
-        let identity = Identity { id: id.clone(), instance: life, shards };
+        let identity = Identity { id: id.clone(), instance: life, shards, mesh: None };
         let mut core = Core::new(identity, Timing::default(), Distribution::default(), self.now);
         for (number, address) in connectors.iter().enumerate() {
             core.add_connector(self.now, ConnectorId(number as u32), address);
@@ -465,9 +462,11 @@ impl Network {
             }
             Happening::Report { router, life, report } if self.is_alive(router, life) => {
                 let taken = match &report {
-                    Report::Control { connection, message } | Report::Message { connection, message } => {
+                    Report::Control { connection, message }
+                    | Report::Deliver { connection: Some(connection), message, .. } => {
                         Some((*connection, message.len()))
                     }
+                    Report::LinkMessage { endpoint, message } => Some((endpoint.at.id, message.len())),
                     _ => None,
                 };
                 let now = self.now;
@@ -479,25 +478,16 @@ impl Network {
                 }
                 self.act(router);
             }
-            Happening::Send { router, life, shard, connection, message } if self.is_alive(router, life) => {
-                let (plane, world) = self.shard(router, shard);
-                plane.send_control(world, connection, message);
-                self.settle(router, shard);
-            }
-            Happening::Forward { router, life, at, priority, message } if self.is_alive(router, life) => {
-                let (plane, world) = self.shard(router, at.shard);
-                plane.send_message(world, at.id, priority, message);
-                self.settle(router, at.shard);
-            }
             Happening::Routes { router, life, routes } if self.is_alive(router, life) => {
-                self.routers[router.0].planes.iter_mut().for_each(|(plane, _)| plane.set_routes(Arc::clone(&routes)));
-            }
-            Happening::Close { router, life, shard, connection, is_retired } if self.is_alive(router, life) => {
-                let (plane, world) = self.shard(router, shard);
-                match is_retired {
-                    true => plane.retire(world, connection),
-                    false => plane.close_connection(world, connection, None),
+                for shard in 0..self.routers[router.0].shards {
+                    let (plane, world) = self.shard(router, ShardId(shard));
+                    plane.set_routes(world, Arc::clone(&routes));
+                    self.settle(router, ShardId(shard));
                 }
+            }
+            Happening::Act { router, life, shard, output } if self.is_alive(router, life) => {
+                let (plane, world) = self.shard(router, shard);
+                output.carry_out(plane, world);
                 self.settle(router, shard);
             }
             Happening::Connected { place, connector } if self.is_alive(place.router, place.life) => {
@@ -678,23 +668,14 @@ impl Network {
         while let Some(output) = self.routers[router.0].core.poll_output() {
             let happening = match output {
                 Output::Routes(routes) => Happening::Routes { router, life, routes },
-                Output::Send { to, message } => {
-                    Happening::Send { router, life, shard: to.shard, connection: to.id, message }
-                }
-                Output::Forward { to, priority, message } => {
-                    Happening::Forward { router, life, at: to, priority, message }
-                }
                 Output::Deliver { subscriber, message } => {
                     self.subscriptions[subscriber.0 as usize].received.push(message);
                     continue;
                 }
-                Output::Close { at, .. } => {
-                    Happening::Close { router, life, shard: at.shard, connection: at.id, is_retired: false }
-                }
-                Output::Retire { at } => {
-                    Happening::Close { router, life, shard: at.shard, connection: at.id, is_retired: true }
-                }
-                Output::Reachable { .. } | Output::Fact(_) => continue,
+                output => match output.shard() {
+                    Some(shard) => Happening::Act { router, life, shard, output },
+                    None => continue,
+                },
             };
             self.schedule(THREAD_DELAY, happening);
         }

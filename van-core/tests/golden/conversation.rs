@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use van_core::amqp::{Admission, Connection, Event, Login, Mechanism};
 use van_core::plane::{ConnectorId, Crossing, Io, Key, Plane, Purpose, Read, Report, ShardId, Write};
-use van_core::router::{Announcement, Candidate, Core, Dialled, Distribution, Identity, Origin, Output, open_config};
+use van_core::router::{Announcement, Candidate, Core, Dialled, Distribution, Identity, Origin, open_config};
 use van_routing::{RouterId, Timing};
 
 /// Who dials; the rest is the same.
@@ -145,7 +145,8 @@ impl Conversation {
     #[allow(clippy::disallowed_methods)] // any instant will do
     pub(crate) fn new(scenario: Scenario) -> Self {
         let start = Instant::now();
-        let identity = Identity { id: RouterId::new("ours").expect("an id"), instance: 1_700_000_000, shards: 1 };
+        let identity =
+            Identity { id: RouterId::new("ours").expect("an id"), instance: 1_700_000_000, shards: 1, mesh: None };
         let mut core = Core::new(identity, Timing::default(), Distribution::default(), start);
         core.add_connector(start, ConnectorId(0), &Arc::from("at-ours"));
         let plane = Plane::new(ShardId(0), Arc::clone(core.routes()), SEED);
@@ -282,11 +283,7 @@ impl Conversation {
                 self.plane.connected(&mut self.world, stream);
             }
             while let Some(output) = self.core.poll_output() {
-                match output {
-                    Output::Routes(routes) => self.plane.set_routes(routes),
-                    Output::Send { to, message } => self.plane.send_control(&mut self.world, to.id, message),
-                    _ => {}
-                }
+                output.carry_out(&mut self.plane, &mut self.world);
             }
             self.echo();
             if self.world.reports.is_empty() && self.world.connecting.is_empty() {

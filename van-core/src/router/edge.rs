@@ -1,0 +1,236 @@
+//! An edge router's side of its uplink: one connection to an interior router at a time, and the links on it (docs/wire.md §3.7).
+//!
+//! ```text
+//!   connections up ──► one is active ──► mesh id, uplink, downlink, tracking ──► a link for each address that somebody
+//!                        ▲      │                                                here consumes, and for each that
+//!                        └ lost ┘                                                somebody here sends to
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::consumers::Class;
+use super::core::{Core, Output};
+use super::links::{MESH_DISCOVERY, TRACKING, mesh_message, read_tracking};
+use crate::plane::{ConnectionId, ConnectionRef, Edge, EndpointId, LinkConsumer, Load, PeerKind, Uplink, WantedLink};
+
+/// The capability of the way from the network to an edge router.
+const DOWNLINK: &str = "qd.router-edge-downlink";
+
+/// Credit on links of an edge connection. Source: skupper-router, `linkCapacity`.
+const LINK_CREDIT: u32 = 250;
+/// Credit for what is told of addresses. Source: skupper-router.
+const TRACKING_CREDIT: u32 = 32;
+
+/// What an edge router knows of its uplinks.
+#[derive(Debug)]
+pub(super) struct EdgeSide {
+    pub(super) edge: Edge,
+    /// Connections to interior routers, the oldest first.
+    connections: BTreeMap<ConnectionId, ConnectionRef>,
+    active: Option<Active>,
+    /// The last number that a link was wanted by.
+    last: u64,
+    /// Addresses that links here send to.
+    produced: BTreeMap<EndpointId, Arc<str>>,
+}
+
+/// The connection in use, and the links on it.
+#[derive(Debug)]
+struct Active {
+    at: ConnectionRef,
+    /// Links that were asked for, by number.
+    wanted: BTreeMap<u64, Role>,
+    links: BTreeMap<EndpointId, Role>,
+    /// Addresses with a link, wanted or there.
+    consumed: BTreeSet<Arc<str>>,
+    sent_to: BTreeSet<Arc<str>>,
+    uplink: Option<EndpointId>,
+}
+
+/// What a link of ours on the uplink is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Role {
+    Mesh,
+    Uplink,
+    Downlink,
+    Tracking,
+    /// Deliveries for an address that is consumed here.
+    Consumed(Arc<str>),
+    /// Deliveries to an address.
+    SentTo(Arc<str>),
+}
+
+impl EdgeSide {
+    pub(super) fn new(mesh: Arc<str>) -> Self {
+        Self { edge: Edge { mesh }, connections: BTreeMap::new(), active: None, last: 0, produced: BTreeMap::new() }
+    }
+
+    pub(super) fn uplink(&self) -> Option<Uplink> {
+        Some(Uplink { endpoint: self.active.as_ref()?.uplink? })
+    }
+}
+
+impl Core {
+    pub(super) fn is_edge(&self) -> bool {
+        self.edge.is_some()
+    }
+
+    /// A connection to an interior router is up.
+    pub(super) fn add_uplink(&mut self, at: ConnectionRef) {
+        if let Some(edge) = &mut self.edge {
+            edge.connections.insert(at.id, at);
+            self.choose_uplink();
+        }
+    }
+
+    /// A connection is gone; if it was the uplink, the next one is.
+    pub(super) fn remove_uplink(&mut self, id: ConnectionId) {
+        let Some(edge) = &mut self.edge else { return };
+        edge.connections.remove(&id);
+        let Some(lost) = edge.active.take_if(|active| active.at.id == id) else { return };
+        for (endpoint, role) in lost.links {
+            if let Role::SentTo(address) = role {
+                self.directory.remove_link(Class::Mobile, &address, endpoint);
+            }
+        }
+        self.is_stale = true;
+        self.choose_uplink();
+    }
+
+    fn choose_uplink(&mut self) {
+        let Some(edge) = self.edge.as_mut().filter(|edge| edge.active.is_none()) else { return };
+        let Some(at) = edge.connections.values().next().copied() else { return };
+        edge.active = Some(Active {
+            at,
+            wanted: BTreeMap::new(),
+            links: BTreeMap::new(),
+            consumed: BTreeSet::new(),
+            sent_to: BTreeSet::new(),
+            uplink: None,
+        });
+        // The order is skupper-router's. Tracking comes before all links to addresses: earlier ones are never told of.
+        for role in [Role::Mesh, Role::Uplink, Role::Downlink, Role::Tracking] {
+            self.want(role);
+        }
+        self.is_stale = true;
+    }
+
+    /// Asks for a link on the uplink.
+    fn want(&mut self, role: Role) {
+        let me: Arc<str> = self.id().as_str().into();
+        let Some(edge) = &mut self.edge else { return };
+        let Some(active) = &mut edge.active else { return };
+        edge.last += 1;
+        let label = edge.last;
+        let receives = |address: Option<Arc<str>>, credit| WantedLink {
+            label,
+            is_sender: false,
+            peer_address: address,
+            address: None,
+            capability: None,
+            is_control: false,
+            credit,
+        };
+        let sends = |address: Option<Arc<str>>| WantedLink { is_sender: true, ..receives(address, 0) };
+        let link = match &role {
+            Role::Mesh => WantedLink { is_control: true, ..sends(Some(MESH_DISCOVERY.into())) },
+            Role::Uplink => sends(None),
+            Role::Downlink => WantedLink { capability: Some(DOWNLINK), ..receives(Some(me), LINK_CREDIT) },
+            Role::Tracking => WantedLink { is_control: true, ..receives(Some(TRACKING.into()), TRACKING_CREDIT) },
+            Role::Consumed(address) => {
+                WantedLink { address: Some(Arc::clone(address)), ..receives(Some(Arc::clone(address)), LINK_CREDIT) }
+            }
+            Role::SentTo(address) => sends(Some(Arc::clone(address))),
+        };
+        active.wanted.insert(label, role);
+        self.outputs.push_back(Output::AttachLink { on: active.at, link });
+    }
+
+    /// A link that we asked for was attached.
+    pub(super) fn recv_link_attached(&mut self, label: u64, endpoint: EndpointId) {
+        let Some(edge) = &mut self.edge else { return };
+        let Some(active) = edge.active.as_mut().filter(|active| active.at.id == endpoint.at.id) else { return };
+        let Some(role) = active.wanted.remove(&label) else { return };
+        match &role {
+            Role::Mesh => {
+                let message = mesh_message(&edge.edge.mesh);
+                self.outputs.push_back(Output::SendOnLink { endpoint, message });
+            }
+            Role::Uplink => {
+                active.uplink = Some(endpoint);
+                self.is_stale = true;
+            }
+            _ => {}
+        }
+        active.links.insert(endpoint, role);
+    }
+
+    /// A link of ours is gone.
+    pub(super) fn uplink_link_lost(&mut self, endpoint: EndpointId) {
+        let Some(edge) = &mut self.edge else { return };
+        edge.produced.remove(&endpoint);
+        let Some(active) = &mut edge.active else { return };
+        match active.links.remove(&endpoint) {
+            Some(Role::Uplink) => active.uplink = None,
+            Some(Role::SentTo(address)) => {
+                active.sent_to.remove(&address);
+                self.directory.remove_link(Class::Mobile, &address, endpoint);
+            }
+            Some(Role::Consumed(address)) => drop(active.consumed.remove(&address)),
+            _ => return,
+        }
+        self.is_stale = true;
+    }
+
+    /// The interior router says whether an address has a consumer.
+    pub(super) fn recv_uplink_message(&mut self, endpoint: EndpointId, octets: &[u8]) {
+        let Some(active) = self.edge.as_ref().and_then(|edge| edge.active.as_ref()) else { return };
+        if active.links.get(&endpoint) != Some(&Role::Tracking) {
+            return;
+        }
+        let Some((address, is_reachable)) = read_tracking(octets) else { return };
+        let sender = active.links.iter().find(|(_, role)| **role == Role::SentTo(Arc::clone(&address)));
+        let Some(id) = sender.map(|(id, _)| *id) else { return };
+        if is_reachable {
+            let link = LinkConsumer { id, peer: PeerKind::Interior, mesh: None, load: Load::default() };
+            self.directory.add_link(Class::Mobile, &address, link);
+        } else {
+            self.directory.remove_link(Class::Mobile, &address, id);
+        }
+        self.is_stale = true;
+    }
+
+    /// A link of a client here sends to an address.
+    pub(super) fn produce(&mut self, endpoint: EndpointId, address: &str) {
+        let routes = Arc::clone(self.routes());
+        if let (Some(edge), crate::address::Address::Mobile(name)) = (&mut self.edge, routes.parse(address)) {
+            edge.produced.insert(endpoint, name.into());
+            self.is_stale = true;
+        }
+    }
+
+    /// Brings the links on the uplink in line with what is consumed here, and sent to from here.
+    pub(super) fn settle_uplink(&mut self) {
+        let Some(edge) = &mut self.edge else { return };
+        let Some(active) = &mut edge.active else { return };
+        let consumed: BTreeSet<_> = self.directory.own_addresses().cloned().collect();
+        let sent_to: BTreeSet<_> = self.watched.keys().chain(edge.produced.values()).cloned().collect();
+        for (endpoint, role) in &active.links {
+            let is_wanted = match role {
+                Role::Consumed(address) => consumed.contains(address),
+                Role::SentTo(address) => sent_to.contains(address),
+                _ => true,
+            };
+            if !is_wanted {
+                self.outputs.push_back(Output::DetachLink { endpoint: *endpoint });
+            }
+        }
+        let new_consumed: Vec<_> = consumed.difference(&active.consumed).cloned().collect();
+        let new_sent_to: Vec<_> = sent_to.difference(&active.sent_to).cloned().collect();
+        active.consumed.extend(new_consumed.iter().cloned());
+        active.sent_to.extend(new_sent_to.iter().cloned());
+        new_consumed.into_iter().for_each(|address| self.want(Role::Consumed(address)));
+        new_sent_to.into_iter().for_each(|address| self.want(Role::SentTo(address)));
+    }
+}
