@@ -1,4 +1,4 @@
-//! The configuration file: a JSON list of `["<entity type>", {attributes}]` pairs, as skupper-router reads it.
+//! The configuration file, as skupper-router reads it: entities and their attributes.
 //!
 //! Everything is checked before anything starts, and all faults are told at once, each with the entity it is in.
 
@@ -12,6 +12,7 @@ use crate::amqp::{Secret, Symbol, Value};
 use crate::router::Distribution;
 
 mod reading;
+mod syntax;
 
 /// Data connections that a link may have.
 pub const MAX_DATA_CONNECTIONS: u16 = 16;

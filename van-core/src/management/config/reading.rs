@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use van_routing::{Cost, RouterId, Timing, Treatment};
 
+use super::syntax::{self, Pair};
 use super::{
     Access, Amqp, AutoLink, ConfigError, Configuration, Connector, Direction, Failover, Family, Fault, Listener,
     ListenerAddress, Log, MAX_DATA_CONNECTIONS, Mode, Network, Observer, PasswordSource, ProxyProfile, ProxyScheme,
@@ -82,31 +83,17 @@ impl Reading {
     }
 
     fn entities(&mut self, text: &str, variable: &impl Fn(&str) -> Option<String>) -> Vec<Entity> {
-        let items = match serde_json::from_str(text) {
-            Ok(Value::Array(items)) => items,
-            Ok(_) => {
-                self.fault("", "expected a JSON list of [\"type\", {attributes}] pairs");
-                return Vec::new();
-            }
-            Err(error) => {
-                self.fault("", format!("not JSON: {error}"));
-                return Vec::new();
-            }
-        };
-        let read = |(n, item)| Some((n + 1, self.entity(n + 1, item, variable)?));
-        let mut entities: Vec<_> = items.iter().enumerate().filter_map(read).collect();
+        let (pairs, faults) = syntax::read(text);
+        self.faults.extend(faults);
+        let read = |(number, pair)| Some((number, self.entity(number, &pair, variable)?));
+        let mut entities: Vec<_> = pairs.into_iter().filter_map(read).collect();
         name_apart(&mut entities);
         entities.into_iter().map(|(_, entity)| entity).collect()
     }
 
-    fn entity(&mut self, number: usize, item: &Value, variable: &impl Fn(&str) -> Option<String>) -> Option<Entity> {
+    fn entity(&mut self, number: usize, pair: &Pair, variable: &impl Fn(&str) -> Option<String>) -> Option<Entity> {
+        let Pair { type_name, attributes } = pair;
         let place = format!("entity {number}");
-        let (Some(Value::String(type_name)), Some(Value::Object(attributes)), None) =
-            (item.get(0), item.get(1), item.get(2))
-        else {
-            self.fault(&place, "expected a pair [\"type\", {attributes}]");
-            return None;
-        };
         let Some(kind) = EntityType::of(type_name) else {
             let known = ENTITY_TYPES.iter().map(|kind| kind.name);
             self.fault(&place, format!("unknown entity type `{type_name}`{}", suggestion(type_name, known)));
