@@ -42,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "flow", body: bodies::flow::flow },
     Target { name: "router", body: bodies::router::router },
     Target { name: "config", body: bodies::config::config },
+    Target { name: "conf", body: bodies::config::conf },
     Target { name: "token", body: bodies::grant::token },
     Target { name: "bundle", body: bodies::grant::bundle },
     Target { name: "certificate", body: bodies::tls::certificate },

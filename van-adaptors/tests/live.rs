@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use van_adaptors::{CredentialsSource, Entities, Entity, EntityError, EntityKind, Options, Router, States, TlsProfile};
-use van_core::management::config::{self, Configuration, Service};
+use van_core::management::config::{self, Access, Amqp, Configuration, Role, Service};
 use van_routing::Cost;
 use van_tls::{Authority, AuthorityRequest, Credentials, KeyKind, LeafRequest, Usage};
 
@@ -29,26 +29,18 @@ fn start(id: &str) -> Router {
 
 fn tcp_listener(name: &str, port: u16, key: &str) -> Entity {
     let (name, host, address) = (name.into(), HOST.into(), key.into());
-    Entity::TcpListener(config::TcpListener { name, host, port, address, backlog: None })
+    Entity::TcpListener(config::TcpListener { name, host, port, address, ..config::TcpListener::default() })
 }
 
 fn tcp_connector(name: &str, port: u16, key: &str) -> Entity {
-    let (name, host, address) = (name.into(), HOST.into(), key.into());
-    Entity::TcpConnector(config::TcpConnector { name, host, port, address })
+    Entity::TcpConnector(config::TcpConnector::new(name, HOST, port, key))
 }
 
 fn link_to(port: u16, tls_profile: Option<&str>) -> config::Connector {
     config::Connector {
-        name: "uplink".into(),
-        host: HOST.into(),
-        port,
-        family: None,
-        cost: Cost::ONE,
-        tls_profile: tls_profile.map(str::to_owned),
-        verifies_host: true,
-        max_frame_bytes: None,
-        idle_timeout: Duration::from_secs(16),
+        amqp: Amqp { tls_profile: tls_profile.map(str::to_owned), ..Amqp::new(Role::InterRouter) },
         data_connections: Some(1),
+        ..config::Connector::new("uplink", HOST, port, Role::InterRouter)
     }
 }
 
@@ -57,13 +49,9 @@ fn link(port: u16) -> Entity {
 }
 
 fn access_at(port: u16, cost: u32, tls_profile: Option<&str>) -> Entity {
-    let service = Service::Links {
-        cost: Cost::new(cost).expect("a cost"),
-        tls_profile: tls_profile.map(str::to_owned),
-        requires_authentication: tls_profile.is_some(),
-        max_frame_bytes: None,
-        idle_timeout: Duration::from_secs(16),
-    };
+    let (cost, requires_authentication) = (Cost::new(cost).expect("a cost"), tls_profile.is_some());
+    let amqp = Amqp { cost, tls_profile: tls_profile.map(str::to_owned), ..Amqp::new(Role::InterRouter) };
+    let service = Service::Amqp(Access { amqp, requires_authentication, ..Access::default() });
     Entity::Listener(config::Listener { name: "access".into(), host: HOST.into(), port, family: None, service })
 }
 
@@ -323,6 +311,7 @@ async fn a_listener_moves_or_stays_where_it_is() {
         port: taken_port,
         address: "key".into(),
         backlog: Some(7),
+        ..config::TcpListener::default()
     });
     update(&entities, everywhere).await;
     Client::greeted_by(taken_port, b'a').await;
@@ -367,7 +356,8 @@ async fn port_0_becomes_one_that_stays() {
 
     // All addresses have the same one.
     let http = |has_metrics| {
-        let service = Service::Http { has_health: true, has_metrics };
+        let access = Access::default();
+        let service = Service::Http { has_health: true, has_metrics, has_websockets: false, root_dir: None, access };
         let (name, host) = ("http".into(), String::new());
         Entity::Listener(config::Listener { name, host, port: 0, family: None, service })
     };
@@ -428,7 +418,9 @@ async fn a_link_is_deleted_made_anew_and_changed() {
     // The same again changes nothing.
     update(&west_entities, link(port)).await;
     assert!(now(&west_entities).links["uplink"].is_up);
-    let dearer = config::Connector { cost: Cost::new(5).expect("a cost"), ..link_to(port, None) };
+    let dearer = link_to(port, None);
+    let amqp = Amqp { cost: Cost::new(5).expect("a cost"), ..dearer.amqp };
+    let dearer = config::Connector { amqp, ..dearer };
     update(&west_entities, Entity::Connector(dearer)).await;
     assert_eq!(now(&west_entities).links["uplink"].down_count, 1);
     assert_eq!(until_up(&west_entities).await.links["uplink"].cost, 5);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use van_adaptors::{CredentialsSource, Entity, EntityKind, TlsProfile};
-use van_core::management::config;
+use van_core::management::config::{self, Amqp, Role};
 use van_routing::Cost;
 use van_tls::{Credentials, UnfitError};
 
@@ -91,13 +91,11 @@ fn render_access(access: &RouterAccess, certificates: &Certificates) -> Result<V
         host: access.spec.bind_host.clone().unwrap_or_default(),
         port,
         family: None,
-        service: config::Service::Links {
-            cost: Cost::ONE,
-            tls_profile: Some(profile.clone()),
+        service: config::Service::Amqp(config::Access {
+            amqp: link_amqp(Cost::ONE, profile),
             requires_authentication: true,
-            max_frame_bytes: None,
-            idle_timeout: IDLE_TIMEOUT,
-        },
+            ..config::Access::default()
+        }),
     };
     Ok(vec![tls_profile(profile, credentials), Entity::Listener(listener)])
 }
@@ -126,19 +124,17 @@ fn render_link(
         return Err(format!("secret \"{secret}\": {}{advice}", van_adaptors::with_causes(&error)));
     }
     let profile = format!("{secret}{PROFILE_SUFFIX}");
+    let cost = Cost::new(link.spec.routing_cost()).map_err(|error| error.to_string())?;
     let connector = config::Connector {
-        name: link.metadata.name.clone(),
-        host: endpoint.host.clone(),
-        port,
-        family: None,
-        cost: Cost::new(link.spec.routing_cost()).map_err(|error| error.to_string())?,
-        tls_profile: Some(profile.clone()),
-        verifies_host: true,
-        max_frame_bytes: None,
-        idle_timeout: IDLE_TIMEOUT,
-        data_connections: None,
+        amqp: link_amqp(cost, &profile),
+        ..config::Connector::new(&*link.metadata.name, &*endpoint.host, port, Role::InterRouter)
     };
     Ok(vec![tls_profile(&profile, credentials), Entity::Connector(connector)])
+}
+
+fn link_amqp(cost: Cost, profile: &str) -> Amqp {
+    let tls_profile = Some(profile.to_owned());
+    Amqp { cost, tls_profile, idle_timeout: IDLE_TIMEOUT, ..Amqp::new(Role::InterRouter) }
 }
 
 /// Those of a Secret, or of a folder that the user put there.
@@ -167,7 +163,7 @@ fn render_listener(listener: &Listener) -> Result<Vec<Entity>, String> {
         host: spec.host.clone(),
         port: spec.port,
         address: spec.routing_key.clone(),
-        backlog: None,
+        ..config::TcpListener::default()
     })])
 }
 
@@ -178,12 +174,8 @@ fn render_connector(connector: &Connector) -> Result<Vec<Entity>, String> {
     let Some(host) = &spec.host else {
         return Err("workloads are not found by `selector` on linux; set `host`".into());
     };
-    Ok(vec![Entity::TcpConnector(config::TcpConnector {
-        name: format!("connector/{}@{host}", connector.metadata.name),
-        host: host.clone(),
-        port: spec.port,
-        address: spec.routing_key.clone(),
-    })])
+    let name = format!("connector/{}@{host}", connector.metadata.name);
+    Ok(vec![Entity::TcpConnector(config::TcpConnector::new(name, host, spec.port, &spec.routing_key))])
 }
 
 fn check_protocol(protocol: Option<&str>) -> Result<(), String> {

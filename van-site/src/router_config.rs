@@ -150,7 +150,7 @@ pub fn router_config(
     pairs.push(Pair::Address("address", Address { prefix: "mc", distribution: "multicast" }));
     let site_id = &identity.id;
     pairs.extend(entities().filter_map(|entity| match entity {
-        Entity::TcpConnector(config::TcpConnector { name, host, port, address }) => {
+        Entity::TcpConnector(config::TcpConnector { name, host, port, address, .. }) => {
             Some(Pair::Tcp("tcpConnector", Tcp { name, host, port: port.to_string(), address, site_id }))
         }
         _ => None,
@@ -189,22 +189,22 @@ fn ssl_profile<'a>(name: &'a str, certs: &Path) -> SslProfile<'a> {
 fn connector(link: &config::Connector) -> Connector<'_> {
     Connector {
         name: &link.name,
-        role: "inter-router",
+        role: link.amqp.role.name(),
         host: &link.host,
         port: link.port.to_string(),
-        cost: link.cost.into(),
-        ssl_profile: link.tls_profile.as_deref(),
+        cost: link.amqp.cost.into(),
+        ssl_profile: link.amqp.tls_profile.as_deref(),
     }
 }
 
 fn listener(access: &config::Listener) -> Option<Listener<'_>> {
-    let Service::Links { tls_profile, requires_authentication, .. } = &access.service else { return None };
+    let Service::Amqp(config::Access { amqp, requires_authentication, .. }) = &access.service else { return None };
     Some(Listener {
         name: access.name.clone(),
-        role: "inter-router",
+        role: amqp.role.name(),
         host: &access.host,
         port: access.port,
-        ssl_profile: tls_profile.as_deref(),
+        ssl_profile: amqp.tls_profile.as_deref(),
         sasl_mechanisms: "EXTERNAL",
         authenticate_peer: *requires_authentication,
     })

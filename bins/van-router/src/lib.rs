@@ -16,7 +16,7 @@ use van_core::management::config::Configuration;
 /// Runs a router from a configuration file.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The configuration: a JSON list of ["type", {attributes}] pairs, as skrouterd.json
+    /// The configuration: a JSON list of ["type", {attributes}] pairs, as skrouterd.json, or the older skrouterd.conf
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
 

@@ -147,7 +147,13 @@ mod tests {
     use super::*;
 
     fn log(module: &str, enable: &str, output: Option<&str>) -> Log {
-        Log { module: module.into(), enable: enable.into(), output_file: output.map(str::to_owned) }
+        Log {
+            module: module.into(),
+            enable: enable.into(),
+            output_file: output.map(str::to_owned),
+            includes_timestamp: None,
+            includes_source: None,
+        }
     }
 
     #[test]

@@ -271,7 +271,10 @@ fn a_router_that_cannot_be_is_named_with_the_next_step() {
         (json!({"mode": "interior"}), vec!["`id` is missing", "unique in the network"]),
         (json!({"id": "", "mode": "interior"}), vec!["router", "`id`", "must not be empty"]),
         (json!({"id": "a/b", "mode": "interior"}), vec!["router \"a/b\"", "`id`", "contains a '/'"]),
-        (json!({"id": "a", "mode": "edge"}), vec!["router \"a\"", "mode edge is not in this version", "use interior"]),
+        (
+            json!({"id": "a", "mode": "edge"}),
+            vec!["router \"a\"", "mode edge is not in this version", "\"mode\": \"interior\""],
+        ),
         (json!({"id": "a"}), vec!["router \"a\"", "mode standalone is not in this version", "\"mode\": \"interior\""]),
         (json!({"id": "a", "mode": "core"}), vec!["router \"a\"", "`mode` must be one of ", "interior"]),
         (json!({"id": "a-${VAN_NOT_SET}", "mode": "interior"}), vec!["`id` uses ${VAN_NOT_SET}", "not set"]),

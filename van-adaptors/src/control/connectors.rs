@@ -47,7 +47,7 @@ impl Task {
         }
         connector.entity = entity;
         self.tell_target(&connector);
-        let TcpConnector { name, host, port, address } = &connector.entity;
+        let TcpConnector { name, host, port, address, .. } = &connector.entity;
         self.board.write(|states| {
             if let Some(state) = states.tcp_connectors.get_mut(name) {
                 (state.host, state.port, state.key) = (host.clone(), *port, address.clone());

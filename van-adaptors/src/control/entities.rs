@@ -53,7 +53,7 @@ impl Running {
 
     /// An entity that uses a profile.
     fn user(&self, profile: &str) -> Option<String> {
-        let link = self.links.values().find(|link| link.entity.tls_profile.as_deref() == Some(profile));
+        let link = self.links.values().find(|link| link.entity.amqp.tls_profile.as_deref() == Some(profile));
         let listener = || self.listeners.values().find(|listener| tls_profile(&listener.entity) == Some(profile));
         match link {
             Some(link) => Some(EntityKind::Connector.label(&link.entity.name)),
@@ -111,7 +111,7 @@ fn unusable(profile: &str, message: String) -> EntityError {
 
 fn tls_profile(listener: &Listener) -> Option<&str> {
     match &listener.service {
-        Service::Links { tls_profile, .. } => tls_profile.as_deref(),
+        Service::Amqp(access) => access.amqp.tls_profile.as_deref(),
         Service::Http { .. } => None,
     }
 }

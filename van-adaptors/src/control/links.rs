@@ -63,19 +63,19 @@ impl Task {
     /// What a link is to know; without profile there is none.
     fn link(&mut self, entity: &Connector) -> Result<Link, EntityError> {
         let user = (EntityKind::Connector, entity.name.as_str());
-        let tls = entity.tls_profile.as_ref().map(|name| self.running.profile(name, user)).transpose()?;
+        let tls = entity.amqp.tls_profile.as_ref().map(|name| self.running.profile(name, user)).transpose()?;
         Ok(Link {
             name: entity.name.clone(),
             router: self.core.id().to_string(),
             host: entity.host.clone(),
             port: entity.port,
             family: entity.family,
-            cost: entity.cost.into(),
+            cost: entity.amqp.cost.into(),
             tls,
             verifies_host: entity.verifies_host,
             data_connections: entity.data_connections.unwrap_or(self.data_connections),
-            max_frame_bytes: entity.max_frame_bytes,
-            idle_timeout: entity.idle_timeout,
+            max_frame_bytes: entity.amqp.max_frame_bytes,
+            idle_timeout: entity.amqp.idle_timeout,
             owner: self.new_owner(),
             board: self.board.clone(),
         })

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
-use van_core::management::config::{Listener, Service};
+use van_core::management::config::{self, Listener, Service};
 
 use super::entities::any_overlap;
 use super::{Owner, Task};
@@ -132,26 +132,26 @@ impl Task {
     fn serving(&self, entity: &Listener, identity: &str, owner: Owner) -> Result<Serving, EntityError> {
         let user = (EntityKind::Listener, entity.name.as_str());
         match &entity.service {
-            Service::Links { tls_profile: None, requires_authentication: true, .. } => {
+            Service::Amqp(config::Access { amqp, requires_authentication: true, .. }) if amqp.tls_profile.is_none() => {
                 Err(EntityError::NoTls { entity: user.0.label(user.1) })
             }
-            Service::Links { cost, tls_profile, requires_authentication, max_frame_bytes, idle_timeout } => {
-                let tls = tls_profile.as_ref().map(|name| self.running.profile(name, user)).transpose()?;
+            Service::Amqp(config::Access { amqp, requires_authentication, .. }) => {
+                let tls = amqp.tls_profile.as_ref().map(|name| self.running.profile(name, user)).transpose()?;
                 let access = Access {
                     name: entity.name.clone(),
                     router: self.core.id().to_string(),
-                    cost: (*cost).into(),
+                    cost: amqp.cost.into(),
                     tls,
                     requires_authentication: *requires_authentication,
-                    max_frame_bytes: *max_frame_bytes,
-                    idle_timeout: *idle_timeout,
+                    max_frame_bytes: amqp.max_frame_bytes,
+                    idle_timeout: amqp.idle_timeout,
                     identity: identity.to_owned(),
                     owner,
                     board: self.board.clone(),
                 };
                 Ok(Serving::Links(access.into()))
             }
-            Service::Http { has_health, has_metrics } => {
+            Service::Http { has_health, has_metrics, .. } => {
                 let (name, has_health, has_metrics) = (entity.name.clone(), *has_health, *has_metrics);
                 Ok(Serving::Http(Site { name, has_health, has_metrics }))
             }
