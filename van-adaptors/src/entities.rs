@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use van_core::amqp::Condition;
 use van_core::management::config::{self, Configuration, Connector, Listener, TcpConnector, TcpListener};
+use van_core::plane::ConnectionId;
 use van_tls::Credentials;
 use van_tls::directory::ProfileFiles;
 
@@ -56,7 +58,8 @@ pub enum EntityKind {
 
 /// Certificates of links, by name.
 ///
-/// An update takes effect with the next handshake; connections that are up stay.
+/// An update takes effect with the next handshake. With a higher ordinal, links that are up are dialled anew beside the old
+/// connections, which end with the streams on them; routing does not notice.
 #[derive(Debug, Clone)]
 pub struct TlsProfile {
     /// Its name.
@@ -65,6 +68,8 @@ pub struct TlsProfile {
     pub credentials: CredentialsSource,
     /// The generation of these.
     pub ordinal: u64,
+    /// Connections that were made with an earlier generation than this are closed, streams and all.
+    pub oldest_valid_ordinal: u64,
 }
 
 /// Where a TLS profile's certificates are.
@@ -85,7 +90,8 @@ impl TlsProfile {
             key: path(&profile.private_key_file),
             ca: path(&profile.ca_cert_file),
         };
-        Self { name: name.to_owned(), credentials: CredentialsSource::Files(files), ordinal: profile.ordinal }
+        let (ordinal, oldest_valid_ordinal) = (profile.ordinal, profile.oldest_valid_ordinal);
+        Self { name: name.to_owned(), credentials: CredentialsSource::Files(files), ordinal, oldest_valid_ordinal }
     }
 }
 
@@ -190,6 +196,15 @@ impl Entities {
         self.control.change(Change::Delete(kind, name.to_owned())).await
     }
 
+    /// Closes a connection, by the number that [`States`] and the log give it.
+    ///
+    /// # Errors
+    /// [`EntityError::NoConnection`], [`EntityError::Essential`], [`EntityError::Stopping`].
+    pub async fn close_connection(&self, number: u64) -> Result<(), EntityError> {
+        let why = Condition::new("amqp:connection:forced", "closed by an operator");
+        self.control.close_connection(ConnectionId(number), why).await
+    }
+
     /// How everything is doing, now and with every change.
     pub fn states(&self) -> watch::Receiver<Arc<States>> {
         self.states.clone()
@@ -274,6 +289,12 @@ pub enum EntityError {
         /// The entity.
         entity: String,
     },
+    /// There is no such connection.
+    #[error("there is no connection {0}")]
+    NoConnection(u64),
+    /// A connection stands for a link, which would only be dialled again.
+    #[error("connection {0} stands for a link; delete the link's connector instead, or raise its cost")]
+    Essential(u64),
     /// It is too late for changes.
     #[error("the router is stopping")]
     Stopping,

@@ -41,6 +41,8 @@ pub(crate) enum Message {
     Close { connection: ConnectionId, condition: Option<Condition> },
     /// A connection is to be closed once nothing runs over it.
     Retire { connection: ConnectionId },
+    /// A later generation of its link has taken a connection's place.
+    Supersede { connection: ConnectionId },
     /// Clients of a routing key are to be accepted here.
     Listen { listener: ListenerId, socket: TcpListener, key: Arc<str>, connections: Count },
     /// No more of them. Told when its sockets are closed here.

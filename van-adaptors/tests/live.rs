@@ -483,7 +483,7 @@ fn issue(authority: &Authority, now: SystemTime) -> Credentials {
 
 fn profile(credentials: Credentials, ordinal: u64) -> Entity {
     let credentials = CredentialsSource::Memory(credentials.into());
-    Entity::TlsProfile(TlsProfile { name: "links".into(), credentials, ordinal })
+    Entity::TlsProfile(TlsProfile { name: "links".into(), credentials, ordinal, oldest_valid_ordinal: 0 })
 }
 
 #[tokio::test]

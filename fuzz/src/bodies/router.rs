@@ -129,6 +129,7 @@ impl Router {
             Output::Send { to, message } => self.plane.send_control(&mut self.world, to.id, message),
             Output::Close { at, condition } => self.plane.close_connection(&mut self.world, at.id, Some(condition)),
             Output::Retire { at } => self.plane.retire(&mut self.world, at.id),
+            Output::Supersede { at } => self.plane.supersede(&mut self.world, self.now, at.id),
             // A client comes as soon as there is somebody to go to.
             Output::Reachable { is_reachable: true, .. } if self.client.is_none() => {
                 let client = self.plane.add_client(AT_THEIRS.into());

@@ -13,7 +13,7 @@ use van_core::plane::Purpose;
 use van_core::router::{Announcement, Candidate, Origin, access_config};
 
 use super::{EstablishError, Opened, Profile, establish, reason_text};
-use crate::control::{Control, Owner};
+use crate::control::{Control, Hold, Owner};
 use crate::entities::Board;
 use crate::tcp::EXHAUSTED_REST;
 
@@ -106,7 +106,7 @@ async fn accept(access: Access, socket: TcpStream, peer: SocketAddr, control: Co
     let subject = opened.peer.certificate().map(|certificate| certificate.subject.to_string());
     let candidate = Candidate { announcement, origin: Origin::Accepted, cost: access.cost };
     let admitted = control.admit(access.owner, candidate, opened).await;
-    let closed =
+    let Hold { closed, .. } =
         admitted.inspect_err(|condition| warn!(listener, %peer, router, %condition, "link connection refused")).ok()?;
     match purpose {
         Purpose::Control => info!(listener, %peer, router, subject, "link accepted"),
@@ -117,7 +117,8 @@ async fn accept(access: Access, socket: TcpStream, peer: SocketAddr, control: Co
 
 async fn open(access: &Access, socket: TcpStream) -> Result<Opened, EstablishError> {
     let profile = access.tls.as_ref().map(|profile| Arc::clone(&profile.borrow()));
-    let tls = profile.map(|profile| profile.acceptor.accept(SystemTime::now())).transpose()?;
+    let tls =
+        profile.map(|it| Ok::<_, EstablishError>((it.acceptor.accept(SystemTime::now())?, it.ordinal))).transpose()?;
     let mechanisms = if tls.is_some() { vec![Mechanism::External] } else { vec![Mechanism::Anonymous] };
     let admission = Admission { mechanisms, sasl_optional: !access.requires_authentication };
     let config = access_config(&access.router, access.cost, &access.identity);

@@ -3,6 +3,9 @@
 //! Every time the control connection is dialled anew, so are the others, under a new correlator: a peer that has not
 //! noticed the old ones' death would refuse the same (docs/wire.md §1.8). Data connections that are alive stay until the
 //! streams on them have ended.
+//!
+//! New certificates of a higher ordinal bring up a whole new generation beside the one in use, under the same correlator.
+//! It takes over when it is up, and the old one's connections end with the streams on them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpStream;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 use van_core::Random;
@@ -19,8 +22,9 @@ use van_core::management::config::Family;
 use van_core::plane::Purpose;
 use van_core::router::{Announcement, Candidate, Dialled, Origin, open_config};
 
+use super::open::ESTABLISH_TIMEOUT;
 use super::{EstablishError, Opened, Profile, establish, reason_text};
-use crate::control::{Control, Owner};
+use crate::control::{Control, Hold, Owner};
 use crate::entities::Board;
 use crate::tcp::listener::fits;
 
@@ -62,12 +66,11 @@ impl Link {
     }
 }
 
-/// A connection that is up.
-struct Up {
+/// A connection that is in use.
+struct Connected {
     router: String,
     access: Option<String>,
-    /// Tells when it is closed, and why.
-    closed: oneshot::Receiver<Option<Condition>>,
+    hold: Hold,
 }
 
 /// Why a link is not up.
@@ -79,6 +82,8 @@ enum LinkError {
     Establish { host: String, port: u16, source: EstablishError },
     #[error("the router refused the connection: {0}")]
     Refused(Condition),
+    #[error("closed before its control links were up: {0}")]
+    Lost(String),
 }
 
 /// Keeps a link up for as long as it is not dropped.
@@ -86,20 +91,15 @@ pub(crate) async fn run(link: Link, control: Control, mut random: Random) {
     let mut pause = Pause::new(random.clone());
     let mut last_error = String::new();
     loop {
-        // One generation for all connections of the group, or they would not be one (docs/wire.md §1.8).
-        let group =
-            Group { correlator: random.discriminator(), ordinal: link.profile().map(|profile| profile.ordinal) };
+        let group = Group { correlator: random.discriminator(), profile: link.profile() };
         let dialled = Instant::now();
-        match connect(&link, &group, Purpose::Control, &control).await {
-            Ok(Up { router, access, closed }) => {
+        match Generation::dial(&link, group, &control, &mut random).await {
+            Ok(generation) => {
                 last_error.clear();
-                link.board.link(&link.name, |state| state.came_up(router, access, group.ordinal));
-                let mut data = JoinSet::new();
-                for number in 0..link.data_connections {
-                    let pause = Pause::new(Random::new(random.next_u64().wrapping_add(number.into())));
-                    data.spawn(keep_data_connection(link.clone(), group.clone(), control.clone(), pause));
-                }
-                let reason = reason_text(closed.await.ok().flatten());
+                let Connected { router, access, .. } = &generation.control;
+                let ordinal = generation.group.ordinal();
+                link.board.link(&link.name, |state| state.came_up(router.clone(), access.clone(), ordinal));
+                let reason = generation.last(&link, &control, &mut random).await;
                 link.board.link(&link.name, |state| state.is_down_for(&reason));
                 warn!(link = %link.name, reason, "link lost; dialling again");
             }
@@ -115,11 +115,94 @@ pub(crate) async fn run(link: Link, control: Control, mut random: Random) {
     }
 }
 
-/// What the connections of a link have in common until its control connection is lost.
+/// What the connections of a generation have in common, or they would not be one group (docs/wire.md §1.8).
 #[derive(Debug, Clone)]
 struct Group {
     correlator: String,
-    ordinal: Option<u64>,
+    profile: Option<Arc<Profile>>,
+}
+
+impl Group {
+    fn ordinal(&self) -> Option<u64> {
+        self.profile.as_ref().map(|profile| profile.ordinal)
+    }
+
+    /// The same link's next group, once there are certificates of a higher ordinal.
+    async fn next(&self, link: &Link) -> Self {
+        if let Some(mut tls) = link.tls.clone()
+            && let Ok(profile) = tls.wait_for(|profile| Some(profile.ordinal) > self.ordinal()).await
+        {
+            return Self { correlator: self.correlator.clone(), profile: Some(Arc::clone(&profile)) };
+        }
+        std::future::pending().await
+    }
+}
+
+/// The connections of a link that share their certificates.
+struct Generation {
+    group: Group,
+    control: Connected,
+    /// They keep up the data connections.
+    data: JoinSet<()>,
+}
+
+impl Generation {
+    async fn dial(link: &Link, group: Group, control: &Control, random: &mut Random) -> Result<Self, LinkError> {
+        let connected = connect(link, &group, Purpose::Control, control).await?;
+        let mut data = JoinSet::new();
+        for number in 0..link.data_connections {
+            let pause = Pause::new(Random::new(random.next_u64().wrapping_add(number.into())));
+            data.spawn(keep_data_connection(link.clone(), group.clone(), control.clone(), pause));
+        }
+        Ok(Self { group, control: connected, data })
+    }
+
+    /// Keeps the link, renewed with every new generation of certificates, until the control connection is lost. Why.
+    async fn last(mut self, link: &Link, control: &Control, random: &mut Random) -> String {
+        loop {
+            let renewed = renew(link, &self.group, control, random);
+            tokio::select! {
+                reason = &mut self.control.hold.closed => return reason_text(reason.ok().flatten()),
+                renewed = renewed => self = renewed,
+            }
+            let (name, ordinal) = (&link.name, self.group.ordinal());
+            link.board.link(name, |state| state.ordinal = ordinal);
+            info!(link = %name, ordinal, "link renewed with new certificates");
+        }
+    }
+
+    /// Waits until the control links are up, by which the generation takes the link over.
+    async fn up(mut self, control: &Control) -> Result<Self, LinkError> {
+        match tokio::time::timeout(ESTABLISH_TIMEOUT, &mut self.control.hold.up).await {
+            Ok(Ok(())) => return Ok(self),
+            Ok(Err(_)) => {}
+            Err(_) => {
+                let why = Condition::new("amqp:connection:forced", "the control links were not answered in time");
+                let _ = control.close_connection(self.control.hold.id, why).await;
+            }
+        }
+        Err(LinkError::Lost(reason_text(self.control.hold.closed.await.ok().flatten())))
+    }
+}
+
+/// Waits for new certificates, and brings a generation up with them.
+async fn renew(link: &Link, old: &Group, control: &Control, random: &mut Random) -> Generation {
+    let mut pause = Pause::new(random.clone());
+    let mut last_error = String::new();
+    loop {
+        let group = old.next(link).await;
+        let dialled = Instant::now();
+        let renewed = async { Generation::dial(link, group, control, random).await?.up(control).await };
+        match renewed.await {
+            Ok(generation) => return generation,
+            Err(error) if error.to_string() != last_error => {
+                last_error = error.to_string();
+                warn!(link = %link.name, error = %last_error, "link is not renewed and stays as it is; trying again");
+            }
+            Err(_) => {}
+        }
+        pause.rest(dialled).await;
+    }
 }
 
 async fn keep_data_connection(link: Link, group: Group, control: Control, mut pause: Pause) {
@@ -127,9 +210,9 @@ async fn keep_data_connection(link: Link, group: Group, control: Control, mut pa
     loop {
         let dialled = Instant::now();
         match connect(&link, &group, Purpose::Data, &control).await {
-            Ok(up) => {
+            Ok(connected) => {
                 is_told = false;
-                drop(up.closed.await);
+                drop(connected.hold.closed.await);
             }
             Err(error) if !std::mem::replace(&mut is_told, true) => {
                 warn!(link = %link.name, %error, "a data connection is not up; trying again");
@@ -141,27 +224,31 @@ async fn keep_data_connection(link: Link, group: Group, control: Control, mut pa
 }
 
 /// Brings up one connection.
-async fn connect(link: &Link, group: &Group, purpose: Purpose, control: &Control) -> Result<Up, LinkError> {
-    let dialled = Dialled { correlator: group.correlator.clone(), ordinal: group.ordinal, purpose };
-    let opened = open(link, &dialled).await?;
+async fn connect(link: &Link, group: &Group, purpose: Purpose, control: &Control) -> Result<Connected, LinkError> {
+    let dialled = Dialled { correlator: group.correlator.clone(), ordinal: group.ordinal(), purpose };
+    let opened = open(link, group, &dialled).await?;
     let announcement = Announcement::read(&opened.open);
     let (router, product) = (announcement.container.clone(), announcement.product.clone());
     let access = announcement.access.clone();
     let candidate = Candidate { announcement, origin: Origin::Dialled(dialled), cost: link.cost };
-    let closed = control.admit(link.owner, candidate, opened).await.map_err(LinkError::Refused)?;
+    let hold = control.admit(link.owner, candidate, opened).await.map_err(LinkError::Refused)?;
     if purpose == Purpose::Control {
         info!(link = %link.name, peer = %format_args!("{}:{}", link.host, link.port), router, product, "link connected");
     }
-    Ok(Up { router, access, closed })
+    Ok(Connected { router, access, hold })
 }
 
-async fn open(link: &Link, dialled: &Dialled) -> Result<Opened, LinkError> {
+async fn open(link: &Link, group: &Group, dialled: &Dialled) -> Result<Opened, LinkError> {
     let (host, port) = (&link.host, link.port);
     let socket = dial(link).await.map_err(|source| LinkError::Unreachable { host: host.clone(), port, source })?;
     let establishing = async {
-        let profile = link.profile();
-        let connector = profile.as_ref().map(|profile| profile.connector(link.verifies_host));
-        let tls = connector.map(|connector| connector.connect(host, SystemTime::now())).transpose()?;
+        let tls = match &group.profile {
+            Some(profile) => {
+                let connector = profile.connector(link.verifies_host);
+                Some((connector.connect(host, SystemTime::now())?, profile.ordinal))
+            }
+            None => None,
+        };
         let logins = if tls.is_some() { vec![Login::External, Login::Anonymous] } else { vec![Login::Anonymous] };
         let config = open_config(&link.router, Some(host), link.cost, Some(dialled));
         let config = Config { idle_timeout: link.idle_timeout, ..config };

@@ -6,16 +6,18 @@ use van_tls::{Credentials, HostCheck, LinkAcceptor, LinkConnector, Policy, Setup
 #[derive(Debug)]
 pub(crate) struct Profile {
     pub(crate) ordinal: u64,
+    pub(crate) oldest_valid_ordinal: u64,
     pub(crate) acceptor: LinkAcceptor,
     verifying: LinkConnector,
     waiving: LinkConnector,
 }
 
 impl Profile {
-    pub(crate) fn new(credentials: &Credentials, ordinal: u64) -> Result<Self, SetupError> {
+    pub(crate) fn new(credentials: &Credentials, ordinal: u64, oldest_valid_ordinal: u64) -> Result<Self, SetupError> {
         let policy = Policy::default();
         Ok(Self {
             ordinal,
+            oldest_valid_ordinal,
             acceptor: LinkAcceptor::new(credentials, &policy)?,
             verifying: LinkConnector::new(credentials, HostCheck::Verify, &policy)?,
             waiving: LinkConnector::new(credentials, HostCheck::Waive, &policy)?,

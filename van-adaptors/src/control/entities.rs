@@ -217,12 +217,17 @@ impl Task {
     }
 
     fn update_profile(&mut self, name: &str, profile: Arc<Profile>) {
-        let ordinal = profile.ordinal;
+        let (ordinal, oldest_valid) = (profile.ordinal, profile.oldest_valid_ordinal);
         match self.running.profiles.get(name) {
             Some(Ok(users)) => drop(users.send_replace(profile)),
             _ => drop(self.running.profiles.insert(name.to_owned(), Ok(watch::Sender::new(profile)))),
         }
-        let users = self.running.listeners.values().filter(|listener| tls_profile(&listener.entity) == Some(name));
-        users.for_each(|user| self.board.access(&user.entity.name, |state| state.ordinal = Some(ordinal)));
+        for user in self.running.listeners.values().filter(|user| tls_profile(&user.entity) == Some(name)) {
+            self.board.access(&user.entity.name, |state| state.ordinal = Some(ordinal));
+            self.close_outdated(user.owner, oldest_valid);
+        }
+        for user in self.running.links.values().filter(|user| user.entity.tls_profile.as_deref() == Some(name)) {
+            self.close_outdated(user.owner, oldest_valid);
+        }
     }
 }

@@ -99,7 +99,7 @@ fn read(profile: TlsProfile) -> Result<Profile, String> {
         CredentialsSource::Memory(credentials) => *credentials,
     };
     credentials.check(SystemTime::now()).map_err(|error| with_causes(&error))?;
-    Profile::new(&credentials, profile.ordinal).map_err(|error| with_causes(&error))
+    Profile::new(&credentials, profile.ordinal, profile.oldest_valid_ordinal).map_err(|error| with_causes(&error))
 }
 
 fn read_files(files: &ProfileFiles) -> Result<Credentials, String> {

@@ -129,6 +129,10 @@ impl Shard {
             }
             Message::Close { connection, condition } => plane.close_connection(world, connection, condition),
             Message::Retire { connection } => plane.retire(world, connection),
+            Message::Supersede { connection } => {
+                plane.supersede(world, Instant::now(), connection);
+                self.timer_at = None;
+            }
             Message::Listen { listener, socket, key, connections } => self.listen(listener, socket, key, connections),
             Message::Unlisten { listener, closed } => self.unlisten(listener, closed),
             Message::Accepted { socket, key } => {

@@ -159,7 +159,7 @@ pub const ENTITY_TYPES: &[EntityType] = &[
             unserved(text("uidFormat"), &[]),
             unserved(text("uidNameMappingFile"), &[]),
             number("ordinal"),
-            unserved(number("oldestValidOrdinal"), &["0"]),
+            number("oldestValidOrdinal"),
         ],
         ..SERVED
     },

@@ -12,7 +12,7 @@ use van_routing::{self as routing, Destination, LinkId, Message, MessageError, R
 use super::consumers::{Directory, Distribution};
 use super::control::{self, MalformedMessage};
 use super::outgoing::Outgoing;
-use super::peer::{Admitted, Candidate, Peers, control_connection};
+use super::peer::{Admitted, Candidate, Peers, Risen};
 use crate::address::Address;
 use crate::amqp::Condition;
 use crate::annotations::Annotations;
@@ -82,6 +82,12 @@ pub enum Output {
     },
     /// A connection is to be closed once nothing runs over it.
     Retire {
+        /// The connection, and its shard.
+        at: ConnectionRef,
+    },
+    /// A later generation of its link has taken a connection's place: its control links are to be detached, and it is to
+    /// be closed once nothing runs over it and the peer has had time to notice.
+    Supersede {
         /// The connection, and its shard.
         at: ConnectionRef,
     },
@@ -170,19 +176,33 @@ impl Core {
     /// A shard says something.
     pub fn handle_report(&mut self, now: Instant, report: Report) {
         match report {
-            Report::ControlUp(id) => {
-                if let Some((link, cost)) = self.peers.control_up(id) {
+            Report::ControlUp(id) => match self.peers.control_up(id) {
+                Some(Risen::Link(link, cost)) => {
                     self.is_stale = true;
                     self.engine.handle_link_up(now, link, cost);
+                }
+                Some(Risen::Generation(superseded)) => {
+                    self.is_stale = true;
+                    // First the shards learn where new streams go, then what no longer carries any.
+                    self.settle();
+                    self.outputs.extend(superseded.into_iter().map(|at| Output::Supersede { at }));
+                }
+                None => {}
+            },
+            Report::ControlDown { connection, reason } => {
+                if !self.peers.is_superseded(connection)
+                    && let Some(at) = self.peers.place(connection)
+                {
+                    self.outputs.push_back(Output::Close { at, condition: reason });
                 }
             }
             Report::Control { connection, message } => self.recv_control(now, connection, &message),
             Report::Message { message, .. } => self.recv_message_for_many(&message),
             Report::ConnectionLost { connection, .. } => {
-                if let Some(orphans) = self.peers.remove(connection) {
-                    self.outputs.extend(orphans.into_iter().map(|at| Output::Retire { at }));
+                if let Some(lost) = self.peers.remove(connection) {
+                    self.outputs.extend(lost.orphans.into_iter().map(|at| Output::Retire { at }));
                     self.is_stale = true;
-                    self.engine.handle_link_down(now, super::peer::link(connection));
+                    lost.link.into_iter().for_each(|link| self.engine.handle_link_down(now, link));
                 }
             }
         }
@@ -286,7 +306,7 @@ impl Core {
         }
         let octets = Bytes::from(octets);
         for link in next_hops {
-            if let Some(to) = self.peers.place(control_connection(link)) {
+            if let Some(to) = self.peers.control_connection(link) {
                 self.outputs.push_back(Output::Forward { to, priority, message: octets.clone() });
             }
         }
@@ -376,9 +396,10 @@ impl Core {
 
     /// Hands a message to the routing engine, and back for whoever relays it: nothing that we would not take ourselves.
     fn recv_message(&mut self, now: Instant, from: ConnectionId, head: &Head<'_>, octets: &[u8]) -> Option<Message> {
+        let link = self.peers.link(from)?;
         match control::decode(head, octets) {
             Ok(message) => {
-                match self.engine.handle_message(now, super::peer::link(from), &message) {
+                match self.engine.handle_message(now, link, &message) {
                     // It is us who came late; others know the router.
                     Ok(()) | Err(MessageError::UnknownRouter { .. }) => Some(message),
                     Err(error) => {
@@ -410,7 +431,7 @@ impl Core {
 
     fn send_on(&mut self, links: Vec<LinkId>, message: Bytes) {
         for link in links {
-            if let Some(to) = self.peers.place(control_connection(link)) {
+            if let Some(to) = self.peers.control_connection(link) {
                 self.outputs.push_back(Output::Send { to, message: message.clone() });
             }
         }

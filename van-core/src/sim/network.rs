@@ -95,7 +95,12 @@ struct Link {
     delay: Duration,
     /// Cut: nothing passes, and whether the ends notice.
     is_cut: bool,
+    correlator: String,
+    /// The generation of its credentials.
+    ordinal: u64,
+    /// The connections of all generations, and the control connection of the last.
     pipes: Vec<usize>,
+    control: Option<usize>,
 }
 
 /// One connection of a link.
@@ -105,6 +110,14 @@ struct Pipe {
     is_control: bool,
     ends: [End; 2],
     is_open: bool,
+}
+
+/// How a router ends a connection.
+#[derive(Debug)]
+enum Closing {
+    Now,
+    Retired,
+    Superseded,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -141,7 +154,7 @@ enum Happening {
     Send { router: RouterName, life: u64, shard: ShardId, connection: ConnectionId, message: Bytes },
     Forward { router: RouterName, life: u64, at: ConnectionRef, priority: u8, message: Bytes },
     Routes { router: RouterName, life: u64, routes: Arc<Routes> },
-    Close { router: RouterName, life: u64, shard: ShardId, connection: ConnectionId, is_retired: bool },
+    Close { router: RouterName, life: u64, at: ConnectionRef, how: Closing },
     Connected { place: Place, connector: ConnectorId },
     Program { program: usize },
     Dial { link: LinkName },
@@ -224,7 +237,8 @@ impl Network {
         delay: Duration,
     ) -> LinkName {
         let link = LinkName(self.links.len());
-        self.links.push(Link { from, to, data_connections, cost, delay, is_cut: false, pipes: Vec::new() });
+        let (is_cut, correlator, ordinal, pipes, control) = (false, String::new(), 1, Vec::new(), None);
+        self.links.push(Link { from, to, data_connections, cost, delay, is_cut, correlator, ordinal, pipes, control });
         self.schedule(Duration::ZERO, Happening::Dial { link });
         link
     }
@@ -316,6 +330,14 @@ impl Network {
         }
     }
 
+    /// Gives the dialling end of a link new credentials: it dials a new generation beside the old one.
+    pub fn renew(&mut self, link: LinkName) {
+        self.links[link.0].ordinal += 1;
+        if self.links[link.0].control.is_some() && !self.links[link.0].is_cut {
+            self.dial_generation(link);
+        }
+    }
+
     /// Breaks the connections of a link, which is dialled again.
     pub fn reset(&mut self, link: LinkName) {
         self.break_pipes(link);
@@ -361,6 +383,11 @@ impl Network {
     /// A router's routes.
     pub fn table(&self, router: RouterName) -> Arc<Table> {
         Arc::clone(self.routers[router.0].core.table())
+    }
+
+    /// How many connections to other routers a router has.
+    pub fn connections(&self, router: RouterName) -> usize {
+        self.routers[router.0].planes.iter().map(|(plane, _)| plane.connections()).sum()
     }
 
     /// Whether a routing key has a consumer, as a router sees it.
@@ -492,13 +519,15 @@ impl Network {
             Happening::Routes { router, life, routes } if self.is_alive(router, life) => {
                 self.routers[router.0].planes.iter_mut().for_each(|(plane, _)| plane.set_routes(Arc::clone(&routes)));
             }
-            Happening::Close { router, life, shard, connection, is_retired } if self.is_alive(router, life) => {
-                let (plane, world) = self.shard(router, shard);
-                match is_retired {
-                    true => plane.retire(world, connection),
-                    false => plane.close_connection(world, connection, None),
+            Happening::Close { router, life, at, how } if self.is_alive(router, life) => {
+                let now = self.now;
+                let (plane, world) = self.shard(router, at.shard);
+                match how {
+                    Closing::Now => plane.close_connection(world, at.id, None),
+                    Closing::Retired => plane.retire(world, at.id),
+                    Closing::Superseded => plane.supersede(world, now, at.id),
                 }
-                self.settle(router, shard);
+                self.settle(router, at.shard);
             }
             Happening::Connected { place, connector } if self.is_alive(place.router, place.life) => {
                 self.connected(place, connector)
@@ -540,8 +569,8 @@ impl Network {
             self.settle(router, shard);
         }
         let link = self.pipes[pipe].link;
-        let Link { pipes, .. } = &mut self.links[link.0];
-        if pipes.contains(&pipe) && self.pipes[pipe].is_control {
+        let Link { pipes, control, .. } = &mut self.links[link.0];
+        if control.take_if(|control| *control == pipe).is_some() {
             // As those who dial do: all anew, under another correlator.
             pipes.clear();
             self.schedule(REDIAL_DELAY, Happening::Dial { link });
@@ -688,12 +717,9 @@ impl Network {
                     self.subscriptions[subscriber.0 as usize].received.push(message);
                     continue;
                 }
-                Output::Close { at, .. } => {
-                    Happening::Close { router, life, shard: at.shard, connection: at.id, is_retired: false }
-                }
-                Output::Retire { at } => {
-                    Happening::Close { router, life, shard: at.shard, connection: at.id, is_retired: true }
-                }
+                Output::Close { at, .. } => Happening::Close { router, life, at, how: Closing::Now },
+                Output::Retire { at } => Happening::Close { router, life, at, how: Closing::Retired },
+                Output::Supersede { at } => Happening::Close { router, life, at, how: Closing::Superseded },
                 Output::Reachable { .. } | Output::Fact(_) => continue,
             };
             self.schedule(THREAD_DELAY, happening);
@@ -718,14 +744,19 @@ impl Network {
 
 impl Network {
     fn dial(&mut self, link: LinkName) {
-        let Link { from, to, data_connections, cost, is_cut, ref pipes, .. } = self.links[link.0];
-        if is_cut || !pipes.is_empty() {
-            return;
+        let Link { is_cut, ref pipes, .. } = self.links[link.0];
+        if !is_cut && pipes.is_empty() {
+            self.links[link.0].correlator = self.random.discriminator();
+            self.dial_generation(link);
         }
-        let correlator = self.random.discriminator();
+    }
+
+    fn dial_generation(&mut self, link: LinkName) {
+        let Link { from, to, data_connections, cost, ref correlator, ordinal, .. } = self.links[link.0];
+        let correlator = correlator.clone();
         let purposes = std::iter::once(Purpose::Control).chain((0..data_connections).map(|_| Purpose::Data));
         for purpose in purposes {
-            let dialled = Dialled { correlator: correlator.clone(), ordinal: None, purpose };
+            let dialled = Dialled { correlator: correlator.clone(), ordinal: Some(ordinal), purpose };
             self.connect(link, from, to, cost, &dialled);
         }
     }
@@ -753,7 +784,11 @@ impl Network {
                 End { router, life, shard: admitted.shard, key, id: admitted.id }
             },
         );
-        self.pipes.push(Pipe { link, is_control: dialled.purpose == Purpose::Control, ends, is_open: true });
+        let is_control = dialled.purpose == Purpose::Control;
+        if is_control {
+            self.links[link.0].control = Some(pipe);
+        }
+        self.pipes.push(Pipe { link, is_control, ends, is_open: true });
         for End { router, shard, key, .. } in ends {
             let (plane, world) = self.shard(router, shard);
             plane.received(world, key, &[]);
