@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use van_core::amqp::Condition;
-use van_core::management::config::{self, Configuration, Connector, Listener, TcpConnector, TcpListener};
+use van_core::management::config::{self, Configuration, Connector, Listener, ProxyProfile, TcpConnector, TcpListener};
 use van_core::plane::ConnectionId;
 use van_tls::Credentials;
 use van_tls::directory::ProfileFiles;
@@ -31,6 +31,8 @@ use crate::control::{Change, Control};
 pub enum Entity {
     /// Certificates of links.
     TlsProfile(TlsProfile),
+    /// A proxy that links go through. An update counts from the next dialling on.
+    ProxyProfile(ProxyProfile),
     /// A link to dial.
     Connector(Connector),
     /// Where links are accepted, or HTTP is served.
@@ -46,6 +48,8 @@ pub enum Entity {
 pub enum EntityKind {
     /// [`Entity::TlsProfile`]
     TlsProfile,
+    /// [`Entity::ProxyProfile`]
+    ProxyProfile,
     /// [`Entity::Connector`]
     Connector,
     /// [`Entity::Listener`]
@@ -100,6 +104,7 @@ impl Entity {
     pub fn kind(&self) -> EntityKind {
         match self {
             Self::TlsProfile(_) => EntityKind::TlsProfile,
+            Self::ProxyProfile(_) => EntityKind::ProxyProfile,
             Self::Connector(_) => EntityKind::Connector,
             Self::Listener(_) => EntityKind::Listener,
             Self::TcpListener(_) => EntityKind::TcpListener,
@@ -111,6 +116,7 @@ impl Entity {
     pub fn name(&self) -> &str {
         match self {
             Self::TlsProfile(profile) => &profile.name,
+            Self::ProxyProfile(profile) => &profile.name,
             Self::Connector(connector) => &connector.name,
             Self::Listener(listener) => &listener.name,
             Self::TcpListener(listener) => &listener.name,
@@ -123,6 +129,7 @@ impl Entity {
         let profiles = configuration.tls_profiles.into_iter();
         profiles
             .map(|(name, profile)| Self::TlsProfile(TlsProfile::from_config(&name, &profile)))
+            .chain(configuration.proxy_profiles.into_iter().map(Self::ProxyProfile))
             .chain(configuration.connectors.into_iter().map(Self::Connector))
             .chain(configuration.listeners.into_iter().map(Self::Listener))
             .chain(configuration.tcp_listeners.into_iter().map(Self::TcpListener))
@@ -141,6 +148,7 @@ impl fmt::Display for EntityKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TlsProfile => "sslProfile",
+            Self::ProxyProfile => "proxyProfile",
             Self::Connector => "connector",
             Self::Listener => "listener",
             Self::TcpListener => "tcpListener",
@@ -267,17 +275,29 @@ pub enum EntityError {
         /// What is wrong, and with which file.
         message: String,
     },
-    /// There is no such TLS profile.
-    #[error("{entity}: there is no sslProfile named `{profile}`; create it first")]
+    /// A proxy's password cannot be read.
+    #[error("proxyProfile \"{profile}\": {message}")]
+    Password {
+        /// The profile's name.
+        profile: String,
+        /// What is wrong, and with which file or variable.
+        message: String,
+    },
+    /// There is no such profile.
+    #[error("{entity}: there is no {kind} named `{profile}`; create it first")]
     NoProfile {
         /// The entity.
         entity: String,
+        /// The kind of profile.
+        kind: EntityKind,
         /// The profile it names.
         profile: String,
     },
-    /// A TLS profile cannot be deleted now.
-    #[error("sslProfile \"{profile}\" is used by {user}; delete that first")]
+    /// A profile cannot be deleted now.
+    #[error("{kind} \"{profile}\" is used by {user}; delete that first")]
     InUse {
+        /// The kind of profile.
+        kind: EntityKind,
         /// The profile's name.
         profile: String,
         /// An entity that uses it.

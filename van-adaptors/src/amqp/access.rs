@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 use van_core::amqp::{Admission, Condition, Config, Connection, Mechanism};
 use van_core::plane::Purpose;
-use van_core::router::{Announcement, Candidate, Origin, access_config};
+use van_core::router::{Announcement, Candidate, Origin, Place, access_config};
 
 use super::{EstablishError, Opened, Profile, establish, reason_text};
 use crate::control::{Control, Hold, Owner};
@@ -31,6 +31,8 @@ pub(crate) struct Access {
     pub(crate) requires_authentication: bool,
     pub(crate) max_frame_bytes: Option<u32>,
     pub(crate) idle_timeout: Duration,
+    /// Where peers may connect if this router is lost.
+    pub(crate) failover: Vec<Place>,
     /// Its VanFlow identity.
     pub(crate) identity: String,
     /// Whom its connections belong to.
@@ -66,6 +68,13 @@ pub(crate) async fn serve(access: Access, socket: TcpListener, control: Control)
             }
             Some(_) = established.join_next() => {}
         }
+    }
+}
+
+/// Takes in one connection that came another way, and is over when it is closed.
+pub(crate) async fn serve_one(access: Access, socket: TcpStream, peer: SocketAddr, control: Control) {
+    if let Some(accepted) = accept(access.clone(), socket, peer, control).await {
+        accepted.watch(access).await;
     }
 }
 
@@ -121,7 +130,7 @@ async fn open(access: &Access, socket: TcpStream) -> Result<Opened, EstablishErr
         profile.map(|it| Ok::<_, EstablishError>((it.acceptor.accept(SystemTime::now())?, it.ordinal))).transpose()?;
     let mechanisms = if tls.is_some() { vec![Mechanism::External] } else { vec![Mechanism::Anonymous] };
     let admission = Admission { mechanisms, sasl_optional: !access.requires_authentication };
-    let config = access_config(&access.router, access.cost, &access.identity);
+    let config = access_config(&access.router, access.cost, &access.identity, &access.failover);
     let config = Config { idle_timeout: access.idle_timeout, ..config };
     let config = Config { max_frame_bytes: access.max_frame_bytes.unwrap_or(config.max_frame_bytes), ..config };
     establish(socket, tls, Connection::accept(config, admission, Instant::now())).await

@@ -20,9 +20,10 @@ use van_core::Random;
 use van_core::amqp::{Condition, Config, Connection, Login};
 use van_core::management::config::Family;
 use van_core::plane::Purpose;
-use van_core::router::{Announcement, Candidate, Dialled, Origin, open_config};
+use van_core::router::{Announcement, Candidate, Dialled, Origin, Place, open_config};
 
 use super::open::ESTABLISH_TIMEOUT;
+use super::proxy::{Proxy, ProxyError};
 use super::{EstablishError, Opened, Profile, establish, reason_text};
 use crate::control::{Control, Hold, Owner};
 use crate::entities::Board;
@@ -33,6 +34,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The longest pause. A peer that comes back is found within this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The longest pause of a link that may be dialled at several places. Source: skupper-router, which goes on after 1 s.
+const LONGEST_PAUSE_AMONG_SEVERAL: Duration = Duration::from_secs(1);
 
 /// A connection that lasted this long starts over with the first pause when it is lost.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
@@ -45,9 +49,11 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Link {
     pub(crate) name: String,
     pub(crate) router: String,
-    pub(crate) host: String,
-    pub(crate) port: u16,
+    /// Where it is dialled, first choice first; at least one place.
+    pub(crate) places: Vec<Place>,
     pub(crate) family: Option<Family>,
+    /// The proxy to go through, as it is when it is dialled.
+    pub(crate) proxy: Option<watch::Receiver<Arc<Proxy>>>,
     pub(crate) cost: u32,
     /// Its certificates, as they are when it is dialled.
     pub(crate) tls: Option<watch::Receiver<Arc<Profile>>>,
@@ -70,6 +76,7 @@ impl Link {
 struct Connected {
     router: String,
     access: Option<String>,
+    failover: Option<Vec<Place>>,
     hold: Hold,
 }
 
@@ -78,6 +85,10 @@ struct Connected {
 enum LinkError {
     #[error("cannot reach {host}:{port}: {source}")]
     Unreachable { host: String, port: u16, source: io::Error },
+    #[error("cannot reach the proxy \"{}\" at {}:{}: {source}", .proxy.name, .proxy.host, .proxy.port)]
+    NoProxy { proxy: Arc<Proxy>, source: io::Error },
+    #[error("cannot reach {host}:{port} through the proxy \"{}\" at {}:{}: {source}", .proxy.name, .proxy.host, .proxy.port)]
+    Proxy { host: String, port: u16, proxy: Arc<Proxy>, source: ProxyError },
     #[error("{host}:{port}: {source}")]
     Establish { host: String, port: u16, source: EstablishError },
     #[error("the router refused the connection: {0}")]
@@ -89,16 +100,22 @@ enum LinkError {
 /// Keeps a link up for as long as it is not dropped.
 pub(crate) async fn run(link: Link, control: Control, mut random: Random) {
     let mut pause = Pause::new(random.clone());
+    let mut places = Places::new(&link);
     let mut last_error = String::new();
     loop {
-        let group = Group { correlator: random.discriminator(), profile: link.profile() };
+        let group =
+            Group { correlator: random.discriminator(), profile: link.profile(), place: places.current().clone() };
         let dialled = Instant::now();
         match Generation::dial(&link, group, &control, &mut random).await {
             Ok(generation) => {
                 last_error.clear();
-                let Connected { router, access, .. } = &generation.control;
-                let ordinal = generation.group.ordinal();
-                link.board.link(&link.name, |state| state.came_up(router.clone(), access.clone(), ordinal));
+                let Connected { router, access, failover, .. } = &generation.control;
+                places.learn(failover.clone());
+                let (ordinal, urls) = (generation.group.ordinal(), places.urls());
+                link.board.link(&link.name, |state| {
+                    state.came_up(router.clone(), access.clone(), ordinal);
+                    state.failover_urls = urls;
+                });
                 let reason = generation.last(&link, &control, &mut random).await;
                 link.board.link(&link.name, |state| state.is_down_for(&reason));
                 warn!(link = %link.name, reason, "link lost; dialling again");
@@ -111,7 +128,54 @@ pub(crate) async fn run(link: Link, control: Control, mut random: Random) {
             }
             Err(_) => {}
         }
-        pause.rest(dialled).await;
+        places.go_on();
+        pause.rest(dialled, places.longest_pause()).await;
+    }
+}
+
+/// Where a link may be dialled: what is configured, then what the router there told last (docs/wire.md §1.6).
+struct Places {
+    configured: Vec<Place>,
+    learned: Vec<Place>,
+    turn: usize,
+}
+
+impl Places {
+    fn new(link: &Link) -> Self {
+        Self { configured: link.places.clone(), learned: Vec::new(), turn: 0 }
+    }
+
+    /// All of them, the current one first.
+    fn all(&self) -> impl Iterator<Item = &Place> {
+        let count = self.configured.len() + self.learned.len();
+        self.configured.iter().chain(&self.learned).cycle().skip(self.turn).take(count)
+    }
+
+    fn current(&self) -> &Place {
+        self.all().next().expect("a link has a place")
+    }
+
+    fn learn(&mut self, told: Option<Vec<Place>>) {
+        let Some(told) = told else { return };
+        let current = self.current().clone();
+        self.learned = told;
+        let is_known =
+            |place: &Place| self.configured.iter().any(|own| (&own.host, own.port) == (&place.host, place.port));
+        self.learned.retain(|place| !is_known(place));
+        self.turn = self.configured.iter().chain(&self.learned).position(|place| *place == current).unwrap_or(0);
+    }
+
+    /// The next is the current one from now on.
+    fn go_on(&mut self) {
+        self.turn = (self.turn + 1) % (self.configured.len() + self.learned.len());
+    }
+
+    fn longest_pause(&self) -> Duration {
+        if self.configured.len() + self.learned.len() > 1 { LONGEST_PAUSE_AMONG_SEVERAL } else { LONGEST_PAUSE }
+    }
+
+    fn urls(&self) -> Vec<String> {
+        self.all().map(Place::to_string).collect()
     }
 }
 
@@ -120,6 +184,7 @@ pub(crate) async fn run(link: Link, control: Control, mut random: Random) {
 struct Group {
     correlator: String,
     profile: Option<Arc<Profile>>,
+    place: Place,
 }
 
 impl Group {
@@ -132,7 +197,7 @@ impl Group {
         if let Some(mut tls) = link.tls.clone()
             && let Ok(profile) = tls.wait_for(|profile| Some(profile.ordinal) > self.ordinal()).await
         {
-            return Self { correlator: self.correlator.clone(), profile: Some(Arc::clone(&profile)) };
+            return Self { profile: Some(Arc::clone(&profile)), ..self.clone() };
         }
         std::future::pending().await
     }
@@ -142,8 +207,8 @@ impl Group {
 struct Generation {
     group: Group,
     control: Connected,
-    /// They keep up the data connections.
-    data: JoinSet<()>,
+    /// They keep up the data connections, until dropped.
+    _data: JoinSet<()>,
 }
 
 impl Generation {
@@ -154,7 +219,7 @@ impl Generation {
             let pause = Pause::new(Random::new(random.next_u64().wrapping_add(number.into())));
             data.spawn(keep_data_connection(link.clone(), group.clone(), control.clone(), pause));
         }
-        Ok(Self { group, control: connected, data })
+        Ok(Self { group, control: connected, _data: data })
     }
 
     /// Keeps the link, renewed with every new generation of certificates, until the control connection is lost. Why.
@@ -201,7 +266,7 @@ async fn renew(link: &Link, old: &Group, control: &Control, random: &mut Random)
             }
             Err(_) => {}
         }
-        pause.rest(dialled).await;
+        pause.rest(dialled, LONGEST_PAUSE).await;
     }
 }
 
@@ -219,7 +284,7 @@ async fn keep_data_connection(link: Link, group: Group, control: Control, mut pa
             }
             Err(_) => {}
         }
-        pause.rest(dialled).await;
+        pause.rest(dialled, LONGEST_PAUSE).await;
     }
 }
 
@@ -229,18 +294,20 @@ async fn connect(link: &Link, group: &Group, purpose: Purpose, control: &Control
     let opened = open(link, group, &dialled).await?;
     let announcement = Announcement::read(&opened.open);
     let (router, product) = (announcement.container.clone(), announcement.product.clone());
-    let access = announcement.access.clone();
+    let (access, failover) = (announcement.access.clone(), announcement.failover.clone());
     let candidate = Candidate { announcement, origin: Origin::Dialled(dialled), cost: link.cost };
     let hold = control.admit(link.owner, candidate, opened).await.map_err(LinkError::Refused)?;
     if purpose == Purpose::Control {
-        info!(link = %link.name, peer = %format_args!("{}:{}", link.host, link.port), router, product, "link connected");
+        let Place { host, port, .. } = &group.place;
+        info!(link = %link.name, peer = %format_args!("{host}:{port}"), router, product, "link connected");
     }
-    Ok(Connected { router, access, hold })
+    Ok(Connected { router, access, failover, hold })
 }
 
 async fn open(link: &Link, group: &Group, dialled: &Dialled) -> Result<Opened, LinkError> {
-    let (host, port) = (&link.host, link.port);
-    let socket = dial(link).await.map_err(|source| LinkError::Unreachable { host: host.clone(), port, source })?;
+    let Place { host, port, .. } = &group.place;
+    let (host, port) = (host.as_str(), *port);
+    let socket = reach(link, host, port).await?;
     let establishing = async {
         let tls = match &group.profile {
             Some(profile) => {
@@ -255,13 +322,28 @@ async fn open(link: &Link, group: &Group, dialled: &Dialled) -> Result<Opened, L
         let config = Config { max_frame_bytes: link.max_frame_bytes.unwrap_or(config.max_frame_bytes), ..config };
         establish(socket, tls, Connection::connect(config, logins, Instant::now())).await
     };
-    establishing.await.map_err(|source| LinkError::Establish { host: host.clone(), port, source })
+    establishing.await.map_err(|source| LinkError::Establish { host: host.to_owned(), port, source })
+}
+
+/// Connects to a host, or has the proxy do so.
+async fn reach(link: &Link, host: &str, port: u16) -> Result<TcpStream, LinkError> {
+    let proxy = link.proxy.as_ref().map(|proxy| Arc::clone(&proxy.borrow()));
+    let Some(proxy) = proxy else {
+        let socket = dial(host, port, link.family).await;
+        return socket.map_err(|source| LinkError::Unreachable { host: host.to_owned(), port, source });
+    };
+    let socket = match dial(&proxy.host, proxy.port, link.family).await {
+        Ok(socket) => socket,
+        Err(source) => return Err(LinkError::NoProxy { proxy, source }),
+    };
+    let tunnel = proxy.tunnel(socket, host, port).await;
+    tunnel.map_err(|source| LinkError::Proxy { host: host.to_owned(), port, proxy, source })
 }
 
 /// Connects to the first of the host's addresses that answers.
-async fn dial(link: &Link) -> io::Result<TcpStream> {
-    let addresses = tokio::net::lookup_host((link.host.as_str(), link.port)).await?;
-    let addresses: Vec<SocketAddr> = addresses.filter(|address| fits(address, link.family)).collect();
+async fn dial(host: &str, port: u16, family: Option<Family>) -> io::Result<TcpStream> {
+    let addresses = tokio::net::lookup_host((host, port)).await?;
+    let addresses: Vec<SocketAddr> = addresses.filter(|address| fits(address, family)).collect();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address of that family");
     for address in addresses {
         match tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(address)).await {
@@ -284,12 +366,12 @@ impl Pause {
         Self { next: FIRST_PAUSE, random }
     }
 
-    async fn rest(&mut self, dialled: Instant) {
+    async fn rest(&mut self, dialled: Instant, longest: Duration) {
         if dialled.elapsed() >= STABLE_AFTER {
             self.next = FIRST_PAUSE;
         }
         let jitter = self.next.mul_f64((self.random.next_u64() % 256) as f64 / 1024.0);
         tokio::time::sleep(self.next + jitter).await;
-        self.next = (self.next * 2).min(LONGEST_PAUSE);
+        self.next = (self.next * 2).min(longest);
     }
 }

@@ -3,6 +3,7 @@
 use tokio::task::JoinHandle;
 use van_core::Random;
 use van_core::management::config::Connector;
+use van_core::router::Place;
 
 use super::{Owner, Task};
 use crate::amqp::link::{self, Link};
@@ -19,7 +20,7 @@ impl Task {
     pub(super) fn create_link(&mut self, entity: Connector) -> Result<(), EntityError> {
         let link = self.link(&entity)?;
         let state =
-            LinkState { identity: self.flow_ids.next(), port: link.port, cost: link.cost, ..LinkState::default() };
+            LinkState { identity: self.flow_ids.next(), port: entity.port, cost: link.cost, ..LinkState::default() };
         self.board.write(|states| drop(states.links.insert(entity.name.clone(), state)));
         self.run_link(entity, link);
         Ok(())
@@ -35,7 +36,7 @@ impl Task {
             if state.is_up {
                 state.is_down_for("the link was changed");
             }
-            (state.port, state.cost) = (link.port, link.cost);
+            (state.port, state.cost) = (entity.port, link.cost);
         });
         self.run_link(entity, link);
         Ok(())
@@ -64,12 +65,15 @@ impl Task {
     fn link(&mut self, entity: &Connector) -> Result<Link, EntityError> {
         let user = (EntityKind::Connector, entity.name.as_str());
         let tls = entity.amqp.tls_profile.as_ref().map(|name| self.running.profile(name, user)).transpose()?;
+        let proxy = entity.proxy_profile.as_ref().map(|name| self.running.proxy(name, user)).transpose()?;
+        let mut places = vec![Place { scheme: None, host: entity.host.clone(), port: entity.port }];
+        places.extend(entity.amqp.failover.iter().cloned());
         Ok(Link {
             name: entity.name.clone(),
             router: self.core.id().to_string(),
-            host: entity.host.clone(),
-            port: entity.port,
+            places,
             family: entity.family,
+            proxy,
             cost: entity.amqp.cost.into(),
             tls,
             verifies_host: entity.verifies_host,

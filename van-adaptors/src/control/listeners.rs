@@ -145,6 +145,7 @@ impl Task {
                     requires_authentication: *requires_authentication,
                     max_frame_bytes: amqp.max_frame_bytes,
                     idle_timeout: amqp.idle_timeout,
+                    failover: amqp.failover.clone(),
                     identity: identity.to_owned(),
                     owner,
                     board: self.board.clone(),

@@ -279,6 +279,7 @@ mod tests {
             ordinal: 0,
             access: None,
             has_trunking: true,
+            failover: None,
         };
         Candidate { announcement, origin: Origin::Accepted, cost: 1 }
     }
