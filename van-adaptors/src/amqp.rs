@@ -4,6 +4,7 @@ pub(crate) mod access;
 pub(crate) mod link;
 mod open;
 mod profile;
+pub(crate) mod proxy;
 
 pub(crate) use open::{EstablishError, Opened, establish};
 pub(crate) use profile::Profile;

@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
 use van_core::Random;
 use van_core::amqp::Condition;
-use van_core::plane::{ConnectionId, ConnectionRef, ConnectorId, Report, Routes, ShardId, SubscriberId};
+use van_core::plane::{ConnectionId, ConnectionRef, ConnectorId, Purpose, Report, Routes, ShardId, SubscriberId};
 use van_core::router::{Candidate, Core, Fact, Outgoing, Output};
 use van_routing::Treatment;
 
@@ -34,7 +34,12 @@ enum Command {
         owner: Owner,
         candidate: Box<Candidate>,
         opened: Box<Opened>,
-        reply: oneshot::Sender<Result<oneshot::Receiver<Option<Condition>>, Condition>>,
+        reply: oneshot::Sender<Result<Hold, Condition>>,
+    },
+    CloseConnection {
+        id: ConnectionId,
+        why: Condition,
+        reply: oneshot::Sender<Result<(), EntityError>>,
     },
     Subscribe {
         id: SubscriberId,
@@ -79,6 +84,15 @@ const LISTEN_REST: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner(u32);
 
+/// What the owner of a connection in use knows of it.
+pub(crate) struct Hold {
+    pub(crate) id: ConnectionId,
+    /// Tells when its control links are up.
+    pub(crate) up: oneshot::Receiver<()>,
+    /// Tells when it is closed, and why.
+    pub(crate) closed: oneshot::Receiver<Option<Condition>>,
+}
+
 /// A handle for those who dial, accept, and change what there is.
 #[derive(Debug, Clone)]
 pub(crate) struct Control(mpsc::UnboundedSender<Command>);
@@ -87,6 +101,7 @@ impl std::fmt::Debug for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Admit { .. } => "Admit",
+            Self::CloseConnection { .. } => "CloseConnection",
             Self::Subscribe { .. } => "Subscribe",
             Self::Unsubscribe { .. } => "Unsubscribe",
             Self::AddConsumer { .. } => "AddConsumer",
@@ -98,16 +113,18 @@ impl std::fmt::Debug for Command {
 }
 
 impl Control {
-    /// Asks for a connection to be used. The receiver tells when it is closed, and why.
-    pub(crate) async fn admit(
-        &self,
-        owner: Owner,
-        candidate: Candidate,
-        opened: Opened,
-    ) -> Result<oneshot::Receiver<Option<Condition>>, Condition> {
+    /// Asks for a connection to be used.
+    pub(crate) async fn admit(&self, owner: Owner, candidate: Candidate, opened: Opened) -> Result<Hold, Condition> {
         let (reply, answer) = oneshot::channel();
         let _ = self.0.send(Command::Admit { owner, candidate: candidate.into(), opened: opened.into(), reply });
         answer.await.unwrap_or_else(|_| Err(Condition::bare("amqp:connection:forced")))
+    }
+
+    /// Asks for a connection to be closed, which is not done to those that stand for a link.
+    pub(crate) async fn close_connection(&self, id: ConnectionId, why: Condition) -> Result<(), EntityError> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.0.send(Command::CloseConnection { id, why, reply });
+        answer.await.unwrap_or(Err(EntityError::Stopping))
     }
 
     /// Makes somebody in this process a consumer of an address.
@@ -186,7 +203,11 @@ pub(crate) struct Task {
 struct InUse {
     owner: Owner,
     at: ConnectionRef,
-    /// Who wants to know when it is closed.
+    purpose: Purpose,
+    /// The generation of our certificates that it was made with.
+    ordinal: Option<u64>,
+    /// Who wants to know when it is up, until it is, and when it is closed.
+    riser: Option<oneshot::Sender<()>>,
     closer: oneshot::Sender<Option<Condition>>,
 }
 
@@ -320,6 +341,7 @@ impl Task {
                     Command::Admit { owner, candidate, opened, reply } => {
                         self.admit(owner, *candidate, *opened, reply);
                     }
+                    Command::CloseConnection { id, why, reply } => drop(reply.send(self.close_connection(id, why))),
                     Command::Change { reply, .. } if stopping.is_some() => {
                         let _ = reply.send(Err(EntityError::Stopping));
                     }
@@ -368,7 +390,7 @@ impl Task {
         owner: Owner,
         candidate: Candidate,
         opened: Opened,
-        reply: oneshot::Sender<Result<oneshot::Receiver<Option<Condition>>, Condition>>,
+        reply: oneshot::Sender<Result<Hold, Condition>>,
     ) {
         let admitted = if self.running.knows(owner) {
             self.core.admit(candidate)
@@ -377,7 +399,7 @@ impl Task {
         };
         match admitted {
             Ok(admitted) => {
-                let Opened { socket, records, mut engine, received, opened, output, .. } = opened;
+                let Opened { socket, records, mut engine, received, opened, output, ordinal, .. } = opened;
                 let is_initiator = engine.is_open();
                 if !is_initiator {
                     engine.answer_open([]);
@@ -393,13 +415,18 @@ impl Task {
                 };
                 let (id, purpose) = (admitted.id, admitted.purpose);
                 let adopted = Adopted { id, purpose, is_initiator, socket, records, engine, received, opened, output };
-                let (closer, closed) = oneshot::channel();
+                let ((riser, up), (closer, closed)) = (oneshot::channel(), oneshot::channel());
                 let at = ConnectionRef { id, shard: admitted.shard };
-                self.connections.insert(id, InUse { owner, at, closer });
+                // Links with addresses are there when somebody wants them: nothing else has to come up.
+                let riser = match purpose {
+                    Purpose::Links(_) => riser.send(()).err().and(None),
+                    Purpose::Control | Purpose::Data => Some(riser),
+                };
+                self.connections.insert(id, InUse { owner, at, purpose, ordinal, riser, closer });
                 self.shards.tell(admitted.shard, Message::Adopt(adopted.into()));
-                if reply.send(Ok(closed)).is_err() {
+                if reply.send(Ok(Hold { id, up, closed })).is_err() {
                     let condition = Condition::new("amqp:connection:forced", "whoever asked for it has gone");
-                    self.shards.carry_out(Output::Close { at, condition });
+                    self.shards.carry_out(Output::Close { at, condition: Some(condition) });
                 }
             }
             Err(condition) => {
@@ -418,11 +445,29 @@ impl Task {
         self.act().await;
     }
 
+    fn close_connection(&self, id: ConnectionId, why: Condition) -> Result<(), EntityError> {
+        let Some(connection) = self.connections.get(&id) else { return Err(EntityError::NoConnection(id.0)) };
+        if connection.purpose == Purpose::Control && connection.riser.is_none() {
+            return Err(EntityError::Essential(id.0));
+        }
+        self.shards.carry_out(Output::Close { at: connection.at, condition: Some(why) });
+        Ok(())
+    }
+
+    /// Closes the connections of one owner that were made with certificates of an earlier generation, without an error:
+    /// their time is over.
+    fn close_outdated(&self, owner: Owner, oldest_valid: u64) {
+        let is_outdated = |it: &InUse| it.owner == owner && it.ordinal.is_some_and(|ordinal| ordinal < oldest_valid);
+        for connection in self.connections.values().filter(|connection| is_outdated(connection)) {
+            self.shards.carry_out(Output::Close { at: connection.at, condition: None });
+        }
+    }
+
     /// Closes all connections of one owner, telling the peers why.
     fn close_connections(&self, owner: Owner, why: &str) {
         for connection in self.connections.values().filter(|connection| connection.owner == owner) {
             let condition = Condition::new("amqp:connection:forced", why);
-            self.shards.carry_out(Output::Close { at: connection.at, condition });
+            self.shards.carry_out(Output::Close { at: connection.at, condition: Some(condition) });
         }
     }
 
@@ -440,6 +485,11 @@ impl Task {
             && let Some(in_use) = self.connections.remove(connection)
         {
             let _ = in_use.closer.send(reason.clone());
+        }
+        if let Report::ControlUp(connection) = &report
+            && let Some(riser) = self.connections.get_mut(connection).and_then(|it| it.riser.take())
+        {
+            let _ = riser.send(());
         }
         self.core.handle_report(Instant::now(), report);
         if let Some(taken) = taken {

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use van_core::management::config::{self, Configuration, Connector, Listener, TcpConnector, TcpListener};
+use van_core::amqp::Condition;
+use van_core::management::config::{self, Configuration, Connector, Listener, ProxyProfile, TcpConnector, TcpListener};
+use van_core::plane::ConnectionId;
 use van_tls::Credentials;
 use van_tls::directory::ProfileFiles;
 
@@ -29,6 +31,8 @@ use crate::control::{Change, Control};
 pub enum Entity {
     /// Certificates of links.
     TlsProfile(TlsProfile),
+    /// A proxy that links go through. An update counts from the next dialling on.
+    ProxyProfile(ProxyProfile),
     /// A link to dial.
     Connector(Connector),
     /// Where links are accepted, or HTTP is served.
@@ -44,6 +48,8 @@ pub enum Entity {
 pub enum EntityKind {
     /// [`Entity::TlsProfile`]
     TlsProfile,
+    /// [`Entity::ProxyProfile`]
+    ProxyProfile,
     /// [`Entity::Connector`]
     Connector,
     /// [`Entity::Listener`]
@@ -56,7 +62,8 @@ pub enum EntityKind {
 
 /// Certificates of links, by name.
 ///
-/// An update takes effect with the next handshake; connections that are up stay.
+/// An update takes effect with the next handshake. With a higher ordinal, links that are up are dialled anew beside the old
+/// connections, which end with the streams on them; routing does not notice.
 #[derive(Debug, Clone)]
 pub struct TlsProfile {
     /// Its name.
@@ -65,6 +72,8 @@ pub struct TlsProfile {
     pub credentials: CredentialsSource,
     /// The generation of these.
     pub ordinal: u64,
+    /// Connections that were made with an earlier generation than this are closed, streams and all.
+    pub oldest_valid_ordinal: u64,
 }
 
 /// Where a TLS profile's certificates are.
@@ -85,7 +94,8 @@ impl TlsProfile {
             key: path(&profile.private_key_file),
             ca: path(&profile.ca_cert_file),
         };
-        Self { name: name.to_owned(), credentials: CredentialsSource::Files(files), ordinal: profile.ordinal }
+        let (ordinal, oldest_valid_ordinal) = (profile.ordinal, profile.oldest_valid_ordinal);
+        Self { name: name.to_owned(), credentials: CredentialsSource::Files(files), ordinal, oldest_valid_ordinal }
     }
 }
 
@@ -94,6 +104,7 @@ impl Entity {
     pub fn kind(&self) -> EntityKind {
         match self {
             Self::TlsProfile(_) => EntityKind::TlsProfile,
+            Self::ProxyProfile(_) => EntityKind::ProxyProfile,
             Self::Connector(_) => EntityKind::Connector,
             Self::Listener(_) => EntityKind::Listener,
             Self::TcpListener(_) => EntityKind::TcpListener,
@@ -105,6 +116,7 @@ impl Entity {
     pub fn name(&self) -> &str {
         match self {
             Self::TlsProfile(profile) => &profile.name,
+            Self::ProxyProfile(profile) => &profile.name,
             Self::Connector(connector) => &connector.name,
             Self::Listener(listener) => &listener.name,
             Self::TcpListener(listener) => &listener.name,
@@ -117,6 +129,7 @@ impl Entity {
         let profiles = configuration.tls_profiles.into_iter();
         profiles
             .map(|(name, profile)| Self::TlsProfile(TlsProfile::from_config(&name, &profile)))
+            .chain(configuration.proxy_profiles.into_iter().map(Self::ProxyProfile))
             .chain(configuration.connectors.into_iter().map(Self::Connector))
             .chain(configuration.listeners.into_iter().map(Self::Listener))
             .chain(configuration.tcp_listeners.into_iter().map(Self::TcpListener))
@@ -135,6 +148,7 @@ impl fmt::Display for EntityKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TlsProfile => "sslProfile",
+            Self::ProxyProfile => "proxyProfile",
             Self::Connector => "connector",
             Self::Listener => "listener",
             Self::TcpListener => "tcpListener",
@@ -188,6 +202,15 @@ impl Entities {
     /// [`EntityError::Unknown`], [`EntityError::InUse`], [`EntityError::Stopping`].
     pub async fn delete(&self, kind: EntityKind, name: &str) -> Result<(), EntityError> {
         self.control.change(Change::Delete(kind, name.to_owned())).await
+    }
+
+    /// Closes a connection, by the number that [`States`] and the log give it.
+    ///
+    /// # Errors
+    /// [`EntityError::NoConnection`], [`EntityError::Essential`], [`EntityError::Stopping`].
+    pub async fn close_connection(&self, number: u64) -> Result<(), EntityError> {
+        let why = Condition::new("amqp:connection:forced", "closed by an operator");
+        self.control.close_connection(ConnectionId(number), why).await
     }
 
     /// How everything is doing, now and with every change.
@@ -252,17 +275,29 @@ pub enum EntityError {
         /// What is wrong, and with which file.
         message: String,
     },
-    /// There is no such TLS profile.
-    #[error("{entity}: there is no sslProfile named `{profile}`; create it first")]
+    /// A proxy's password cannot be read.
+    #[error("proxyProfile \"{profile}\": {message}")]
+    Password {
+        /// The profile's name.
+        profile: String,
+        /// What is wrong, and with which file or variable.
+        message: String,
+    },
+    /// There is no such profile.
+    #[error("{entity}: there is no {kind} named `{profile}`; create it first")]
     NoProfile {
         /// The entity.
         entity: String,
+        /// The kind of profile.
+        kind: EntityKind,
         /// The profile it names.
         profile: String,
     },
-    /// A TLS profile cannot be deleted now.
-    #[error("sslProfile \"{profile}\" is used by {user}; delete that first")]
+    /// A profile cannot be deleted now.
+    #[error("{kind} \"{profile}\" is used by {user}; delete that first")]
     InUse {
+        /// The kind of profile.
+        kind: EntityKind,
         /// The profile's name.
         profile: String,
         /// An entity that uses it.
@@ -274,6 +309,12 @@ pub enum EntityError {
         /// The entity.
         entity: String,
     },
+    /// There is no such connection.
+    #[error("there is no connection {0}")]
+    NoConnection(u64),
+    /// A connection stands for a link, which would only be dialled again.
+    #[error("connection {0} stands for a link; delete the link's connector instead, or raise its cost")]
+    Essential(u64),
     /// It is too late for changes.
     #[error("the router is stopping")]
     Stopping,

@@ -75,7 +75,7 @@ impl Router {
     /// See [`StartError`]; nothing is left running.
     pub fn start(configuration: Configuration, options: &Options) -> Result<Self, StartError> {
         let mode = configuration.mode;
-        if mode != Mode::Interior {
+        if mode == Mode::Standalone {
             return Err(StartError::Mode { id: configuration.id, mode });
         }
         let cores = std::thread::available_parallelism().map_or(1, |count| count.get() as u16);
@@ -89,7 +89,7 @@ impl Router {
             id: configuration.id.clone(),
             instance: options.instance.unwrap_or(clock.as_secs()),
             shards: shard_count,
-            mesh: None,
+            mesh: (mode == Mode::Edge).then(|| random.discriminator()),
         };
         let router = identity.id.to_string();
         let core =

@@ -14,7 +14,7 @@ use crate::shard::Target;
 pub(crate) const EXHAUSTED_REST: Duration = Duration::from_millis(50);
 
 /// How long a peer may take to end its half of a closed connection.
-const LINGER_TIME: Duration = Duration::from_secs(1);
+pub(crate) const LINGER_TIME: Duration = Duration::from_secs(1);
 
 /// Closes a socket once the peer has ended, or took too long. Linux resets a socket that is closed before all that came is
 /// read, and the peer would not hear what was said last.

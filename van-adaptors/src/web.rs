@@ -1,15 +1,18 @@
-//! HTTP: health, metrics, and the routes as this router sees them.
+//! HTTP: health, metrics, the routes as this router sees them, and the way in for AMQP over WebSocket.
 //!
 //! | path | answers |
 //! |---|---|
 //! | `/healthz` | 200 as long as the control plane answers |
 //! | `/metrics` | counters of the data plane and sizes of the network, as OpenMetrics text |
 //! | `/debug/routes` | JSON, to clients on this machine only |
+//! | any, asked for WebSocket with the subprotocol `amqp` | AMQP, as at other listeners of the same role |
+
+mod websocket;
 
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,12 +28,16 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::warn;
+use tracing::{debug, warn};
 use van_core::plane::{Counters, Routes};
 
+use crate::amqp::Profile;
+use crate::amqp::access::{self, Access};
+use crate::control::Control;
 use crate::shard::Stats;
 use crate::tcp::EXHAUSTED_REST;
 
@@ -49,6 +56,10 @@ pub(crate) struct Site {
     pub(crate) name: String,
     pub(crate) has_health: bool,
     pub(crate) has_metrics: bool,
+    /// Its certificate, as it is when a client comes.
+    pub(crate) tls: Option<watch::Receiver<Arc<Profile>>>,
+    /// What takes AMQP in.
+    pub(crate) amqp: Option<(Arc<Access>, Control)>,
 }
 
 /// What can be seen of the router from here.
@@ -60,7 +71,7 @@ pub(crate) struct View {
 
 /// Serves until dropped.
 pub(crate) async fn serve(site: Site, socket: TcpListener, view: View) {
-    let mut clients = JoinSet::new();
+    let (mut clients, mut websockets) = (JoinSet::new(), JoinSet::new());
     loop {
         tokio::select! {
             accepted = socket.accept(), if clients.len() < MAX_CLIENTS => match accepted {
@@ -70,21 +81,70 @@ pub(crate) async fn serve(site: Site, socket: TcpListener, view: View) {
                     tokio::time::sleep(EXHAUSTED_REST).await;
                 }
             },
-            Some(_) = clients.join_next() => {}
+            Some(served) = clients.join_next() => {
+                if let (Ok(Some((websocket, address))), Some(amqp)) = (served, &site.amqp) {
+                    websockets.spawn(serve_amqp(site.name.clone(), websocket, address, amqp.clone()));
+                }
+            }
+            Some(_) = websockets.join_next() => {}
         }
     }
 }
 
-async fn serve_client(site: Site, view: View, client: TcpStream, address: SocketAddr) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let response =
-            answer(&site, &view, request.method(), request.uri().path(), address.ip().to_canonical().is_loopback());
+/// A client that has changed over to WebSocket.
+type Upgraded = (websocket::Socket, SocketAddr);
+
+async fn serve_client(site: Site, view: View, client: TcpStream, address: SocketAddr) -> Option<Upgraded> {
+    let Some(profile) = site.tls.as_ref().map(|profile| Arc::clone(&profile.borrow())) else {
+        return serve_http(&site, &view, client, address).await;
+    };
+    match tokio::time::timeout(REQUEST_TIMEOUT, profile.https.accept(client)).await {
+        Ok(Ok(client)) => serve_http(&site, &view, client, address).await,
+        Ok(Err(error)) => {
+            debug!(listener = %site.name, peer = %address, %error, "a client did not get as far as HTTP");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+async fn serve_http(
+    site: &Site,
+    view: &View,
+    client: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    address: SocketAddr,
+) -> Option<Upgraded> {
+    let is_local = address.ip().to_canonical().is_loopback();
+    let upgrade = Mutex::new(None);
+    let service = service_fn(|mut request: Request<Incoming>| {
+        let response = if site.amqp.is_some() && websocket::is_wanted(&request) {
+            let (response, upgrading) = websocket::upgrade(&mut request);
+            *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = upgrading;
+            response
+        } else {
+            answer(site, view, request.method(), request.uri().path(), is_local)
+        };
         async move { Ok::<_, Infallible>(response) }
     });
     let mut server = hyper::server::conn::http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(REQUEST_TIMEOUT);
     // A client that goes away in the middle is none of our business.
-    let _ = server.serve_connection(TokioIo::new(client), service).await;
+    let _ = server.serve_connection(TokioIo::new(client), service).with_upgrades().await;
+    let upgrading = upgrade.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+    Some((websocket::open(upgrading.await.ok()?).await, address))
+}
+
+async fn serve_amqp(listener: String, websocket: websocket::Socket, peer: SocketAddr, amqp: (Arc<Access>, Control)) {
+    let (access, control) = amqp;
+    let (near, far) = match websocket::loopback().await {
+        Ok(ends) => ends,
+        Err(error) => return warn!(listener, %peer, %error, "a WebSocket cannot be served"),
+    };
+    let relayed = websocket::relay(websocket, near);
+    let (relayed, ()) = tokio::join!(relayed, access::serve_one(Access::clone(&access), far, peer, control));
+    if let Err(error) = relayed {
+        debug!(listener, %peer, %error, "a WebSocket broke off");
+    }
 }
 
 fn answer(site: &Site, view: &View, method: &Method, path: &str, is_local: bool) -> Response<Full<Bytes>> {

@@ -134,6 +134,12 @@ impl Client {
         client
     }
 
+    /// One octet to and fro.
+    async fn check_trickle(&mut self) {
+        self.0.write_all(b"x").await.expect("written");
+        assert_eq!(self.greeted().await, b'x');
+    }
+
     async fn check_echo(&mut self) {
         let sent: Vec<u8> = (0..100_000_u32).map(|number| number as u8).collect();
         let mut received = vec![0; sent.len()];
@@ -483,7 +489,7 @@ fn issue(authority: &Authority, now: SystemTime) -> Credentials {
 
 fn profile(credentials: Credentials, ordinal: u64) -> Entity {
     let credentials = CredentialsSource::Memory(credentials.into());
-    Entity::TlsProfile(TlsProfile { name: "links".into(), credentials, ordinal })
+    Entity::TlsProfile(TlsProfile { name: "links".into(), credentials, ordinal, oldest_valid_ordinal: 0 })
 }
 
 #[tokio::test]
@@ -511,6 +517,82 @@ async fn a_replaced_profile_counts_from_the_next_handshake_on() {
     update(&west_entities, profile(issue(&new, today), 2)).await;
     assert_eq!(until_up(&west_entities).await.links["uplink"].ordinal, Some(2));
     until(&east_entities, "one link", |states| states.accesses["access"].links == 1).await;
+}
+
+/// Streams that are open before, while and after certificates are replaced by those of another authority. Only who shows
+/// one of the new ones gets in at the end, so the link has done so.
+#[tokio::test]
+async fn certificates_are_rotated_under_200_streams_and_cut_none() {
+    let (east, west) = (start("east"), start("west"));
+    let (east_entities, west_entities) = (east.entities(), west.entities());
+    let (old, new, today) = (authority(), authority(), SystemTime::now());
+    for entities in [&east_entities, &west_entities] {
+        create(entities, profile(issue(&old, today), 1)).await;
+    }
+    create(&east_entities, access_at(0, 1, Some("links"))).await;
+    create(&east_entities, tcp_connector("workload", workload(b'a').await, "key")).await;
+    let port = now(&east_entities).accesses["access"].port;
+    let uplink = config::Connector { data_connections: Some(2), ..link_to(port, Some("links")) };
+    create(&west_entities, Entity::Connector(uplink)).await;
+    create(&west_entities, tcp_listener("clients", 0, "key")).await;
+    let clients = until_open(&west_entities, "clients").await;
+    let mut open = Vec::new();
+    for _ in 0..200 {
+        open.push(Client::greeted_by(clients, b'a').await);
+    }
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let mut trickling = tokio::task::JoinSet::new();
+    for mut client in open {
+        let stopped = stopped.clone();
+        trickling.spawn(async move {
+            while !*stopped.borrow() {
+                client.check_trickle().await;
+            }
+            client
+        });
+    }
+
+    update(&east_entities, profile(issue(&new, today), 2)).await;
+    update(&west_entities, profile(issue(&new, today), 2)).await;
+    until(&west_entities, "renewed", |states| states.links["uplink"].ordinal == Some(2)).await;
+    let mut late = Client::greeted_by(clients, b'a').await;
+    until(&east_entities, "the old control connection closes", |states| states.accesses["access"].links == 1).await;
+    stop.send_replace(true);
+    let mut open = trickling.join_all().await;
+    for client in open.iter_mut().chain([&mut late]) {
+        client.check_trickle().await;
+    }
+    let link = &now(&west_entities).links["uplink"];
+    assert!(link.is_up && link.down_count == 0, "{link:?}");
+
+    // Those who run on connections of the old certificates have had their time.
+    let Entity::TlsProfile(newest) = profile(issue(&new, today), 2) else { unreachable!() };
+    update(&west_entities, Entity::TlsProfile(TlsProfile { oldest_valid_ordinal: 2, ..newest })).await;
+    for mut client in open {
+        let end = tokio::time::timeout(PATIENCE, client.0.read_u8()).await.expect("in time");
+        assert!(end.is_err(), "an old connection is still there");
+    }
+    late.check_echo().await;
+    assert_eq!(now(&west_entities).links["uplink"].down_count, 0);
+}
+
+#[tokio::test]
+async fn a_link_whose_certificates_have_had_their_time_comes_back_with_new_ones() {
+    let (east, west) = (start("east"), start("west"));
+    let (east_entities, west_entities) = (east.entities(), west.entities());
+    let (authority, today) = (authority(), SystemTime::now());
+    for entities in [&east_entities, &west_entities] {
+        create(entities, profile(issue(&authority, today), 1)).await;
+    }
+    create(&east_entities, access_at(0, 1, Some("links"))).await;
+    let port = now(&east_entities).accesses["access"].port;
+    create(&west_entities, Entity::Connector(link_to(port, Some("links")))).await;
+    until_up(&west_entities).await;
+    // It is the accepting end that will not have them any more; the other end knows nothing of new ones.
+    let Entity::TlsProfile(newest) = profile(issue(&authority, today), 2) else { unreachable!() };
+    update(&east_entities, Entity::TlsProfile(TlsProfile { oldest_valid_ordinal: 2, ..newest })).await;
+    until(&west_entities, "down", |states| states.links["uplink"].down_count == 1).await;
+    assert_eq!(until_up(&west_entities).await.links["uplink"].ordinal, Some(1), "a fresh handshake counts");
 }
 
 #[tokio::test]

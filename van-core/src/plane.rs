@@ -24,7 +24,7 @@ mod window;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -51,6 +51,10 @@ const READ_OCTETS: usize = 65_536;
 
 /// Octets of a message that goes through the control plane: for several places, or for a subscriber.
 pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+
+/// How long a connection of an earlier generation stays open at least: the peer may start streams on it until it has read
+/// that its control links are detached.
+pub const SUPERSEDED_GRACE: Duration = Duration::from_secs(2);
 
 /// The data plane of one shard.
 #[derive(Debug)]
@@ -261,7 +265,7 @@ impl Plane {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if connection.forget(link) {
             let reason = condition.unwrap_or_else(|| Condition::bare("control link detached by the peer"));
-            return self.lose_connection(io, key, Some(reason));
+            return io.report(Report::ControlDown { connection: connection.id, reason });
         }
         self.links_lost(io, key, link);
         self.thin_out(io, key);
@@ -359,6 +363,18 @@ impl Plane {
             connection.is_retired = true;
         }
         self.close_retired(io);
+        self.flush(io);
+    }
+
+    /// A later generation of a connection's link has taken its place: detaches its control links, and closes it once
+    /// nothing runs over it and the peer has had [`SUPERSEDED_GRACE`] to notice.
+    pub fn supersede(&mut self, io: &mut impl Io, now: Instant, id: ConnectionId) {
+        let Some(&key) = self.by_id.get(&id) else { return };
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.detach_control();
+            connection.retires_at = Some(now + SUPERSEDED_GRACE);
+        }
+        self.touch(key);
         self.flush(io);
     }
 
@@ -474,13 +490,16 @@ impl Plane {
 
     /// When [`Plane::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.connections.iter().filter_map(|(_, connection)| connection.engine.poll_timeout()).min()
+        let due =
+            |connection: &Connection| connection.engine.poll_timeout().into_iter().chain(connection.retires_at).min();
+        self.connections.iter().filter_map(|(_, connection)| due(connection)).min()
     }
 
     /// Lets time pass: signs of life, and the end of silent peers.
     pub fn handle_timeout(&mut self, io: &mut impl Io, now: Instant) {
         for key in self.connections.keys() {
             let Some(connection) = self.connections.get_mut(key) else { continue };
+            connection.is_retired |= connection.retires_at.take_if(|at| *at <= now).is_some();
             if let Err(error) = connection.engine.handle_timeout(now) {
                 self.lose_connection(io, key, error.condition());
             } else {
@@ -501,6 +520,11 @@ impl Plane {
     /// Streams whose socket is at this shard.
     pub fn streams(&self) -> usize {
         self.streams.len()
+    }
+
+    /// Connections to other routers.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
     }
 
     /// Directions of traffic, connections and halves, for tests that nothing is left behind.

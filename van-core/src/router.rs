@@ -17,6 +17,6 @@ mod peer;
 pub use self::consumers::Distribution;
 pub use self::control::{MalformedMessage, read_message};
 pub use self::core::{Core, Fact, Identity, Output};
-pub use self::open::{Announcement, Dialled, access_config, open_config};
+pub use self::open::{Announcement, Dialled, MAX_PLACES, Place, access_config, open_config};
 pub use self::outgoing::{Outgoing, Unsendable};
 pub use self::peer::{Admitted, Candidate, Origin};

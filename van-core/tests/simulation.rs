@@ -1,5 +1,6 @@
 //! Streams through networks of whole routers, on virtual time.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use van_core::Random;
@@ -296,6 +297,56 @@ fn a_stream_that_nobody_has_answered_survives_the_loss_of_its_way() {
     assert_eq!(network.outcome(client).1, Some(Ended::Cleanly));
 }
 
+/// Streams under way end on the old connections, new ones take the new, and the tables of both ends stay as they are.
+#[test]
+fn a_renewed_link_cuts_no_stream_and_changes_no_route() {
+    for data_connections in [0, 2] {
+        let mut network = network(13);
+        let (a, b) = (network.router("a", 2), network.router("b", 2));
+        let link = network.link(a, b, data_connections, 1, 10 * MS);
+        for router in [a, b] {
+            network.connector(
+                router,
+                if router == a { "at a" } else { "at b" },
+                Workload::Answers(Script::sends(400_000, 1)),
+            );
+        }
+        wait_reachable(&mut network, a, "at b");
+        wait_reachable(&mut network, b, "at a");
+        let open = |network: &mut Network, count: u64| -> Vec<_> {
+            let slow = |n| Script { takes: 300, ..Script::sends(50_000, n) };
+            (0..count)
+                .flat_map(|n| [(a, "at b"), (b, "at a")].map(|(router, key)| (router, key, n)))
+                .map(|(router, key, n)| network.client(router, n as u16, key, slow(n)))
+                .collect()
+        };
+        let connections = |network: &Network| network.connections(a) + network.connections(b);
+        let before = connections(&network);
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            clients.extend(open(&mut network, 10));
+            network.run(50 * MS);
+            let tables = [a, b].map(|router| network.table(router));
+            network.renew(link);
+            // Offers that are under way while the generations change.
+            for _ in 0..20 {
+                clients.extend(open(&mut network, 1));
+                network.run(5 * MS);
+            }
+            let is_same = |(router, table): (RouterName, &Arc<_>)| Arc::ptr_eq(&network.table(router), table);
+            assert!([a, b].into_iter().zip(&tables).all(is_same), "routing has noticed");
+        }
+        assert!(connections(&network) > before, "streams hold the old connections");
+        network.run(60 * SECOND);
+        for client in clients {
+            let (received, ended) = network.outcome(client);
+            assert_eq!((received.len(), ended), (400_000, Some(Ended::Cleanly)), "{data_connections} data connections");
+        }
+        assert_eq!(connections(&network), before, "the old connections are closed");
+        check_nothing_left(&mut network);
+    }
+}
+
 /// Streams of all kinds through a random network where links flap and routers restart: none hangs, none that ends cleanly
 /// has lost or invented an octet, and nothing is left of any.
 #[test]
@@ -340,6 +391,7 @@ fn under_random_faults_streams_end_whole_or_with_a_reset() {
                     network.mend(link);
                 }
                 2 if n % 5 == 0 => network.restart(routers[random.below(count as u64) as usize]),
+                3 => network.renew(links[random.below(links.len() as u64) as usize]),
                 _ => {}
             }
         }

@@ -197,5 +197,6 @@ fn tls_profile(name: &str, credentials: Credentials) -> Entity {
         name: name.to_owned(),
         credentials: CredentialsSource::Memory(credentials.into()),
         ordinal: 0,
+        oldest_valid_ordinal: 0,
     })
 }

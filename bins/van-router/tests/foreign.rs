@@ -24,9 +24,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use rig::PATIENCE;
+use rig::certificates::Certificates;
 use rig::chain::Chain;
 use rig::exchange::{Exchange, Exchanges};
 use rig::program::{self, Server, given};
+use rig::router::{Plan, Router};
 use rig::site::{Site, Sites};
 use rig::workload::{self, Workload};
 
@@ -324,6 +326,100 @@ fn a_reset_at_either_end_arrives_as_a_reset_at_the_other() {
         let at_workload = seen.recv_timeout(PATIENCE).expect("the workload hears of it");
         assert!(at_workload.as_ref().is_err_and(workload::is_reset), "{at_workload:?}");
     }
+}
+
+// === proxies of links ===
+
+/// Who may use the proxies.
+const USER: (&str, &str) = ("svc", "s3cret");
+
+/// A link of two routers goes through a proxy, and ends with it; with another password it does not come up and says so.
+#[track_caller]
+fn check_proxy(scheme: &str, start: impl FnOnce(SocketAddr) -> Server) {
+    let site = Site::here();
+    let exchanges = Exchanges::start(&site);
+    let folder = folder();
+    let certificates = Certificates::new(folder.path());
+    let (access, entrance) = (site.free_address(), site.free_address());
+    let proxy = start(access);
+    let near = Plan::new("near", &json!({})).accepting(&[access]).listening("key", entrance);
+    let far = |name, user| {
+        let plan = Plan::new(name, &json!({})).linked_to(access).connecting("key", exchanges.address());
+        Router::start(&site, folder.path(), &certificates, plan.through(scheme, proxy.address(), user))
+    };
+    let near = Router::start(&site, folder.path(), &certificates, near);
+    let stranger = far("stranger", (USER.0, "wrong"));
+    let told = "it does not accept user and password; correct";
+    rig::wait_until("a wrong password is told", || stranger.log().contains(told));
+    assert!(site.connect(entrance).is_err(), "let through with a wrong password");
+    let far = far("far", USER);
+    rig::wait_until("the other site answers", || site.connect(entrance).is_ok());
+    Exchange::new(4_000_000, 4_000_000).run(&site, entrance).expect("every octet arrives");
+    exchanges.tally.assert_no_faults();
+    drop(proxy);
+    rig::wait_until("the link ends with the proxy", || near.log().contains("link lost"));
+    let told = format!("cannot reach the proxy \\\"proxy\\\" at {}", access.ip());
+    rig::wait_until("the loss is told", || far.log().replace("\\\\", "\\").contains(&told));
+}
+
+#[test]
+#[ignore = "needs tinyproxy"]
+fn a_link_goes_through_tinyproxy() {
+    let Some(tinyproxy) = given(program::find("tinyproxy")) else { return };
+    let folder = folder();
+    check_proxy("http", |access| {
+        let address = Site::here().free_address();
+        let configuration = folder.path().join("tinyproxy.conf");
+        let text = format!(
+            "Listen {}\nPort {}\nTimeout 600\nMaxClients 100\nBasicAuth {} {}\nConnectPort {}\n",
+            address.ip(),
+            address.port(),
+            USER.0,
+            USER.1,
+            access.port()
+        );
+        fs::write(&configuration, text).expect("a configuration can be written");
+        let mut command = Command::new(&tinyproxy);
+        Server::start(&Site::here(), address, folder.path(), command.args(["-d", "-c"]).arg(configuration))
+    });
+}
+
+#[test]
+#[ignore = "needs root, mount namespaces and danted, openssl"]
+fn a_link_goes_through_dante() {
+    let found = given(program::find_all(["danted", "unshare", "openssl"]));
+    let Some([danted, unshare, openssl]) = found else { return };
+    let folder = folder();
+    check_proxy("socks5", |_| {
+        let site = Site::here();
+        let address = site.free_address();
+        let file = |name: &str, text: String| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).expect("a file can be written");
+            path.display().to_string()
+        };
+        let configuration = file(
+            "danted.conf",
+            format!(
+                "logoutput: stderr\ninternal: {ip} port = {port}\nexternal: {ip}\nuser.privileged: root\n\
+             user.unprivileged: nobody\nclientmethod: none\nsocksmethod: username\n\
+             client pass {{ from: 0/0 to: 0/0 }}\nsocks pass {{ from: 0/0 to: 0/0 protocol: tcp }}\n",
+                ip = address.ip(),
+                port = address.port(),
+            ),
+        );
+        // It asks the system who may pass: a user that only it sees.
+        let hash = program::run(&site, PATIENCE, Command::new(openssl).args(["passwd", "-6", USER.1]));
+        let of_system = |name| fs::read_to_string(name).expect("root reads it");
+        let users = file("passwd", format!("{}{}:x:64999:64999::/:/bin/false\n", of_system("/etc/passwd"), USER.0));
+        let hashes = format!("{}{}:{}:20000:0:99999:7:::\n", of_system("/etc/shadow"), USER.0, hash.trim());
+        let hashes = file("shadow", hashes);
+        let script = format!(
+            "mount --bind {users} /etc/passwd && mount --bind {hashes} /etc/shadow && exec {} -f {configuration}",
+            danted.display()
+        );
+        Server::start(&site, address, folder.path(), Command::new(unshare).args(["-m", "sh", "-c", &script]))
+    });
 }
 
 // === shards and data connections ===

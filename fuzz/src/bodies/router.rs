@@ -132,7 +132,7 @@ impl Router {
                 self.world.sockets.insert(client, REQUEST);
                 self.plane.offer(&mut self.world, client);
             }
-            output => output.carry_out(&mut self.plane, &mut self.world),
+            output => output.carry_out(&mut self.plane, &mut self.world, self.now),
         }
     }
 }

@@ -9,16 +9,20 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 use van_core::amqp::{Admission, Condition, Config, Connection, Mechanism};
-use van_core::plane::Purpose;
-use van_core::router::{Announcement, Candidate, Origin, access_config};
+use van_core::plane::{PeerKind, Purpose};
+use van_core::router::{Announcement, Candidate, Origin, Place, access_config};
 
 use super::{EstablishError, Opened, Profile, establish, reason_text};
-use crate::control::{Control, Owner};
+use crate::control::{Control, Hold, Owner};
 use crate::entities::Board;
 use crate::tcp::EXHAUSTED_REST;
 
 /// Connections that may be on their way to an open at the same time.
 const MAX_ESTABLISHING: usize = 256;
+
+/// Transfer frames that a client may send on a session before window is given back. Source: skupper-router, 8 MiB of frames
+/// of 16 KiB.
+const CLIENT_WINDOW_FRAMES: u32 = 512;
 
 /// What a listener for links needs to know.
 #[derive(Debug, Clone)]
@@ -26,11 +30,17 @@ pub(crate) struct Access {
     pub(crate) name: String,
     pub(crate) router: String,
     pub(crate) cost: u32,
+    /// Who comes, if not interior routers.
+    pub(crate) peer: Option<PeerKind>,
     /// Its certificates, as they are when a link comes.
     pub(crate) tls: Option<watch::Receiver<Arc<Profile>>>,
     pub(crate) requires_authentication: bool,
     pub(crate) max_frame_bytes: Option<u32>,
+    /// Transfer frames that may come on a session before window is given back.
+    pub(crate) session_frames: Option<u32>,
     pub(crate) idle_timeout: Duration,
+    /// Where peers may connect if this router is lost.
+    pub(crate) failover: Vec<Place>,
     /// Its VanFlow identity.
     pub(crate) identity: String,
     /// Whom its connections belong to.
@@ -69,6 +79,13 @@ pub(crate) async fn serve(access: Access, socket: TcpListener, control: Control)
     }
 }
 
+/// Takes in one connection that came another way, and is over when it is closed.
+pub(crate) async fn serve_one(access: Access, socket: TcpStream, peer: SocketAddr, control: Control) {
+    if let Some(accepted) = accept(access.clone(), socket, peer, control).await {
+        accepted.watch(access).await;
+    }
+}
+
 /// A connection in use.
 struct Accepted {
     peer: SocketAddr,
@@ -82,7 +99,7 @@ impl Accepted {
     async fn watch(self, access: Access) {
         let Self { peer, router, purpose, closed } = self;
         let listener = &access.name;
-        let is_link = purpose == Purpose::Control;
+        let is_link = matches!(purpose, Purpose::Control | Purpose::Links(PeerKind::Edge | PeerKind::Mesh));
         if is_link {
             access.board.access(listener, |state| state.links += 1);
         }
@@ -90,8 +107,10 @@ impl Accepted {
         if is_link {
             access.board.access(listener, |state| state.links -= 1);
             warn!(listener, %peer, router, reason, "link lost");
-        } else {
+        } else if purpose == Purpose::Data {
             warn!(listener, %peer, router, reason, "data connection lost");
+        } else {
+            debug!(listener, %peer, container = router, reason, "client gone");
         }
     }
 }
@@ -101,27 +120,38 @@ async fn accept(access: Access, socket: TcpStream, peer: SocketAddr, control: Co
     let opened = open(&access, socket).await;
     let opened =
         opened.inspect_err(|error| warn!(listener, %peer, %error, "a peer did not get as far as a link")).ok()?;
-    let announcement = Announcement::read(&opened.open);
+    let mut announcement = Announcement::read(&opened.open);
+    if let Some(peer) = access.peer {
+        announcement.purpose = Purpose::Links(peer);
+    }
     let (router, purpose) = (announcement.container.clone(), announcement.purpose);
     let subject = opened.peer.certificate().map(|certificate| certificate.subject.to_string());
     let candidate = Candidate { announcement, origin: Origin::Accepted, cost: access.cost };
     let admitted = control.admit(access.owner, candidate, opened).await;
-    let closed =
+    let Hold { closed, .. } =
         admitted.inspect_err(|condition| warn!(listener, %peer, router, %condition, "link connection refused")).ok()?;
     match purpose {
         Purpose::Control => info!(listener, %peer, router, subject, "link accepted"),
-        Purpose::Data | Purpose::Links(_) => debug!(listener, %peer, router, subject, "data connection accepted"),
+        Purpose::Data => debug!(listener, %peer, router, subject, "data connection accepted"),
+        Purpose::Links(PeerKind::Client) => debug!(listener, %peer, container = router, subject, "client accepted"),
+        Purpose::Links(_) => info!(listener, %peer, router, subject, "edge router accepted"),
     }
     Some(Accepted { peer, router, purpose, closed })
 }
 
 async fn open(access: &Access, socket: TcpStream) -> Result<Opened, EstablishError> {
     let profile = access.tls.as_ref().map(|profile| Arc::clone(&profile.borrow()));
-    let tls = profile.map(|profile| profile.acceptor.accept(SystemTime::now())).transpose()?;
+    let tls =
+        profile.map(|it| Ok::<_, EstablishError>((it.acceptor.accept(SystemTime::now())?, it.ordinal))).transpose()?;
     let mechanisms = if tls.is_some() { vec![Mechanism::External] } else { vec![Mechanism::Anonymous] };
     let admission = Admission { mechanisms, sasl_optional: !access.requires_authentication };
-    let config = access_config(&access.router, access.cost, &access.identity);
+    let config = access_config(&access.router, access.cost, &access.identity, &access.failover);
     let config = Config { idle_timeout: access.idle_timeout, ..config };
     let config = Config { max_frame_bytes: access.max_frame_bytes.unwrap_or(config.max_frame_bytes), ..config };
+    let window = access.session_frames.unwrap_or(match access.peer {
+        Some(PeerKind::Client) => CLIENT_WINDOW_FRAMES,
+        _ => config.session_window_frames,
+    });
+    let config = Config { session_window_frames: window, ..config };
     establish(socket, tls, Connection::accept(config, admission, Instant::now())).await
 }

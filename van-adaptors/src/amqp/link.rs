@@ -3,6 +3,9 @@
 //! Every time the control connection is dialled anew, so are the others, under a new correlator: a peer that has not
 //! noticed the old ones' death would refuse the same (docs/wire.md §1.8). Data connections that are alive stay until the
 //! streams on them have ended.
+//!
+//! New certificates of a higher ordinal bring up a whole new generation beside the one in use, under the same correlator.
+//! It takes over when it is up, and the old one's connections end with the streams on them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,17 +13,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpStream;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 use van_core::Random;
 use van_core::amqp::{Condition, Config, Connection, Login};
 use van_core::management::config::Family;
-use van_core::plane::Purpose;
-use van_core::router::{Announcement, Candidate, Dialled, Origin, open_config};
+use van_core::plane::{PeerKind, Purpose};
+use van_core::router::{Announcement, Candidate, Dialled, Origin, Place, open_config};
 
+use super::open::ESTABLISH_TIMEOUT;
+use super::proxy::{Proxy, ProxyError};
 use super::{EstablishError, Opened, Profile, establish, reason_text};
-use crate::control::{Control, Owner};
+use crate::control::{Control, Hold, Owner};
 use crate::entities::Board;
 use crate::tcp::listener::fits;
 
@@ -29,6 +34,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The longest pause. A peer that comes back is found within this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The longest pause of a link that may be dialled at several places. Source: skupper-router, which goes on after 1 s.
+const LONGEST_PAUSE_AMONG_SEVERAL: Duration = Duration::from_secs(1);
 
 /// A connection that lasted this long starts over with the first pause when it is lost.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
@@ -41,10 +49,14 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Link {
     pub(crate) name: String,
     pub(crate) router: String,
-    pub(crate) host: String,
-    pub(crate) port: u16,
+    /// Where it is dialled, first choice first; at least one place.
+    pub(crate) places: Vec<Place>,
     pub(crate) family: Option<Family>,
+    /// The proxy to go through, as it is when it is dialled.
+    pub(crate) proxy: Option<watch::Receiver<Arc<Proxy>>>,
     pub(crate) cost: u32,
+    /// Who is there, if not an interior router to have an interior link with.
+    pub(crate) peer: Option<PeerKind>,
     /// Its certificates, as they are when it is dialled.
     pub(crate) tls: Option<watch::Receiver<Arc<Profile>>>,
     pub(crate) verifies_host: bool,
@@ -57,17 +69,22 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// What its first connection is for.
+    fn purpose(&self) -> Purpose {
+        self.peer.map_or(Purpose::Control, Purpose::Links)
+    }
+
     fn profile(&self) -> Option<Arc<Profile>> {
         self.tls.as_ref().map(|profile| Arc::clone(&profile.borrow()))
     }
 }
 
-/// A connection that is up.
-struct Up {
+/// A connection that is in use.
+struct Connected {
     router: String,
     access: Option<String>,
-    /// Tells when it is closed, and why.
-    closed: oneshot::Receiver<Option<Condition>>,
+    failover: Option<Vec<Place>>,
+    hold: Hold,
 }
 
 /// Why a link is not up.
@@ -75,31 +92,38 @@ struct Up {
 enum LinkError {
     #[error("cannot reach {host}:{port}: {source}")]
     Unreachable { host: String, port: u16, source: io::Error },
+    #[error("cannot reach the proxy \"{}\" at {}:{}: {source}", .proxy.name, .proxy.host, .proxy.port)]
+    NoProxy { proxy: Arc<Proxy>, source: io::Error },
+    #[error("cannot reach {host}:{port} through the proxy \"{}\" at {}:{}: {source}", .proxy.name, .proxy.host, .proxy.port)]
+    Proxy { host: String, port: u16, proxy: Arc<Proxy>, source: ProxyError },
     #[error("{host}:{port}: {source}")]
     Establish { host: String, port: u16, source: EstablishError },
     #[error("the router refused the connection: {0}")]
     Refused(Condition),
+    #[error("closed before its control links were up: {0}")]
+    Lost(String),
 }
 
 /// Keeps a link up for as long as it is not dropped.
 pub(crate) async fn run(link: Link, control: Control, mut random: Random) {
     let mut pause = Pause::new(random.clone());
+    let mut places = Places::new(&link);
     let mut last_error = String::new();
     loop {
-        // One generation for all connections of the group, or they would not be one (docs/wire.md §1.8).
         let group =
-            Group { correlator: random.discriminator(), ordinal: link.profile().map(|profile| profile.ordinal) };
+            Group { correlator: random.discriminator(), profile: link.profile(), place: places.current().clone() };
         let dialled = Instant::now();
-        match connect(&link, &group, Purpose::Control, &control).await {
-            Ok(Up { router, access, closed }) => {
+        match Generation::dial(&link, group, &control, &mut random).await {
+            Ok(generation) => {
                 last_error.clear();
-                link.board.link(&link.name, |state| state.came_up(router, access, group.ordinal));
-                let mut data = JoinSet::new();
-                for number in 0..link.data_connections {
-                    let pause = Pause::new(Random::new(random.next_u64().wrapping_add(number.into())));
-                    data.spawn(keep_data_connection(link.clone(), group.clone(), control.clone(), pause));
-                }
-                let reason = reason_text(closed.await.ok().flatten());
+                let Connected { router, access, failover, .. } = &generation.control;
+                places.learn(failover.clone());
+                let (ordinal, urls) = (generation.group.ordinal(), places.urls());
+                link.board.link(&link.name, |state| {
+                    state.came_up(router.clone(), access.clone(), ordinal);
+                    state.failover_urls = urls;
+                });
+                let reason = generation.last(&link, &control, &mut random).await;
                 link.board.link(&link.name, |state| state.is_down_for(&reason));
                 warn!(link = %link.name, reason, "link lost; dialling again");
             }
@@ -111,15 +135,146 @@ pub(crate) async fn run(link: Link, control: Control, mut random: Random) {
             }
             Err(_) => {}
         }
-        pause.rest(dialled).await;
+        places.go_on();
+        pause.rest(dialled, places.longest_pause()).await;
     }
 }
 
-/// What the connections of a link have in common until its control connection is lost.
+/// Where a link may be dialled: what is configured, then what the router there told last (docs/wire.md §1.6).
+struct Places {
+    configured: Vec<Place>,
+    learned: Vec<Place>,
+    turn: usize,
+}
+
+impl Places {
+    fn new(link: &Link) -> Self {
+        Self { configured: link.places.clone(), learned: Vec::new(), turn: 0 }
+    }
+
+    /// All of them, the current one first.
+    fn all(&self) -> impl Iterator<Item = &Place> {
+        let count = self.configured.len() + self.learned.len();
+        self.configured.iter().chain(&self.learned).cycle().skip(self.turn).take(count)
+    }
+
+    fn current(&self) -> &Place {
+        self.all().next().expect("a link has a place")
+    }
+
+    fn learn(&mut self, told: Option<Vec<Place>>) {
+        let Some(told) = told else { return };
+        let current = self.current().clone();
+        self.learned = told;
+        let is_known =
+            |place: &Place| self.configured.iter().any(|own| (&own.host, own.port) == (&place.host, place.port));
+        self.learned.retain(|place| !is_known(place));
+        self.turn = self.configured.iter().chain(&self.learned).position(|place| *place == current).unwrap_or(0);
+    }
+
+    /// The next is the current one from now on.
+    fn go_on(&mut self) {
+        self.turn = (self.turn + 1) % (self.configured.len() + self.learned.len());
+    }
+
+    fn longest_pause(&self) -> Duration {
+        if self.configured.len() + self.learned.len() > 1 { LONGEST_PAUSE_AMONG_SEVERAL } else { LONGEST_PAUSE }
+    }
+
+    fn urls(&self) -> Vec<String> {
+        self.all().map(Place::to_string).collect()
+    }
+}
+
+/// What the connections of a generation have in common, or they would not be one group (docs/wire.md §1.8).
 #[derive(Debug, Clone)]
 struct Group {
     correlator: String,
-    ordinal: Option<u64>,
+    profile: Option<Arc<Profile>>,
+    place: Place,
+}
+
+impl Group {
+    fn ordinal(&self) -> Option<u64> {
+        self.profile.as_ref().map(|profile| profile.ordinal)
+    }
+
+    /// The same link's next group, once there are certificates of a higher ordinal.
+    async fn next(&self, link: &Link) -> Self {
+        if let Some(mut tls) = link.tls.clone()
+            && let Ok(profile) = tls.wait_for(|profile| Some(profile.ordinal) > self.ordinal()).await
+        {
+            return Self { profile: Some(Arc::clone(&profile)), ..self.clone() };
+        }
+        std::future::pending().await
+    }
+}
+
+/// The connections of a link that share their certificates.
+struct Generation {
+    group: Group,
+    control: Connected,
+    /// They keep up the data connections, until dropped.
+    _data: JoinSet<()>,
+}
+
+impl Generation {
+    async fn dial(link: &Link, group: Group, control: &Control, random: &mut Random) -> Result<Self, LinkError> {
+        let connected = connect(link, &group, link.purpose(), control).await?;
+        let mut data = JoinSet::new();
+        for number in 0..link.data_connections {
+            let pause = Pause::new(Random::new(random.next_u64().wrapping_add(number.into())));
+            data.spawn(keep_data_connection(link.clone(), group.clone(), control.clone(), pause));
+        }
+        Ok(Self { group, control: connected, _data: data })
+    }
+
+    /// Keeps the link, renewed with every new generation of certificates, until the control connection is lost. Why.
+    async fn last(mut self, link: &Link, control: &Control, random: &mut Random) -> String {
+        loop {
+            let renewed = renew(link, &self.group, control, random);
+            tokio::select! {
+                reason = &mut self.control.hold.closed => return reason_text(reason.ok().flatten()),
+                renewed = renewed => self = renewed,
+            }
+            let (name, ordinal) = (&link.name, self.group.ordinal());
+            link.board.link(name, |state| state.ordinal = ordinal);
+            info!(link = %name, ordinal, "link renewed with new certificates");
+        }
+    }
+
+    /// Waits until the control links are up, by which the generation takes the link over.
+    async fn up(mut self, control: &Control) -> Result<Self, LinkError> {
+        match tokio::time::timeout(ESTABLISH_TIMEOUT, &mut self.control.hold.up).await {
+            Ok(Ok(())) => return Ok(self),
+            Ok(Err(_)) => {}
+            Err(_) => {
+                let why = Condition::new("amqp:connection:forced", "the control links were not answered in time");
+                let _ = control.close_connection(self.control.hold.id, why).await;
+            }
+        }
+        Err(LinkError::Lost(reason_text(self.control.hold.closed.await.ok().flatten())))
+    }
+}
+
+/// Waits for new certificates, and brings a generation up with them.
+async fn renew(link: &Link, old: &Group, control: &Control, random: &mut Random) -> Generation {
+    let mut pause = Pause::new(random.clone());
+    let mut last_error = String::new();
+    loop {
+        let group = old.next(link).await;
+        let dialled = Instant::now();
+        let renewed = async { Generation::dial(link, group, control, random).await?.up(control).await };
+        match renewed.await {
+            Ok(generation) => return generation,
+            Err(error) if error.to_string() != last_error => {
+                last_error = error.to_string();
+                warn!(link = %link.name, error = %last_error, "link is not renewed and stays as it is; trying again");
+            }
+            Err(_) => {}
+        }
+        pause.rest(dialled, LONGEST_PAUSE).await;
+    }
 }
 
 async fn keep_data_connection(link: Link, group: Group, control: Control, mut pause: Pause) {
@@ -127,54 +282,75 @@ async fn keep_data_connection(link: Link, group: Group, control: Control, mut pa
     loop {
         let dialled = Instant::now();
         match connect(&link, &group, Purpose::Data, &control).await {
-            Ok(up) => {
+            Ok(connected) => {
                 is_told = false;
-                drop(up.closed.await);
+                drop(connected.hold.closed.await);
             }
             Err(error) if !std::mem::replace(&mut is_told, true) => {
                 warn!(link = %link.name, %error, "a data connection is not up; trying again");
             }
             Err(_) => {}
         }
-        pause.rest(dialled).await;
+        pause.rest(dialled, LONGEST_PAUSE).await;
     }
 }
 
 /// Brings up one connection.
-async fn connect(link: &Link, group: &Group, purpose: Purpose, control: &Control) -> Result<Up, LinkError> {
-    let dialled = Dialled { correlator: group.correlator.clone(), ordinal: group.ordinal, purpose };
-    let opened = open(link, &dialled).await?;
+async fn connect(link: &Link, group: &Group, purpose: Purpose, control: &Control) -> Result<Connected, LinkError> {
+    let dialled = Dialled { correlator: group.correlator.clone(), ordinal: group.ordinal(), purpose };
+    let opened = open(link, group, &dialled).await?;
     let announcement = Announcement::read(&opened.open);
     let (router, product) = (announcement.container.clone(), announcement.product.clone());
-    let access = announcement.access.clone();
+    let (access, failover) = (announcement.access.clone(), announcement.failover.clone());
     let candidate = Candidate { announcement, origin: Origin::Dialled(dialled), cost: link.cost };
-    let closed = control.admit(link.owner, candidate, opened).await.map_err(LinkError::Refused)?;
-    if purpose == Purpose::Control {
-        info!(link = %link.name, peer = %format_args!("{}:{}", link.host, link.port), router, product, "link connected");
+    let hold = control.admit(link.owner, candidate, opened).await.map_err(LinkError::Refused)?;
+    if purpose != Purpose::Data {
+        let Place { host, port, .. } = &group.place;
+        info!(link = %link.name, peer = %format_args!("{host}:{port}"), router, product, "link connected");
     }
-    Ok(Up { router, access, closed })
+    Ok(Connected { router, access, failover, hold })
 }
 
-async fn open(link: &Link, dialled: &Dialled) -> Result<Opened, LinkError> {
-    let (host, port) = (&link.host, link.port);
-    let socket = dial(link).await.map_err(|source| LinkError::Unreachable { host: host.clone(), port, source })?;
+async fn open(link: &Link, group: &Group, dialled: &Dialled) -> Result<Opened, LinkError> {
+    let Place { host, port, .. } = &group.place;
+    let (host, port) = (host.as_str(), *port);
+    let socket = reach(link, host, port).await?;
     let establishing = async {
-        let profile = link.profile();
-        let connector = profile.as_ref().map(|profile| profile.connector(link.verifies_host));
-        let tls = connector.map(|connector| connector.connect(host, SystemTime::now())).transpose()?;
+        let tls = match &group.profile {
+            Some(profile) => {
+                let connector = profile.connector(link.verifies_host);
+                Some((connector.connect(host, SystemTime::now())?, profile.ordinal))
+            }
+            None => None,
+        };
         let logins = if tls.is_some() { vec![Login::External, Login::Anonymous] } else { vec![Login::Anonymous] };
         let config = open_config(&link.router, Some(host), link.cost, Some(dialled));
         let config = Config { idle_timeout: link.idle_timeout, ..config };
         let config = Config { max_frame_bytes: link.max_frame_bytes.unwrap_or(config.max_frame_bytes), ..config };
         establish(socket, tls, Connection::connect(config, logins, Instant::now())).await
     };
-    establishing.await.map_err(|source| LinkError::Establish { host: host.clone(), port, source })
+    establishing.await.map_err(|source| LinkError::Establish { host: host.to_owned(), port, source })
+}
+
+/// Connects to a host, or has the proxy do so.
+async fn reach(link: &Link, host: &str, port: u16) -> Result<TcpStream, LinkError> {
+    let proxy = link.proxy.as_ref().map(|proxy| Arc::clone(&proxy.borrow()));
+    let Some(proxy) = proxy else {
+        let socket = dial(host, port, link.family).await;
+        return socket.map_err(|source| LinkError::Unreachable { host: host.to_owned(), port, source });
+    };
+    let socket = match dial(&proxy.host, proxy.port, link.family).await {
+        Ok(socket) => socket,
+        Err(source) => return Err(LinkError::NoProxy { proxy, source }),
+    };
+    let tunnel = proxy.tunnel(socket, host, port).await;
+    tunnel.map_err(|source| LinkError::Proxy { host: host.to_owned(), port, proxy, source })
 }
 
 /// Connects to the first of the host's addresses that answers.
-async fn dial(link: &Link) -> io::Result<TcpStream> {
-    let addresses = tokio::net::lookup_host((link.host.as_str(), link.port)).await?;
-    let addresses: Vec<SocketAddr> = addresses.filter(|address| fits(address, link.family)).collect();
+async fn dial(host: &str, port: u16, family: Option<Family>) -> io::Result<TcpStream> {
+    let addresses = tokio::net::lookup_host((host, port)).await?;
+    let addresses: Vec<SocketAddr> = addresses.filter(|address| fits(address, family)).collect();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address of that family");
     for address in addresses {
         match tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(address)).await {
@@ -197,12 +373,12 @@ impl Pause {
         Self { next: FIRST_PAUSE, random }
     }
 
-    async fn rest(&mut self, dialled: Instant) {
+    async fn rest(&mut self, dialled: Instant, longest: Duration) {
         if dialled.elapsed() >= STABLE_AFTER {
             self.next = FIRST_PAUSE;
         }
         let jitter = self.next.mul_f64((self.random.next_u64() % 256) as f64 / 1024.0);
         tokio::time::sleep(self.next + jitter).await;
-        self.next = (self.next * 2).min(LONGEST_PAUSE);
+        self.next = (self.next * 2).min(longest);
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Opened {
     pub(crate) engine: Connection,
     pub(crate) open: Box<Open>,
     pub(crate) peer: VerifiedPeer,
+    /// The generation of our certificates that it was made with.
+    pub(crate) ordinal: Option<u64>,
     /// Octets received and not opened, opened and not read, sealed and not written.
     pub(crate) received: Vec<u8>,
     pub(crate) opened: Vec<u8>,
@@ -63,7 +65,7 @@ pub(crate) enum EstablishError {
 /// Brings a connection up to the peer's open. Dropping the future drops the connection.
 pub(crate) async fn establish(
     socket: TcpStream,
-    tls: Option<Handshake>,
+    tls: Option<(Handshake, u64)>,
     engine: Connection,
 ) -> Result<Opened, EstablishError> {
     // The accepting end is silent until the peer has spoken.
@@ -71,14 +73,16 @@ pub(crate) async fn establish(
     let establishing = async move {
         socket.set_nodelay(true)?;
         let mut socket = socket;
+        let ordinal = tls.as_ref().map(|(_, ordinal)| *ordinal);
         let (records, peer, received, output): (Box<dyn RecordLayer>, _, _, _) = match tls {
-            Some(handshake) => {
+            Some((handshake, _)) => {
                 let established = shake_hands(&mut socket, handshake).await?;
                 (Box::new(established.records), established.peer, established.received, established.output)
             }
             None => (Box::new(Plain::new()), VerifiedPeer::insecure_plaintext(), Vec::new(), OutBuf::new()),
         };
-        exchange_opens(Opening { socket, records, engine, peer, received, output }).await
+        let opened = exchange_opens(Opening { socket, records, engine, peer, received, output }).await?;
+        Ok(Opened { ordinal, ..opened })
     };
     tokio::time::timeout(ESTABLISH_TIMEOUT, establishing).await.unwrap_or(Err(too_late))
 }
@@ -126,7 +130,7 @@ async fn exchange_opens(mut opening: Opening) -> Result<Opened, EstablishError> 
             Ok(Some(open)) => {
                 let opened = input.to_vec();
                 let Opening { socket, records, engine, peer, received, output } = opening;
-                return Ok(Opened { socket, records, engine, open, peer, received, opened, output });
+                return Ok(Opened { socket, records, engine, open, peer, ordinal: None, received, opened, output });
             }
             Err(error) => {
                 let _ = opening.send().await;

@@ -14,6 +14,7 @@ use super::links::RunningLink;
 use super::listeners::RunningListener;
 use super::{Owner, Task};
 use crate::amqp::Profile;
+use crate::amqp::proxy::Proxy;
 use crate::entities::{EntityError, EntityKind, Prepared, place};
 
 /// What is to become of an entity.
@@ -28,6 +29,7 @@ pub(crate) enum Change {
 pub(super) struct Running {
     /// A profile that could not be used at the start, and was not needed then, has its fault instead.
     profiles: BTreeMap<String, Result<watch::Sender<Arc<Profile>>, String>>,
+    proxies: BTreeMap<String, watch::Sender<Arc<Proxy>>>,
     pub(super) links: BTreeMap<String, RunningLink>,
     pub(super) listeners: BTreeMap<String, RunningListener>,
     pub(super) tcp_listeners: BTreeMap<String, ClientListener>,
@@ -38,6 +40,7 @@ impl Running {
     fn has(&self, kind: EntityKind, name: &str) -> bool {
         match kind {
             EntityKind::TlsProfile => self.profiles.contains_key(name),
+            EntityKind::ProxyProfile => self.proxies.contains_key(name),
             EntityKind::Connector => self.links.contains_key(name),
             EntityKind::Listener => self.listeners.contains_key(name),
             EntityKind::TcpListener => self.tcp_listeners.contains_key(name),
@@ -59,6 +62,12 @@ impl Running {
             Some(link) => Some(EntityKind::Connector.label(&link.entity.name)),
             None => listener().map(|listener| EntityKind::Listener.label(&listener.entity.name)),
         }
+    }
+
+    /// A link that uses a proxy.
+    fn user_of_proxy(&self, proxy: &str) -> Option<String> {
+        let user = self.links.values().find(|link| link.entity.proxy_profile.as_deref() == Some(proxy));
+        user.map(|link| EntityKind::Connector.label(&link.entity.name))
     }
 
     /// Where entities listen or are to listen, but for one of them.
@@ -100,9 +109,23 @@ impl Running {
         match self.profiles.get(name) {
             Some(Ok(profile)) => Ok(profile.subscribe()),
             Some(Err(message)) => Err(unusable(name, message.clone())),
-            None => Err(EntityError::NoProfile { entity: user.0.label(user.1), profile: name.to_owned() }),
+            None => Err(no_profile(user, EntityKind::TlsProfile, name)),
         }
     }
+
+    /// A proxy for a user of it.
+    pub(super) fn proxy(
+        &self,
+        name: &str,
+        user: (EntityKind, &str),
+    ) -> Result<watch::Receiver<Arc<Proxy>>, EntityError> {
+        let proxy = self.proxies.get(name).map(watch::Sender::subscribe);
+        proxy.ok_or_else(|| no_profile(user, EntityKind::ProxyProfile, name))
+    }
+}
+
+fn no_profile(user: (EntityKind, &str), kind: EntityKind, profile: &str) -> EntityError {
+    EntityError::NoProfile { entity: user.0.label(user.1), kind, profile: profile.to_owned() }
 }
 
 fn unusable(profile: &str, message: String) -> EntityError {
@@ -111,8 +134,7 @@ fn unusable(profile: &str, message: String) -> EntityError {
 
 fn tls_profile(listener: &Listener) -> Option<&str> {
     match &listener.service {
-        Service::Amqp(access) => access.amqp.tls_profile.as_deref(),
-        Service::Http { .. } => None,
+        Service::Amqp(access) | Service::Http { access, .. } => access.amqp.tls_profile.as_deref(),
     }
 }
 
@@ -169,6 +191,7 @@ impl Task {
                 let profile = profile.map_err(|message| unusable(&name, message))?;
                 self.running.profiles.insert(name, Ok(watch::Sender::new(profile)));
             }
+            Prepared::ProxyProfile(proxy) => drop(self.running.proxies.insert(name, watch::Sender::new(proxy))),
             Prepared::Connector(connector) => self.create_link(connector)?,
             Prepared::Listener(listener, addresses) => self.create_listener(listener, &addresses)?,
             Prepared::TcpListener(listener, addresses) => self.create_tcp_listener(listener, &addresses)?,
@@ -185,6 +208,10 @@ impl Task {
         match entity {
             Prepared::TlsProfile { profile, .. } => {
                 self.update_profile(&name, profile.map_err(|message| unusable(&name, message))?);
+                Ok(())
+            }
+            Prepared::ProxyProfile(proxy) => {
+                drop(self.running.proxies[&name].send_replace(proxy));
                 Ok(())
             }
             Prepared::Connector(connector) => self.update_link(connector),
@@ -204,9 +231,15 @@ impl Task {
         match kind {
             EntityKind::TlsProfile => {
                 if let Some(user) = self.running.user(name) {
-                    return Err(EntityError::InUse { profile: name.to_owned(), user });
+                    return Err(EntityError::InUse { kind, profile: name.to_owned(), user });
                 }
                 self.running.profiles.remove(name);
+            }
+            EntityKind::ProxyProfile => {
+                if let Some(user) = self.running.user_of_proxy(name) {
+                    return Err(EntityError::InUse { kind, profile: name.to_owned(), user });
+                }
+                self.running.proxies.remove(name);
             }
             EntityKind::Connector => self.delete_link(name),
             EntityKind::Listener => self.delete_listener(name).await,
@@ -217,12 +250,17 @@ impl Task {
     }
 
     fn update_profile(&mut self, name: &str, profile: Arc<Profile>) {
-        let ordinal = profile.ordinal;
+        let (ordinal, oldest_valid) = (profile.ordinal, profile.oldest_valid_ordinal);
         match self.running.profiles.get(name) {
             Some(Ok(users)) => drop(users.send_replace(profile)),
             _ => drop(self.running.profiles.insert(name.to_owned(), Ok(watch::Sender::new(profile)))),
         }
-        let users = self.running.listeners.values().filter(|listener| tls_profile(&listener.entity) == Some(name));
-        users.for_each(|user| self.board.access(&user.entity.name, |state| state.ordinal = Some(ordinal)));
+        for user in self.running.listeners.values().filter(|user| tls_profile(&user.entity) == Some(name)) {
+            self.board.access(&user.entity.name, |state| state.ordinal = Some(ordinal));
+            self.close_outdated(user.owner, oldest_valid);
+        }
+        for user in self.running.links.values().filter(|user| user.entity.amqp.tls_profile.as_deref() == Some(name)) {
+            self.close_outdated(user.owner, oldest_valid);
+        }
     }
 }

@@ -2,7 +2,9 @@
 
 use tokio::task::JoinHandle;
 use van_core::Random;
-use van_core::management::config::Connector;
+use van_core::management::config::{Connector, Role};
+use van_core::plane::PeerKind;
+use van_core::router::Place;
 
 use super::{Owner, Task};
 use crate::amqp::link::{self, Link};
@@ -19,7 +21,7 @@ impl Task {
     pub(super) fn create_link(&mut self, entity: Connector) -> Result<(), EntityError> {
         let link = self.link(&entity)?;
         let state =
-            LinkState { identity: self.flow_ids.next(), port: link.port, cost: link.cost, ..LinkState::default() };
+            LinkState { identity: self.flow_ids.next(), port: entity.port, cost: link.cost, ..LinkState::default() };
         self.board.write(|states| drop(states.links.insert(entity.name.clone(), state)));
         self.run_link(entity, link);
         Ok(())
@@ -35,7 +37,7 @@ impl Task {
             if state.is_up {
                 state.is_down_for("the link was changed");
             }
-            (state.port, state.cost) = (link.port, link.cost);
+            (state.port, state.cost) = (entity.port, link.cost);
         });
         self.run_link(entity, link);
         Ok(())
@@ -64,16 +66,27 @@ impl Task {
     fn link(&mut self, entity: &Connector) -> Result<Link, EntityError> {
         let user = (EntityKind::Connector, entity.name.as_str());
         let tls = entity.amqp.tls_profile.as_ref().map(|name| self.running.profile(name, user)).transpose()?;
+        let proxy = entity.proxy_profile.as_ref().map(|name| self.running.proxy(name, user)).transpose()?;
+        let mut places = vec![Place { scheme: None, host: entity.host.clone(), port: entity.port }];
+        places.extend(entity.amqp.failover.iter().cloned());
+        let data_connections = entity.data_connections.unwrap_or(self.data_connections);
+        let peer = match entity.amqp.role {
+            Role::Normal | Role::RouteContainer => Some(PeerKind::Client),
+            Role::Edge => Some(PeerKind::Interior),
+            Role::InterEdge => Some(PeerKind::Mesh),
+            Role::InterRouter | Role::InterNetwork => None,
+        };
         Ok(Link {
             name: entity.name.clone(),
             router: self.core.id().to_string(),
-            host: entity.host.clone(),
-            port: entity.port,
+            places,
             family: entity.family,
+            proxy,
             cost: entity.amqp.cost.into(),
+            peer,
             tls,
             verifies_host: entity.verifies_host,
-            data_connections: entity.data_connections.unwrap_or(self.data_connections),
+            data_connections: if peer.is_some() { 0 } else { data_connections },
             max_frame_bytes: entity.amqp.max_frame_bytes,
             idle_timeout: entity.amqp.idle_timeout,
             owner: self.new_owner(),

@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
-use van_core::management::config::{self, Listener, Service};
+use van_core::management::config::{self, Listener, Role, Service};
+use van_core::plane::PeerKind;
 
 use super::entities::any_overlap;
 use super::{Owner, Task};
@@ -131,30 +132,49 @@ impl Task {
 
     fn serving(&self, entity: &Listener, identity: &str, owner: Owner) -> Result<Serving, EntityError> {
         let user = (EntityKind::Listener, entity.name.as_str());
+        let tls = match &entity.service {
+            Service::Amqp(access) | Service::Http { access, .. } => &access.amqp.tls_profile,
+        };
+        let tls = tls.as_ref().map(|name| self.running.profile(name, user)).transpose()?;
         match &entity.service {
-            Service::Amqp(config::Access { amqp, requires_authentication: true, .. }) if amqp.tls_profile.is_none() => {
+            Service::Amqp(config::Access { requires_authentication: true, .. }) if tls.is_none() => {
                 Err(EntityError::NoTls { entity: user.0.label(user.1) })
             }
-            Service::Amqp(config::Access { amqp, requires_authentication, .. }) => {
-                let tls = amqp.tls_profile.as_ref().map(|name| self.running.profile(name, user)).transpose()?;
-                let access = Access {
-                    name: entity.name.clone(),
-                    router: self.core.id().to_string(),
-                    cost: amqp.cost.into(),
-                    tls,
-                    requires_authentication: *requires_authentication,
-                    max_frame_bytes: amqp.max_frame_bytes,
-                    idle_timeout: amqp.idle_timeout,
-                    identity: identity.to_owned(),
-                    owner,
-                    board: self.board.clone(),
-                };
-                Ok(Serving::Links(access.into()))
+            Service::Amqp(access) => {
+                Ok(Serving::Links(Access { tls, ..self.access(&entity.name, access, identity, owner) }.into()))
             }
-            Service::Http { has_health, has_metrics, .. } => {
+            Service::Http { has_health, has_metrics, has_websockets, access, .. } => {
                 let (name, has_health, has_metrics) = (entity.name.clone(), *has_health, *has_metrics);
-                Ok(Serving::Http(Site { name, has_health, has_metrics }))
+                let is_served = *has_websockets && access.amqp.role == Role::InterRouter;
+                let access = is_served.then(|| self.access(&name, access, identity, owner));
+                let amqp = access.map(|access| (Arc::new(access), self.control.clone()));
+                Ok(Serving::Http(Site { name, has_health, has_metrics, tls, amqp }))
             }
+        }
+    }
+
+    /// How AMQP is taken in, in clear.
+    fn access(&self, name: &str, access: &config::Access, identity: &str, owner: Owner) -> Access {
+        let amqp = &access.amqp;
+        Access {
+            name: name.to_owned(),
+            router: self.core.id().to_string(),
+            cost: amqp.cost.into(),
+            peer: match amqp.role {
+                Role::Normal | Role::RouteContainer => Some(PeerKind::Client),
+                Role::Edge => Some(PeerKind::Edge),
+                Role::InterEdge => Some(PeerKind::Mesh),
+                Role::InterRouter | Role::InterNetwork => None,
+            },
+            tls: None,
+            requires_authentication: access.requires_authentication,
+            max_frame_bytes: amqp.max_frame_bytes,
+            session_frames: amqp.max_session_frames,
+            idle_timeout: amqp.idle_timeout,
+            failover: amqp.failover.clone(),
+            identity: identity.to_owned(),
+            owner,
+            board: self.board.clone(),
         }
     }
 

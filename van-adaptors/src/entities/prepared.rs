@@ -5,12 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use van_core::management::config::{Connector, Family, Listener, TcpConnector, TcpListener};
+use van_core::amqp::Secret;
+use van_core::management::config::{
+    Connector, Family, Listener, PasswordSource, ProxyProfile, TcpConnector, TcpListener,
+};
 use van_tls::Credentials;
 use van_tls::directory::ProfileFiles;
 
 use super::{CredentialsSource, Entity, EntityError, EntityKind, TlsProfile};
 use crate::amqp::Profile;
+use crate::amqp::proxy::Proxy;
 use crate::tcp::listener;
 use crate::with_causes;
 
@@ -22,6 +26,7 @@ pub(crate) enum Prepared {
         name: String,
         profile: Result<Arc<Profile>, String>,
     },
+    ProxyProfile(Arc<Proxy>),
     Connector(Connector),
     Listener(Listener, Vec<SocketAddr>),
     TcpListener(TcpListener, Vec<SocketAddr>),
@@ -37,6 +42,7 @@ impl Prepared {
                 let name = profile.name.clone();
                 Self::TlsProfile { name, profile: read(profile).map(Arc::new) }
             }
+            Entity::ProxyProfile(profile) => Self::ProxyProfile(proxy(profile)?.into()),
             Entity::Connector(connector) => Self::Connector(connector),
             Entity::Listener(listener) => {
                 let found = addresses(kind, &listener.name, &listener.host, listener.port, listener.family)?;
@@ -53,6 +59,7 @@ impl Prepared {
     pub(crate) fn kind(&self) -> EntityKind {
         match self {
             Self::TlsProfile { .. } => EntityKind::TlsProfile,
+            Self::ProxyProfile(_) => EntityKind::ProxyProfile,
             Self::Connector(_) => EntityKind::Connector,
             Self::Listener(..) => EntityKind::Listener,
             Self::TcpListener(..) => EntityKind::TcpListener,
@@ -63,11 +70,33 @@ impl Prepared {
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::TlsProfile { name, .. } => name,
+            Self::ProxyProfile(proxy) => &proxy.name,
             Self::Connector(connector) => &connector.name,
             Self::Listener(listener, _) => &listener.name,
             Self::TcpListener(listener, _) => &listener.name,
             Self::TcpConnector(connector) => &connector.name,
         }
+    }
+}
+
+fn proxy(profile: ProxyProfile) -> Result<Proxy, EntityError> {
+    let ProxyProfile { name, scheme, host, port, username, password } = profile;
+    let password = password.map(|source| read_password(&source)).transpose();
+    let password = password.map_err(|message| EntityError::Password { profile: name.clone(), message })?;
+    let login = username.map(|username| (username, password.unwrap_or_else(|| "".into())));
+    Ok(Proxy { name, scheme, host, port, login })
+}
+
+fn read_password(source: &PasswordSource) -> Result<Secret, String> {
+    match source {
+        PasswordSource::Variable(name) => std::env::var(name)
+            .map_err(|_| format!("the environment has no variable {name}, which is to be the password"))
+            .map(|text| text.as_str().into()),
+        PasswordSource::File(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+            Ok(text.lines().next().unwrap_or_default().into())
+        }
+        PasswordSource::Text(text) => Ok(text.clone()),
     }
 }
 
@@ -99,7 +128,7 @@ fn read(profile: TlsProfile) -> Result<Profile, String> {
         CredentialsSource::Memory(credentials) => *credentials,
     };
     credentials.check(SystemTime::now()).map_err(|error| with_causes(&error))?;
-    Profile::new(&credentials, profile.ordinal).map_err(|error| with_causes(&error))
+    Profile::new(&credentials, profile.ordinal, profile.oldest_valid_ordinal).map_err(|error| with_causes(&error))
 }
 
 fn read_files(files: &ProfileFiles) -> Result<Credentials, String> {

@@ -43,6 +43,9 @@ pub struct LinkState {
     pub peer: Option<String>,
     /// The VanFlow identity of the access it came in by there, if the peer told.
     pub peer_access: Option<String>,
+    /// Where it is dialled, as URLs, if the router there has told of other places: the one in use first, then those to be
+    /// tried when it is lost.
+    pub failover_urls: Vec<String>,
     /// Why it is down, or was the last time; for people.
     pub last_error: Option<String>,
     /// When it came up last.

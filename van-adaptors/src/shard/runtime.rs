@@ -122,7 +122,10 @@ impl Shard {
                 if let Output::Message { message, .. } = &output {
                     self.stats[self.number].forwarded(message.len());
                 }
-                output.carry_out(plane, world);
+                if matches!(output, Output::Supersede { .. }) {
+                    self.timer_at = None;
+                }
+                output.carry_out(plane, world, Instant::now());
             }
             Message::Taken { connection, octets } => {
                 if let Some(key) = plane.control_taken(connection, octets) {

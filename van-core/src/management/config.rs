@@ -9,7 +9,7 @@ use std::time::Duration;
 use van_routing::{Cost, RouterId, Timing};
 
 use crate::amqp::{Secret, Symbol, Value};
-use crate::router::Distribution;
+use crate::router::{Distribution, Place};
 
 mod reading;
 mod syntax;
@@ -205,7 +205,7 @@ pub struct Amqp {
     /// Where router annotations of clients' messages are removed.
     pub strip: Strip,
     /// Where else a peer may connect: told to it by a listener, tried in turn by a connector.
-    pub failover: Vec<Failover>,
+    pub failover: Vec<Place>,
     /// What our open says besides.
     pub open_properties: Vec<(Symbol, Value)>,
 }
@@ -217,17 +217,6 @@ pub struct Strip {
     pub incoming: bool,
     /// From messages that go to clients.
     pub outgoing: bool,
-}
-
-/// Another place to connect to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failover {
-    /// `amqp`, `amqps`, `ws` or `wss`, if it says.
-    pub scheme: Option<String>,
-    /// The host.
-    pub host: String,
-    /// The port.
-    pub port: u16,
 }
 
 /// A connection to dial.

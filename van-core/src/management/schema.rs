@@ -159,7 +159,7 @@ pub const ENTITY_TYPES: &[EntityType] = &[
             unserved(text("uidFormat"), &[]),
             unserved(text("uidNameMappingFile"), &[]),
             number("ordinal"),
-            unserved(number("oldestValidOrdinal"), &["0"]),
+            number("oldestValidOrdinal"),
         ],
         ..SERVED
     },
@@ -184,7 +184,7 @@ pub const ENTITY_TYPES: &[EntityType] = &[
             unserved(number("initialHandshakeTimeoutSeconds"), &["0"]),
             unserved(word("stripAnnotations", ANNOTATIONS), &["both"]),
             unserved(number("linkCapacity"), &["0"]),
-            unserved(text("failoverUrls"), &[]),
+            text("failoverUrls"),
             truth("healthz"),
             truth("metrics"),
             truth("websockets"),
@@ -218,7 +218,7 @@ pub const ENTITY_TYPES: &[EntityType] = &[
             unserved(word("stripAnnotations", ANNOTATIONS), &["both"]),
             unserved(number("linkCapacity"), &["0"]),
             text("dataConnectionCount"),
-            unserved(text("failoverUrls"), &[]),
+            text("failoverUrls"),
             unserved(text("messageLoggingComponents"), &["none"]),
             unserved(text("policyVhost"), &[]),
             unserved(attribute("openProperties", Kind::Map), &[]),
@@ -288,7 +288,7 @@ pub const ENTITY_TYPES: &[EntityType] = &[
             text("username"),
             text("password"),
         ],
-        ..UNSERVED
+        ..SERVED
     },
     EntityType {
         name: "listenerAddress",

@@ -2,6 +2,7 @@
 //! streams; to others: links with addresses (docs/wire.md §3).
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -107,6 +108,8 @@ pub(super) struct Connection {
     pub(super) is_dirty: bool,
     /// It goes when nothing runs over it.
     pub(super) is_retired: bool,
+    /// When it is retired.
+    pub(super) retires_at: Option<Instant>,
 }
 
 impl Class {
@@ -157,6 +160,7 @@ impl Connection {
             waiting: HashMap::new(),
             is_dirty: false,
             is_retired: false,
+            retires_at: None,
         }
     }
 
@@ -247,12 +251,21 @@ impl Connection {
         is_up && !std::mem::replace(&mut self.is_control_reported, true)
     }
 
-    /// Forgets a detached link. Whether it was a control link, without which the connection is of no use.
+    /// Forgets a detached link. Whether it was a control link.
     pub(super) fn forget(&mut self, link: LinkId) -> bool {
         self.idle.retain(|other| *other != link);
         self.starving.retain(|other| *other != link);
         self.priority_senders.retain(|other| *other != link);
-        [self.control_sender, self.control_receiver].contains(&Some(link))
+        let control = [&mut self.control_sender, &mut self.control_receiver];
+        control.into_iter().filter_map(|place| place.take_if(|other| *other == link)).count() > 0
+    }
+
+    /// Detaches the control links: another connection stands for the link.
+    pub(super) fn detach_control(&mut self) {
+        for link in [self.control_sender.take(), self.control_receiver.take()].into_iter().flatten() {
+            self.engine.detach(link, None);
+        }
+        self.control_queue.clear();
     }
 
     // === messages of the router protocol ===

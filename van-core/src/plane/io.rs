@@ -80,6 +80,13 @@ pub enum Write {
 pub enum Report {
     /// Both control links of a control connection are up: messages between routers can pass.
     ControlUp(ConnectionId),
+    /// The peer has detached a control link: the connection is of no more use, unless it is superseded.
+    ControlDown {
+        /// The connection.
+        connection: ConnectionId,
+        /// Why.
+        reason: Condition,
+    },
     /// A message of the router protocol, whole.
     Control {
         /// The connection it came on.

@@ -14,7 +14,7 @@ use super::control::{self, MalformedMessage};
 use super::edge::EdgeSide;
 use super::links::PeerLinks;
 use super::outgoing::Outgoing;
-use super::peer::{Admitted, Candidate, Peers, control_connection};
+use super::peer::{Admitted, Candidate, Origin, Peers, Risen};
 use crate::address::Address;
 use crate::amqp::Condition;
 use crate::message::{self, Head};
@@ -110,11 +110,17 @@ pub enum Output {
     Close {
         /// The connection, and its shard.
         at: ConnectionRef,
-        /// Why.
-        condition: Condition,
+        /// Why; without one it ends as it should.
+        condition: Option<Condition>,
     },
     /// A connection is to be closed once nothing runs over it.
     Retire {
+        /// The connection, and its shard.
+        at: ConnectionRef,
+    },
+    /// A later generation of its link has taken a connection's place: its control links are to be detached, and it is to
+    /// be closed once nothing runs over it and the peer has had time to notice.
+    Supersede {
         /// The connection, and its shard.
         at: ConnectionRef,
     },
@@ -173,7 +179,8 @@ impl Output {
             Self::Send { to: at, .. }
             | Self::AttachLink { on: at, .. }
             | Self::Close { at, .. }
-            | Self::Retire { at } => Some(at.shard),
+            | Self::Retire { at }
+            | Self::Supersede { at } => Some(at.shard),
             Self::AnswerLink { endpoint, .. } | Self::DetachLink { endpoint } | Self::SendOnLink { endpoint, .. } => {
                 Some(endpoint.at.shard)
             }
@@ -183,7 +190,7 @@ impl Output {
     }
 
     /// Has a shard carry it out, as far as it is a shard's to do.
-    pub fn carry_out(self, plane: &mut Plane, io: &mut impl Io) {
+    pub fn carry_out(self, plane: &mut Plane, io: &mut impl Io, now: Instant) {
         match self {
             Self::Routes(routes) => plane.set_routes(io, routes),
             Self::Send { to, message } => plane.send_control(io, to.id, message),
@@ -192,8 +199,9 @@ impl Output {
             Self::AttachLink { on, link } => plane.attach_link(io, on.id, link),
             Self::DetachLink { endpoint } => plane.detach_link(io, endpoint, None),
             Self::SendOnLink { endpoint, message } => plane.send_on_link(io, endpoint, message),
-            Self::Close { at, condition } => plane.close_connection(io, at.id, Some(condition)),
+            Self::Close { at, condition } => plane.close_connection(io, at.id, condition),
             Self::Retire { at } => plane.retire(io, at.id),
+            Self::Supersede { at } => plane.supersede(io, now, at.id),
             Self::Deliver { .. } | Self::Reachable { .. } | Self::Fact(_) => {}
         }
     }
@@ -228,14 +236,18 @@ impl Core {
     /// # Errors
     /// The condition to close it with.
     pub fn admit(&mut self, candidate: Candidate) -> Result<Admitted, Condition> {
+        let ordinal = match &candidate.origin {
+            Origin::Dialled(dialled) => dialled.ordinal.unwrap_or(0),
+            Origin::Accepted => 0,
+        };
         let (admitted, rival) = self.peers.admit(self.engine.id().as_str(), candidate)?;
         if let Some(at) = rival.and_then(|rival| self.peers.place(rival)) {
             let condition = Condition::new("amqp:connection:forced", "replaced by a newer connection of the same link");
-            self.outputs.push_back(Output::Close { at, condition });
+            self.outputs.push_back(Output::Close { at, condition: Some(condition) });
         }
         self.is_stale = true;
         if admitted.purpose == Purpose::Links(PeerKind::Interior) {
-            self.add_uplink(ConnectionRef { id: admitted.id, shard: admitted.shard });
+            self.add_uplink(ConnectionRef { id: admitted.id, shard: admitted.shard }, ordinal);
         }
         self.settle();
         Ok(admitted)
@@ -244,10 +256,24 @@ impl Core {
     /// A shard says something.
     pub fn handle_report(&mut self, now: Instant, report: Report) {
         match report {
-            Report::ControlUp(id) => {
-                if let Some((link, cost)) = self.peers.control_up(id) {
+            Report::ControlUp(id) => match self.peers.control_up(id) {
+                Some(Risen::Link(link, cost)) => {
                     self.is_stale = true;
                     self.engine.handle_link_up(now, link, cost);
+                }
+                Some(Risen::Generation(superseded)) => {
+                    self.is_stale = true;
+                    // First the shards learn where new streams go, then what no longer carries any.
+                    self.settle();
+                    self.outputs.extend(superseded.into_iter().map(|at| Output::Supersede { at }));
+                }
+                None => {}
+            },
+            Report::ControlDown { connection, reason } => {
+                if !self.peers.is_superseded(connection)
+                    && let Some(at) = self.peers.place(connection)
+                {
+                    self.outputs.push_back(Output::Close { at, condition: Some(reason) });
                 }
             }
             Report::Control { connection, message } => self.recv_control(now, connection, &message),
@@ -264,10 +290,10 @@ impl Core {
             Report::ConnectionLost { connection, .. } => {
                 self.forget_edge_peer(connection);
                 self.remove_uplink(connection);
-                if let Some(orphans) = self.peers.remove(connection) {
-                    self.outputs.extend(orphans.into_iter().map(|at| Output::Retire { at }));
+                if let Some(lost) = self.peers.remove(connection) {
+                    self.outputs.extend(lost.orphans.into_iter().map(|at| Output::Retire { at }));
                     self.is_stale = true;
-                    self.engine.handle_link_down(now, super::peer::link(connection));
+                    lost.link.into_iter().for_each(|link| self.engine.handle_link_down(now, link));
                 }
             }
         }
@@ -439,9 +465,10 @@ impl Core {
 
     /// Hands a message to the routing engine, and back for whoever relays it: nothing that we would not take ourselves.
     fn recv_message(&mut self, now: Instant, from: ConnectionId, head: &Head<'_>, octets: &[u8]) -> Option<Message> {
+        let link = self.peers.link(from)?;
         match control::decode(head, octets) {
             Ok(message) => {
-                match self.engine.handle_message(now, super::peer::link(from), &message) {
+                match self.engine.handle_message(now, link, &message) {
                     // It is us who came late; others know the router.
                     Ok(()) | Err(MessageError::UnknownRouter { .. }) => Some(message),
                     Err(error) => {
@@ -473,7 +500,7 @@ impl Core {
 
     fn send_on(&mut self, links: Vec<LinkId>, message: Bytes) {
         for link in links {
-            if let Some(to) = self.peers.place(control_connection(link)) {
+            if let Some(to) = self.peers.control_connection(link) {
                 self.outputs.push_back(Output::Send { to, message: message.clone() });
             }
         }

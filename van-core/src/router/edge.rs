@@ -26,8 +26,8 @@ const TRACKING_CREDIT: u32 = 32;
 #[derive(Debug)]
 pub(super) struct EdgeSide {
     pub(super) edge: Edge,
-    /// Connections to interior routers, the oldest first.
-    connections: BTreeMap<ConnectionId, ConnectionRef>,
+    /// Connections to interior routers, the oldest first, each with the generation of our certificates it was made with.
+    connections: BTreeMap<ConnectionId, (ConnectionRef, u64)>,
     active: Option<Active>,
     /// The last number that a link was wanted by.
     last: u64,
@@ -39,6 +39,7 @@ pub(super) struct EdgeSide {
 #[derive(Debug)]
 struct Active {
     at: ConnectionRef,
+    ordinal: u64,
     /// Links that were asked for, by number.
     wanted: BTreeMap<u64, Role>,
     links: BTreeMap<EndpointId, Role>,
@@ -76,33 +77,48 @@ impl Core {
         self.edge.is_some()
     }
 
-    /// A connection to an interior router is up.
-    pub(super) fn add_uplink(&mut self, at: ConnectionRef) {
-        if let Some(edge) = &mut self.edge {
-            edge.connections.insert(at.id, at);
-            self.choose_uplink();
+    /// A connection to an interior router is up. One of a later generation takes over; what runs on the old one may end.
+    pub(super) fn add_uplink(&mut self, at: ConnectionRef, ordinal: u64) {
+        let Some(edge) = &mut self.edge else { return };
+        edge.connections.insert(at.id, (at, ordinal));
+        if let Some(old) = edge.active.as_ref().filter(|active| active.ordinal < ordinal).map(|active| active.at) {
+            edge.connections.remove(&old.id);
+            for endpoint in self.leave_uplink() {
+                self.outputs.push_back(Output::DetachLink { endpoint });
+            }
+            self.outputs.push_back(Output::Retire { at: old });
         }
+        self.choose_uplink();
+    }
+
+    /// Uses the active connection no more. Its links.
+    fn leave_uplink(&mut self) -> Vec<EndpointId> {
+        let Some(left) = self.edge.as_mut().and_then(|edge| edge.active.take()) else { return Vec::new() };
+        for (endpoint, role) in &left.links {
+            if let Role::SentTo(address) = role {
+                self.directory.remove_link(Class::Mobile, address, *endpoint);
+            }
+        }
+        self.is_stale = true;
+        left.links.into_keys().collect()
     }
 
     /// A connection is gone; if it was the uplink, the next one is.
     pub(super) fn remove_uplink(&mut self, id: ConnectionId) {
         let Some(edge) = &mut self.edge else { return };
         edge.connections.remove(&id);
-        let Some(lost) = edge.active.take_if(|active| active.at.id == id) else { return };
-        for (endpoint, role) in lost.links {
-            if let Role::SentTo(address) = role {
-                self.directory.remove_link(Class::Mobile, &address, endpoint);
-            }
+        if edge.active.as_ref().is_some_and(|active| active.at.id == id) {
+            self.leave_uplink();
+            self.choose_uplink();
         }
-        self.is_stale = true;
-        self.choose_uplink();
     }
 
     fn choose_uplink(&mut self) {
         let Some(edge) = self.edge.as_mut().filter(|edge| edge.active.is_none()) else { return };
-        let Some(at) = edge.connections.values().next().copied() else { return };
+        let Some((at, ordinal)) = edge.connections.values().next().copied() else { return };
         edge.active = Some(Active {
             at,
+            ordinal,
             wanted: BTreeMap::new(),
             links: BTreeMap::new(),
             consumed: BTreeSet::new(),

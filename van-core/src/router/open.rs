@@ -1,5 +1,7 @@
 //! What routers tell each other in `open` (docs/wire.md §1.4, §1.5).
 
+use std::fmt;
+
 use crate::amqp::{Config, Open, Symbol, Value};
 use crate::plane::Purpose;
 
@@ -15,6 +17,10 @@ const CORRELATOR: &str = "qd.group-correlator";
 const ORDINAL: &str = "qd.group-ordinal";
 const ACCESS: &str = "qd.access-id";
 const ANNOTATIONS: &str = "qd.annotations-version";
+const FAILOVER: &str = "failover-server-list";
+const HOST: &str = "network-host";
+const PORT: &str = "port";
+const SCHEME: &str = "scheme";
 
 /// The role of a data connection; a control connection does not name one.
 const DATA_ROLE: i32 = 4;
@@ -24,6 +30,12 @@ const CORRELATOR_BYTES: usize = 15;
 
 /// Octets of an access's identity that count: more than any has.
 const ACCESS_BYTES: usize = 64;
+
+/// Places of a failover list that count.
+pub const MAX_PLACES: usize = 16;
+
+/// Octets of a host that count: more than any name has.
+const HOST_BYTES: usize = 255;
 
 /// The version of the router annotations section. Told, not negotiated.
 const ANNOTATIONS_VERSION: i32 = 2;
@@ -37,6 +49,17 @@ pub struct Dialled {
     pub ordinal: Option<u64>,
     /// What the connection is for.
     pub purpose: Purpose,
+}
+
+/// Where a peer may connect as well, if a router is lost (docs/wire.md §1.6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// `amqp` or `amqps`, if it says; for people, who dials knows whether it speaks TLS.
+    pub scheme: Option<String>,
+    /// The host.
+    pub host: String,
+    /// The port.
+    pub port: u16,
 }
 
 /// What a peer said in its open, as far as it matters.
@@ -58,6 +81,8 @@ pub struct Announcement {
     pub access: Option<String>,
     /// Whether it takes streams on connections of their own.
     pub has_trunking: bool,
+    /// Where to connect if it is lost, if it says; an empty list takes back what it said before.
+    pub failover: Option<Vec<Place>>,
 }
 
 /// The open of a router: what it says of itself, and as the dialling end of the connection.
@@ -73,8 +98,10 @@ pub fn open_config(container: &str, host: Option<&str>, cost: u32, dialled: Opti
         if dialled.purpose == Purpose::Data {
             properties.push((Symbol::from(ROLE), Value::Int(DATA_ROLE)));
         }
-        properties.push((Symbol::from(CORRELATOR), Value::String(dialled.correlator.clone())));
-        properties.extend(dialled.ordinal.map(|ordinal| (Symbol::from(ORDINAL), Value::Ulong(ordinal))));
+        if !matches!(dialled.purpose, Purpose::Links(_)) {
+            properties.push((Symbol::from(CORRELATOR), Value::String(dialled.correlator.clone())));
+            properties.extend(dialled.ordinal.map(|ordinal| (Symbol::from(ORDINAL), Value::Ulong(ordinal))));
+        }
     }
     properties.push((Symbol::from(ANNOTATIONS), Value::Int(ANNOTATIONS_VERSION)));
     Config {
@@ -85,11 +112,41 @@ pub fn open_config(container: &str, host: Option<&str>, cost: u32, dialled: Opti
     }
 }
 
-/// The open of a router as the accepting end; `access` is the VanFlow identity of the place where it accepts.
-pub fn access_config(container: &str, cost: u32, access: &str) -> Config {
+/// The open of a router as the accepting end; `access` is the VanFlow identity of the place where it accepts, `failover`
+/// where peers may connect if this router is lost.
+pub fn access_config(container: &str, cost: u32, access: &str, failover: &[Place]) -> Config {
     let mut config = open_config(container, None, cost, None);
     config.properties.push((Symbol::from(ACCESS), Value::String(access.to_owned())));
+    if !failover.is_empty() {
+        let list = failover.iter().map(Place::to_value).collect();
+        config.properties.push((Symbol::from(FAILOVER), Value::List(list)));
+    }
     config
+}
+
+impl Place {
+    fn to_value(&self) -> Value {
+        let scheme = self.scheme.iter().map(|scheme| (SCHEME, scheme.clone()));
+        let rest = [(HOST, self.host.clone()), (PORT, self.port.to_string())];
+        Value::Map(scheme.chain(rest).map(|(key, text)| (Value::symbol(key), Value::String(text))).collect())
+    }
+
+    fn read(item: &Value) -> Option<Self> {
+        let text = |key| item.entry(key).and_then(Value::as_text);
+        let host = text(HOST).filter(|host| !host.is_empty() && host.len() <= HOST_BYTES)?;
+        let scheme = text(SCHEME).filter(|scheme| ["amqp", "amqps"].contains(scheme));
+        Some(Self { scheme: scheme.map(str::to_owned), host: host.to_owned(), port: text(PORT)?.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = self.scheme.as_deref().unwrap_or("amqp");
+        match self.host.contains(':') {
+            true => write!(f, "{scheme}://[{}]:{}", self.host, self.port),
+            false => write!(f, "{scheme}://{}:{}", self.host, self.port),
+        }
+    }
 }
 
 impl Announcement {
@@ -113,6 +170,10 @@ impl Announcement {
             },
             access: open.property(ACCESS).and_then(Value::as_text).map(|access| cut(access).to_owned()),
             has_trunking: open.offers(TRUNKING),
+            failover: open
+                .property(FAILOVER)
+                .and_then(Value::as_list)
+                .map(|list| list.iter().filter_map(Place::read).take(MAX_PLACES).collect()),
         }
     }
 }
@@ -158,10 +219,37 @@ mod tests {
 
     #[test]
     fn an_access_tells_its_identity() {
-        let read = Announcement::read(&open(&access_config("b", 1, "q3xZ_:7")));
+        let read = Announcement::read(&open(&access_config("b", 1, "q3xZ_:7", &[])));
         assert_eq!((read.container.as_str(), read.access.as_deref()), ("b", Some("q3xZ_:7")));
-        let long = Announcement::read(&open(&access_config("b", 1, &"ä".repeat(100))));
+        let long = Announcement::read(&open(&access_config("b", 1, &"ä".repeat(100), &[])));
         assert_eq!(long.access.map(|access| access.len()), Some(ACCESS_BYTES));
+    }
+
+    #[test]
+    fn a_failover_list_is_read_as_far_as_it_can_be_used() {
+        let place = |host: &str, port| Place { scheme: Some("amqps".into()), host: host.into(), port };
+        let places = vec![place("b2.example", 55671), Place { scheme: None, ..place("::1", 1) }];
+        let told = Announcement::read(&open(&access_config("b", 1, "", &places)));
+        assert_eq!(told.failover.as_ref(), Some(&places));
+        assert_eq!(
+            places.iter().map(Place::to_string).collect::<Vec<_>>(),
+            ["amqps://b2.example:55671", "amqp://[::1]:1"]
+        );
+        assert_eq!(Announcement::read(&open(&access_config("b", 1, "", &[]))).failover, None);
+
+        let read = |list| {
+            let mut open = open(&open_config("b", None, 1, None));
+            open.properties.push((Symbol::from(FAILOVER), Value::List(list)));
+            Announcement::read(&open).failover.expect("a list")
+        };
+        assert_eq!(read(vec![]), []);
+        let item = |host: &str, port: &str| {
+            let text = |key, text: &str| (Value::symbol(key), Value::String(text.into()));
+            Value::Map(vec![text(HOST, host), text(PORT, port), text("hostname", "b")])
+        };
+        let bad = [Value::Null, Value::Map(vec![]), item("", "1"), item("b", "65536"), item(&"b".repeat(256), "1")];
+        assert_eq!(read(bad.into_iter().chain([item("b", "1")]).collect()).len(), 1);
+        assert_eq!(read(vec![item("b", "1"); 1000]).len(), MAX_PLACES);
     }
 
     #[test]

@@ -94,7 +94,12 @@ struct Link {
     delay: Duration,
     /// Cut: nothing passes, and whether the ends notice.
     is_cut: bool,
+    correlator: String,
+    /// The generation of its credentials.
+    ordinal: u64,
+    /// The connections of all generations, and the control connection of the last.
     pipes: Vec<usize>,
+    control: Option<usize>,
 }
 
 /// One connection of a link.
@@ -221,7 +226,8 @@ impl Network {
         delay: Duration,
     ) -> LinkName {
         let link = LinkName(self.links.len());
-        self.links.push(Link { from, to, data_connections, cost, delay, is_cut: false, pipes: Vec::new() });
+        let (is_cut, correlator, ordinal, pipes, control) = (false, String::new(), 1, Vec::new(), None);
+        self.links.push(Link { from, to, data_connections, cost, delay, is_cut, correlator, ordinal, pipes, control });
         self.schedule(Duration::ZERO, Happening::Dial { link });
         link
     }
@@ -313,6 +319,14 @@ impl Network {
         }
     }
 
+    /// Gives the dialling end of a link new credentials: it dials a new generation beside the old one.
+    pub fn renew(&mut self, link: LinkName) {
+        self.links[link.0].ordinal += 1;
+        if self.links[link.0].control.is_some() && !self.links[link.0].is_cut {
+            self.dial_generation(link);
+        }
+    }
+
     /// Breaks the connections of a link, which is dialled again.
     pub fn reset(&mut self, link: LinkName) {
         self.break_pipes(link);
@@ -358,6 +372,11 @@ impl Network {
     /// A router's routes.
     pub fn table(&self, router: RouterName) -> Arc<Table> {
         Arc::clone(self.routers[router.0].core.table())
+    }
+
+    /// How many connections to other routers a router has.
+    pub fn connections(&self, router: RouterName) -> usize {
+        self.routers[router.0].planes.iter().map(|(plane, _)| plane.connections()).sum()
     }
 
     /// Whether a routing key has a consumer, as a router sees it.
@@ -486,8 +505,9 @@ impl Network {
                 }
             }
             Happening::Act { router, life, shard, output } if self.is_alive(router, life) => {
+                let now = self.now;
                 let (plane, world) = self.shard(router, shard);
-                output.carry_out(plane, world);
+                output.carry_out(plane, world, now);
                 self.settle(router, shard);
             }
             Happening::Connected { place, connector } if self.is_alive(place.router, place.life) => {
@@ -530,8 +550,8 @@ impl Network {
             self.settle(router, shard);
         }
         let link = self.pipes[pipe].link;
-        let Link { pipes, .. } = &mut self.links[link.0];
-        if pipes.contains(&pipe) && self.pipes[pipe].is_control {
+        let Link { pipes, control, .. } = &mut self.links[link.0];
+        if control.take_if(|control| *control == pipe).is_some() {
             // As those who dial do: all anew, under another correlator.
             pipes.clear();
             self.schedule(REDIAL_DELAY, Happening::Dial { link });
@@ -699,14 +719,19 @@ impl Network {
 
 impl Network {
     fn dial(&mut self, link: LinkName) {
-        let Link { from, to, data_connections, cost, is_cut, ref pipes, .. } = self.links[link.0];
-        if is_cut || !pipes.is_empty() {
-            return;
+        let Link { is_cut, ref pipes, .. } = self.links[link.0];
+        if !is_cut && pipes.is_empty() {
+            self.links[link.0].correlator = self.random.discriminator();
+            self.dial_generation(link);
         }
-        let correlator = self.random.discriminator();
+    }
+
+    fn dial_generation(&mut self, link: LinkName) {
+        let Link { from, to, data_connections, cost, ref correlator, ordinal, .. } = self.links[link.0];
+        let correlator = correlator.clone();
         let purposes = std::iter::once(Purpose::Control).chain((0..data_connections).map(|_| Purpose::Data));
         for purpose in purposes {
-            let dialled = Dialled { correlator: correlator.clone(), ordinal: None, purpose };
+            let dialled = Dialled { correlator: correlator.clone(), ordinal: Some(ordinal), purpose };
             self.connect(link, from, to, cost, &dialled);
         }
     }
@@ -734,7 +759,11 @@ impl Network {
                 End { router, life, shard: admitted.shard, key, id: admitted.id }
             },
         );
-        self.pipes.push(Pipe { link, is_control: dialled.purpose == Purpose::Control, ends, is_open: true });
+        let is_control = dialled.purpose == Purpose::Control;
+        if is_control {
+            self.links[link.0].control = Some(pipe);
+        }
+        self.pipes.push(Pipe { link, is_control, ends, is_open: true });
         for End { router, shard, key, .. } in ends {
             let (plane, world) = self.shard(router, shard);
             plane.received(world, key, &[]);

@@ -283,7 +283,7 @@ impl Conversation {
                 self.plane.connected(&mut self.world, stream);
             }
             while let Some(output) = self.core.poll_output() {
-                output.carry_out(&mut self.plane, &mut self.world);
+                output.carry_out(&mut self.plane, &mut self.world, now);
             }
             self.echo();
             if self.world.reports.is_empty() && self.world.connecting.is_empty() {

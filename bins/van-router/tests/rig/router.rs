@@ -53,6 +53,18 @@ impl Plan {
         self
     }
 
+    /// Has its links go through a proxy.
+    pub(crate) fn through(mut self, scheme: &str, proxy: SocketAddr, (user, password): (&str, &str)) -> Self {
+        for connector in self.entities.iter_mut().filter(|entity| entity[0] == "connector") {
+            connector[1]["proxyProfile"] = "proxy".into();
+        }
+        self.entities.push(json!(["proxyProfile", {
+            "name": "proxy", "scheme": scheme, "host": proxy.ip(), "port": proxy.port(),
+            "username": user, "password": password,
+        }]));
+        self
+    }
+
     /// Lets clients of a routing key in.
     pub(crate) fn listening(mut self, key: &str, at: SocketAddr) -> Self {
         self.entities.push(json!(["tcpListener", {"name": key, "host": at.ip(), "port": at.port(), "address": key}]));

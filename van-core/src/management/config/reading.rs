@@ -10,14 +10,14 @@ use van_routing::{Cost, RouterId, Timing, Treatment};
 
 use super::syntax::{self, Pair};
 use super::{
-    Access, Amqp, AutoLink, ConfigError, Configuration, Connector, Direction, Failover, Family, Fault, Listener,
-    ListenerAddress, Log, MAX_DATA_CONNECTIONS, Mode, Network, Observer, PasswordSource, ProxyProfile, ProxyScheme,
-    Role, Service, Site, Strategy, Strip, TcpConnector, TcpListener, TlsProfile,
+    Access, Amqp, AutoLink, ConfigError, Configuration, Connector, Direction, Family, Fault, Listener, ListenerAddress,
+    Log, MAX_DATA_CONNECTIONS, Mode, Network, Observer, PasswordSource, ProxyProfile, ProxyScheme, Role, Service, Site,
+    Strategy, Strip, TcpConnector, TcpListener, TlsProfile,
 };
 use crate::amqp;
 use crate::management::schema::{ENTITY_TYPES, EntityType, Kind};
 use crate::plane::MAX_SHARDS;
-use crate::router::Distribution;
+use crate::router::{Distribution, Place};
 
 /// What a peer can be told of a time, which is milliseconds in 32 bits (AMQP 1.0 §2.7.1). No other is to be longer.
 const MAX_SECONDS: u64 = u32::MAX as u64 / 1000;
@@ -37,7 +37,7 @@ const RESERVED_PREFIXES: [&str; 2] = ["qd.", "x-opt-qd."];
 const AMQP_PORT: u16 = 5672;
 
 /// The roles that this version serves.
-const SERVED_ROLES: [Role; 1] = [Role::InterRouter];
+const SERVED_ROLES: [Role; 4] = [Role::Normal, Role::InterRouter, Role::RouteContainer, Role::Edge];
 
 pub(super) fn parse(text: &str, variable: &impl Fn(&str) -> Option<String>) -> Result<Configuration, ConfigError> {
     let mut reading = Reading::default();
@@ -501,7 +501,7 @@ impl Reading {
         }
     }
 
-    fn failover(&mut self, entity: &Entity) -> Vec<Failover> {
+    fn failover(&mut self, entity: &Entity) -> Vec<Place> {
         let text = entity.text("failoverUrls").unwrap_or_default();
         let text: String = text.chars().filter(|character| !character.is_whitespace()).collect();
         let mut places = Vec::new();
@@ -546,10 +546,6 @@ impl Reading {
             data_connections: self.data_connections(entity),
             port: self.port(entity)?,
         };
-        if connector.proxy_profile.is_some() && connector.amqp.role == Role::InterRouter {
-            self.leave_out(entity, "proxies are not in this version");
-            return None;
-        }
         self.is_role_served(entity, connector.amqp.role).then_some(connector)
     }
 
@@ -567,17 +563,6 @@ impl Reading {
             self.fault(&entity.place, "TLS is required, and no `sslProfile` says with which certificates");
         }
         let service = if entity.truth("http", false) || entity.has("httpRootDir") {
-            if entity.truth("websockets", false) {
-                self.warnings.push(format!("{}: websockets are not in this version", entity.place));
-            }
-            // It is for routers; this listener is open to all.
-            if access.requires_authentication {
-                self.warnings.push(no_effect(entity, "authenticatePeer"));
-            }
-            if entity.has("sslProfile") {
-                self.leave_out(entity, "HTTP over TLS is not in this version");
-                return None;
-            }
             Service::Http {
                 has_health: entity.truth("healthz", true),
                 has_metrics: entity.truth("metrics", true),
@@ -756,7 +741,7 @@ fn treatment(word: &str) -> Option<Treatment> {
 }
 
 /// `host`, `host:port`, `[v6]:port`, each with a scheme before or not.
-fn failover(url: &str) -> Option<Failover> {
+fn failover(url: &str) -> Option<Place> {
     let (scheme, place) = url.split_once("://").map_or((None, url), |(scheme, place)| (Some(scheme), place));
     let is_known = scheme.is_none_or(|scheme| ["amqp", "amqps", "ws", "wss"].contains(&scheme));
     let (host, behind) = match place.strip_prefix('[') {
@@ -764,7 +749,7 @@ fn failover(url: &str) -> Option<Failover> {
         None => place.split_at(place.find(':').unwrap_or(place.len())),
     };
     let port = if behind.is_empty() { AMQP_PORT } else { u16::try_from(port(behind.strip_prefix(':')?)?).ok()? };
-    let failover = Failover { scheme: scheme.map(str::to_owned), host: host.to_owned(), port };
+    let failover = Place { scheme: scheme.map(str::to_owned), host: host.to_owned(), port };
     (is_known && !host.is_empty()).then_some(failover)
 }
 
