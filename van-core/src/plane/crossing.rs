@@ -29,6 +29,8 @@ pub enum Crossing {
         destination: Destination,
         /// The first octets.
         octets: Bytes,
+        /// Set if these are all.
+        ended: Option<Ending>,
         /// Whether the first half waits for no outcome.
         is_settled: bool,
         /// Whether it waits for [`Crossing::Taken`].

@@ -434,11 +434,11 @@ impl Plane {
 
     pub(super) fn recv_crossing(&mut self, io: &mut impl Io, from: ShardId, message: Crossing) {
         match message {
-            Crossing::Open { from: first_half, destination, octets, is_settled, wants_taken } => {
+            Crossing::Open { from: first_half, destination, octets, ended, is_settled, wants_taken } => {
                 let inlet = Inlet::Shard { shard: from, first_half };
                 let flow = if wants_taken { Flow::Leaving { untold: 0 } } else { Flow::Passing };
                 let mut attachment = Attachment::new(inlet, Outlet::Undecided, flow);
-                attachment.is_inlet_settled = is_settled;
+                (attachment.ended, attachment.is_inlet_settled) = (ended, is_settled);
                 let key = self.attachments.insert(attachment);
                 self.second_halves.insert((from, first_half), key);
                 self.open_second_half(io, key, destination, octets);

@@ -221,8 +221,8 @@ impl Plane {
                 "no address",
             ))));
         };
-        // A way longer than any is a circle.
-        if annotations.hops() > self.routes.table.max_trace() {
+        // A way longer than any is a circle. An edge router knows no ways, and is at the end of each.
+        if self.routes.edge.is_none() && annotations.hops() > self.routes.table.max_trace() {
             return Way::Refused(DeliveryState::Released);
         }
         let way = match self.routes.parse(to) {
@@ -430,9 +430,10 @@ impl Plane {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         let is_settled = attachment.is_presettled();
         attachment.under_way += octets.len();
+        let ended = attachment.ended;
+        attachment.is_outlet_done |= ended.is_some();
+        io.post(shard, Crossing::Open { from: key, destination, octets, ended, is_settled, wants_taken });
         self.count_held(key);
-        io.post(shard, Crossing::Open { from: key, destination, octets, is_settled, wants_taken });
-        self.after_crossing(io, key);
     }
 
     // === to several places ===
@@ -758,13 +759,5 @@ impl Plane {
             attachment.flow = Flow::Crossing { window };
         }
         matches!(attachment.flow, Flow::Crossing { .. }) || attachment.has_no_window
-    }
-
-    fn after_crossing(&mut self, io: &mut impl Io, key: Key) {
-        let Some(attachment) = self.attachments.get(key) else { return };
-        if let (Some(ending), Outlet::Shard { shard }) = (attachment.ended, attachment.outlet) {
-            io.post(shard, Crossing::End { from: key, ending });
-            self.attachments.get_mut(key).expect("found above").is_outlet_done = true;
-        }
     }
 }
