@@ -393,7 +393,7 @@ impl Task {
         reply: oneshot::Sender<Result<Hold, Condition>>,
     ) {
         let admitted = if self.running.knows(owner) {
-            self.core.admit(candidate)
+            self.core.admit(Instant::now(), candidate)
         } else {
             Err(Condition::new("amqp:connection:forced", "what the connection belongs to was changed or deleted"))
         };

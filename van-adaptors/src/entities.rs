@@ -13,7 +13,9 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use van_core::amqp::Condition;
-use van_core::management::config::{self, Configuration, Connector, Listener, ProxyProfile, TcpConnector, TcpListener};
+use van_core::management::config::{
+    self, AutoLink, Configuration, Connector, Listener, ProxyProfile, TcpConnector, TcpListener,
+};
 use van_core::plane::ConnectionId;
 use van_tls::Credentials;
 use van_tls::directory::ProfileFiles;
@@ -33,6 +35,8 @@ pub enum Entity {
     TlsProfile(TlsProfile),
     /// A proxy that links go through. An update counts from the next dialling on.
     ProxyProfile(ProxyProfile),
+    /// A link that the router attaches by itself.
+    AutoLink(AutoLink),
     /// A link to dial.
     Connector(Connector),
     /// Where links are accepted, or HTTP is served.
@@ -50,6 +54,8 @@ pub enum EntityKind {
     TlsProfile,
     /// [`Entity::ProxyProfile`]
     ProxyProfile,
+    /// [`Entity::AutoLink`]
+    AutoLink,
     /// [`Entity::Connector`]
     Connector,
     /// [`Entity::Listener`]
@@ -105,6 +111,7 @@ impl Entity {
         match self {
             Self::TlsProfile(_) => EntityKind::TlsProfile,
             Self::ProxyProfile(_) => EntityKind::ProxyProfile,
+            Self::AutoLink(_) => EntityKind::AutoLink,
             Self::Connector(_) => EntityKind::Connector,
             Self::Listener(_) => EntityKind::Listener,
             Self::TcpListener(_) => EntityKind::TcpListener,
@@ -117,6 +124,7 @@ impl Entity {
         match self {
             Self::TlsProfile(profile) => &profile.name,
             Self::ProxyProfile(profile) => &profile.name,
+            Self::AutoLink(link) => &link.name,
             Self::Connector(connector) => &connector.name,
             Self::Listener(listener) => &listener.name,
             Self::TcpListener(listener) => &listener.name,
@@ -130,6 +138,7 @@ impl Entity {
         profiles
             .map(|(name, profile)| Self::TlsProfile(TlsProfile::from_config(&name, &profile)))
             .chain(configuration.proxy_profiles.into_iter().map(Self::ProxyProfile))
+            .chain(configuration.auto_links.into_iter().map(Self::AutoLink))
             .chain(configuration.connectors.into_iter().map(Self::Connector))
             .chain(configuration.listeners.into_iter().map(Self::Listener))
             .chain(configuration.tcp_listeners.into_iter().map(Self::TcpListener))
@@ -149,6 +158,7 @@ impl fmt::Display for EntityKind {
         f.write_str(match self {
             Self::TlsProfile => "sslProfile",
             Self::ProxyProfile => "proxyProfile",
+            Self::AutoLink => "autoLink",
             Self::Connector => "connector",
             Self::Listener => "listener",
             Self::TcpListener => "tcpListener",

@@ -186,10 +186,14 @@ impl Plane {
     fn recv_event(&mut self, io: &mut impl Io, key: Key, event: Event<'_>) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         match event {
-            Event::Attached { link, attach, is_answer, .. } => {
+            Event::Attached { link, token, attach, is_answer } => {
                 match connection.purpose {
                     Purpose::Links(_) if !is_answer => self.recv_link(io, key, link, attach),
-                    Purpose::Links(_) => {}
+                    Purpose::Links(_) => {
+                        if let Some(Class::Endpoint(endpoint)) = Class::of(token) {
+                            self.recv_link_answer(io, key, endpoint, &attach);
+                        }
+                    }
                     _ if !is_answer => connection.answer(link, &attach),
                     _ => {}
                 }

@@ -3,8 +3,10 @@
 //! * `core` the state machine · `open` what routers say when they connect · `peer` connections and their groups
 //! * `control` messages of the routing protocol as they look on the wire · `consumers` who consumes which address
 //! * `links` links with addresses that clients and edge routers attach · `edge` those of an edge router to the network
+//! * `auto_links` links that the router attaches to programs by itself
 //! * `outgoing` messages that start in this process
 
+mod auto_links;
 mod consumers;
 mod control;
 mod core;
@@ -14,6 +16,7 @@ mod open;
 mod outgoing;
 mod peer;
 
+pub use self::auto_links::{AutoLink, AutoLinkStatus};
 pub use self::consumers::Distribution;
 pub use self::control::{MalformedMessage, read_message};
 pub use self::core::{Core, Fact, Identity, Output};

@@ -79,7 +79,7 @@ impl Router {
         let mut engine = Connection::accept(open_config(OURS, None, 1, None), admission, start);
         let Ok(Some(Event::Opened(open))) = engine.next(&mut peer.output()) else { panic!("an open of ours") };
         let announcement = Announcement::read(&open);
-        let admitted = core.admit(Candidate { announcement, origin: Origin::Accepted, cost: 1 });
+        let admitted = core.admit(start, Candidate::new(announcement, Origin::Accepted, 1));
         let admitted = admitted.expect("a peer of another name");
         engine.answer_open([]);
         let peer = plane.add_connection(admitted.id, admitted.purpose, false, engine);

@@ -32,6 +32,8 @@ pub(crate) struct Access {
     pub(crate) cost: u32,
     /// Who comes, if not interior routers.
     pub(crate) peer: Option<PeerKind>,
+    /// Whether they are programs that links are attached to.
+    pub(crate) has_programs: bool,
     /// Its certificates, as they are when a link comes.
     pub(crate) tls: Option<watch::Receiver<Arc<Profile>>>,
     pub(crate) requires_authentication: bool,
@@ -126,7 +128,8 @@ async fn accept(access: Access, socket: TcpStream, peer: SocketAddr, control: Co
     }
     let (router, purpose) = (announcement.container.clone(), announcement.purpose);
     let subject = opened.peer.certificate().map(|certificate| certificate.subject.to_string());
-    let candidate = Candidate { announcement, origin: Origin::Accepted, cost: access.cost };
+    let mut candidate = Candidate::new(announcement, Origin::Accepted, access.cost);
+    candidate.program_of = access.has_programs.then(|| listener.clone());
     let admitted = control.admit(access.owner, candidate, opened).await;
     let Hold { closed, .. } =
         admitted.inspect_err(|condition| warn!(listener, %peer, router, %condition, "link connection refused")).ok()?;

@@ -57,6 +57,8 @@ pub(crate) struct Link {
     pub(crate) cost: u32,
     /// Who is there, if not an interior router to have an interior link with.
     pub(crate) peer: Option<PeerKind>,
+    /// Whether it is a program that links are attached to.
+    pub(crate) is_program: bool,
     /// Its certificates, as they are when it is dialled.
     pub(crate) tls: Option<watch::Receiver<Arc<Profile>>>,
     pub(crate) verifies_host: bool,
@@ -302,7 +304,8 @@ async fn connect(link: &Link, group: &Group, purpose: Purpose, control: &Control
     let announcement = Announcement::read(&opened.open);
     let (router, product) = (announcement.container.clone(), announcement.product.clone());
     let (access, failover) = (announcement.access.clone(), announcement.failover.clone());
-    let candidate = Candidate { announcement, origin: Origin::Dialled(dialled), cost: link.cost };
+    let mut candidate = Candidate::new(announcement, Origin::Dialled(dialled), link.cost);
+    candidate.program_of = link.is_program.then(|| link.name.clone());
     let hold = control.admit(link.owner, candidate, opened).await.map_err(LinkError::Refused)?;
     if purpose != Purpose::Data {
         let Place { host, port, .. } = &group.place;

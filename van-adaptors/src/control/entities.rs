@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::watch;
 use tracing::info;
-use van_core::management::config::{Listener, Service};
+use van_core::management::config::{AutoLink, Direction, Listener, Service};
+use van_core::router;
 
 use super::clients::ClientListener;
 use super::connectors::RunningConnector;
@@ -30,6 +32,7 @@ pub(super) struct Running {
     /// A profile that could not be used at the start, and was not needed then, has its fault instead.
     profiles: BTreeMap<String, Result<watch::Sender<Arc<Profile>>, String>>,
     proxies: BTreeMap<String, watch::Sender<Arc<Proxy>>>,
+    auto_links: BTreeMap<String, AutoLink>,
     pub(super) links: BTreeMap<String, RunningLink>,
     pub(super) listeners: BTreeMap<String, RunningListener>,
     pub(super) tcp_listeners: BTreeMap<String, ClientListener>,
@@ -41,6 +44,7 @@ impl Running {
         match kind {
             EntityKind::TlsProfile => self.profiles.contains_key(name),
             EntityKind::ProxyProfile => self.proxies.contains_key(name),
+            EntityKind::AutoLink => self.auto_links.contains_key(name),
             EntityKind::Connector => self.links.contains_key(name),
             EntityKind::Listener => self.listeners.contains_key(name),
             EntityKind::TcpListener => self.tcp_listeners.contains_key(name),
@@ -192,6 +196,7 @@ impl Task {
                 self.running.profiles.insert(name, Ok(watch::Sender::new(profile)));
             }
             Prepared::ProxyProfile(proxy) => drop(self.running.proxies.insert(name, watch::Sender::new(proxy))),
+            Prepared::AutoLink(link) => self.create_auto_link(link),
             Prepared::Connector(connector) => self.create_link(connector)?,
             Prepared::Listener(listener, addresses) => self.create_listener(listener, &addresses)?,
             Prepared::TcpListener(listener, addresses) => self.create_tcp_listener(listener, &addresses)?,
@@ -208,6 +213,11 @@ impl Task {
         match entity {
             Prepared::TlsProfile { profile, .. } => {
                 self.update_profile(&name, profile.map_err(|message| unusable(&name, message))?);
+                Ok(())
+            }
+            Prepared::AutoLink(link) => {
+                self.delete_auto_link(&name);
+                self.create_auto_link(link);
                 Ok(())
             }
             Prepared::ProxyProfile(proxy) => {
@@ -235,6 +245,7 @@ impl Task {
                 }
                 self.running.profiles.remove(name);
             }
+            EntityKind::AutoLink => self.delete_auto_link(name),
             EntityKind::ProxyProfile => {
                 if let Some(user) = self.running.user_of_proxy(name) {
                     return Err(EntityError::InUse { kind, profile: name.to_owned(), user });
@@ -247,6 +258,24 @@ impl Task {
             EntityKind::TcpConnector => self.delete_tcp_connector(name).await,
         }
         Ok(())
+    }
+
+    fn create_auto_link(&mut self, link: AutoLink) {
+        let text = |text: &Option<String>| text.as_deref().map(Arc::from);
+        let own = router::AutoLink {
+            address: text(&link.address),
+            is_out: link.direction == Direction::Out,
+            container: link.container_id.clone(),
+            connection: link.connection.clone(),
+            external_address: text(&link.external_address),
+        };
+        self.core.add_auto_link(Instant::now(), &link.name, own);
+        self.running.auto_links.insert(link.name.clone(), link);
+    }
+
+    fn delete_auto_link(&mut self, name: &str) {
+        self.running.auto_links.remove(name);
+        self.core.remove_auto_link(Instant::now(), name);
     }
 
     fn update_profile(&mut self, name: &str, profile: Arc<Profile>) {

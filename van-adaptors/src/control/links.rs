@@ -84,6 +84,7 @@ impl Task {
             proxy,
             cost: entity.amqp.cost.into(),
             peer,
+            is_program: entity.amqp.role == Role::RouteContainer,
             tls,
             verifies_host: entity.verifies_host,
             data_connections: if peer.is_some() { 0 } else { data_connections },

@@ -166,6 +166,7 @@ impl Task {
                 Role::InterEdge => Some(PeerKind::Mesh),
                 Role::InterRouter | Role::InterNetwork => None,
             },
+            has_programs: amqp.role == Role::RouteContainer,
             tls: None,
             requires_authentication: access.requires_authentication,
             max_frame_bytes: amqp.max_frame_bytes,

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use van_core::amqp::Secret;
 use van_core::management::config::{
-    Connector, Family, Listener, PasswordSource, ProxyProfile, TcpConnector, TcpListener,
+    AutoLink, Connector, Family, Listener, PasswordSource, ProxyProfile, TcpConnector, TcpListener,
 };
 use van_tls::Credentials;
 use van_tls::directory::ProfileFiles;
@@ -27,6 +27,7 @@ pub(crate) enum Prepared {
         profile: Result<Arc<Profile>, String>,
     },
     ProxyProfile(Arc<Proxy>),
+    AutoLink(AutoLink),
     Connector(Connector),
     Listener(Listener, Vec<SocketAddr>),
     TcpListener(TcpListener, Vec<SocketAddr>),
@@ -43,6 +44,7 @@ impl Prepared {
                 Self::TlsProfile { name, profile: read(profile).map(Arc::new) }
             }
             Entity::ProxyProfile(profile) => Self::ProxyProfile(proxy(profile)?.into()),
+            Entity::AutoLink(link) => Self::AutoLink(link),
             Entity::Connector(connector) => Self::Connector(connector),
             Entity::Listener(listener) => {
                 let found = addresses(kind, &listener.name, &listener.host, listener.port, listener.family)?;
@@ -60,6 +62,7 @@ impl Prepared {
         match self {
             Self::TlsProfile { .. } => EntityKind::TlsProfile,
             Self::ProxyProfile(_) => EntityKind::ProxyProfile,
+            Self::AutoLink(_) => EntityKind::AutoLink,
             Self::Connector(_) => EntityKind::Connector,
             Self::Listener(..) => EntityKind::Listener,
             Self::TcpListener(..) => EntityKind::TcpListener,
@@ -71,6 +74,7 @@ impl Prepared {
         match self {
             Self::TlsProfile { name, .. } => name,
             Self::ProxyProfile(proxy) => &proxy.name,
+            Self::AutoLink(link) => &link.name,
             Self::Connector(connector) => &connector.name,
             Self::Listener(listener, _) => &listener.name,
             Self::TcpListener(listener, _) => &listener.name,

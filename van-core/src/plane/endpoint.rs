@@ -36,6 +36,8 @@ pub(super) struct Endpoint {
     pub(super) address: Option<Arc<str>>,
     /// The peer's attach, until it is answered.
     asked: Option<Box<Attach>>,
+    /// As the control plane calls a link of ours, until it is answered.
+    label: Option<u64>,
     pub(super) service: Service,
     /// As sender: deliveries in line, and whether they are settled.
     pub(super) line: VecDeque<(Key, bool)>,
@@ -120,6 +122,7 @@ impl Endpoint {
             role,
             address: None,
             asked: None,
+            label: None,
             service: Service::Traffic,
             line: VecDeque::new(),
             is_settled_only: false,
@@ -287,16 +290,29 @@ impl Plane {
         };
         let Some(link) = connection.engine.attach(channel, new) else { return };
         let service = if is_control { Service::Control } else { Service::Traffic };
-        let endpoint = Endpoint { address, is_granted: credit > 0, service, ..Endpoint::new(link, role) };
+        let (is_granted, label) = (credit > 0, Some(label));
+        let endpoint = Endpoint { address, is_granted, service, label, ..Endpoint::new(link, role) };
         let endpoint = connection.endpoints.insert(endpoint);
         connection.engine.set_token(link, Class::Endpoint(endpoint).token());
         if credit > 0 {
             connection.engine.grant(link, credit);
         }
-        let at = ConnectionRef { id, shard: self.shard };
-        io.report(Report::LinkAttached { label, endpoint: EndpointId { at, key: endpoint } });
         self.touch(key);
         self.flush(io);
+    }
+
+    /// A peer has answered a link of ours. Without termini it is refused, and a detach follows.
+    pub(super) fn recv_link_answer(&mut self, io: &mut impl Io, key: Key, endpoint: Key, attach: &Attach) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(answered) = connection.endpoints.get_mut(endpoint) else { return };
+        let is_accepted = match answered.role {
+            Role::Sender => attach.target.is_some(),
+            Role::Receiver => attach.source.is_some(),
+        };
+        if let Some(label) = answered.label.take_if(|_| is_accepted) {
+            let at = ConnectionRef { id: connection.id, shard: self.shard };
+            io.report(Report::LinkAttached { label, endpoint: EndpointId { at, key: endpoint } });
+        }
     }
 
     /// Detaches a link that the control plane wants no more.
@@ -340,7 +356,10 @@ impl Plane {
             self.lost_in_line(io, waiting, key, super::Lane::Endpoint(endpoint));
         }
         self.links_lost(io, key, link);
-        io.report(Report::LinkLost { endpoint: EndpointId { at, key: endpoint }, reason });
+        io.report(match ended.label {
+            Some(label) => Report::LinkRefused { label, reason },
+            None => Report::LinkLost { endpoint: EndpointId { at, key: endpoint }, reason },
+        });
     }
 
     /// What is under way on a link has lost it.

@@ -105,14 +105,21 @@ pub enum Report {
     },
     /// A peer wants a link that the control plane is to decide on.
     LinkRequested(LinkRequest),
-    /// A link that the control plane wanted was attached; the peer may still refuse it.
+    /// A link that the control plane wanted is there.
     LinkAttached {
         /// As the control plane called it.
         label: u64,
         /// The link.
         endpoint: EndpointId,
     },
-    /// A link is gone, that of a peer or of ours.
+    /// A link that the control plane wanted was refused.
+    LinkRefused {
+        /// As the control plane called it.
+        label: u64,
+        /// Why, if the peer said.
+        reason: Option<Condition>,
+    },
+    /// A link is gone, that of a peer or of ours, that was there.
     LinkLost {
         /// The link.
         endpoint: EndpointId,

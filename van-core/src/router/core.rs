@@ -9,6 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use van_routing::{self as routing, Destination, LinkId, Message, MessageError, RouterId, Table, Timing, Treatment};
 
+use super::auto_links::AutoLinks;
 use super::consumers::{Class, Directory, Distribution};
 use super::control::{self, MalformedMessage};
 use super::edge::EdgeSide;
@@ -46,6 +47,7 @@ pub struct Core {
     pub(super) links: PeerLinks,
     /// Set at an edge router.
     pub(super) edge: Option<EdgeSide>,
+    pub(super) auto_links: AutoLinks,
     /// Addresses that somebody here wants to know the reachability of, how many do, and what they were told.
     pub(super) watched: BTreeMap<Arc<str>, (usize, bool)>,
     /// The data plane's picture is out of date.
@@ -222,6 +224,7 @@ impl Core {
             directory: Directory::new(distribution),
             links: PeerLinks::default(),
             edge,
+            auto_links: AutoLinks::default(),
             watched: BTreeMap::new(),
             is_stale: false,
             routes,
@@ -235,11 +238,12 @@ impl Core {
     ///
     /// # Errors
     /// The condition to close it with.
-    pub fn admit(&mut self, candidate: Candidate) -> Result<Admitted, Condition> {
+    pub fn admit(&mut self, now: Instant, candidate: Candidate) -> Result<Admitted, Condition> {
         let ordinal = match &candidate.origin {
             Origin::Dialled(dialled) => dialled.ordinal.unwrap_or(0),
             Origin::Accepted => 0,
         };
+        let container = candidate.program_of.clone().map(|entity| (entity, candidate.announcement.container.clone()));
         let (admitted, rival) = self.peers.admit(self.engine.id().as_str(), candidate)?;
         if let Some(at) = rival.and_then(|rival| self.peers.place(rival)) {
             let condition = Condition::new("amqp:connection:forced", "replaced by a newer connection of the same link");
@@ -248,6 +252,10 @@ impl Core {
         self.is_stale = true;
         if admitted.purpose == Purpose::Links(PeerKind::Interior) {
             self.add_uplink(ConnectionRef { id: admitted.id, shard: admitted.shard }, ordinal);
+        }
+        if let Some((entity, container)) = container {
+            let at = ConnectionRef { id: admitted.id, shard: admitted.shard };
+            self.add_container(now, at, entity, container);
         }
         self.settle();
         Ok(admitted)
@@ -281,15 +289,22 @@ impl Core {
                 self.outputs.push_back(Output::Deliver { subscriber, message });
             }
             Report::LinkRequested(request) => self.recv_link_request(now, request),
-            Report::LinkAttached { label, endpoint } => self.recv_link_attached(label, endpoint),
-            Report::LinkLost { endpoint, .. } => {
+            Report::LinkAttached { label, endpoint } => {
+                if !self.auto_link_attached(now, label, endpoint) {
+                    self.recv_link_attached(label, endpoint);
+                }
+            }
+            Report::LinkRefused { label, reason } => self.auto_link_refused(now, label, reason.as_ref()),
+            Report::LinkLost { endpoint, reason } => {
                 self.recv_link_lost(now, endpoint);
+                self.auto_link_lost(now, endpoint, reason.as_ref());
                 self.uplink_link_lost(endpoint);
             }
             Report::LinkMessage { endpoint, message } => self.recv_link_message(endpoint, &message),
             Report::ConnectionLost { connection, .. } => {
                 self.forget_edge_peer(connection);
                 self.remove_uplink(connection);
+                self.remove_container(now, connection);
                 if let Some(lost) = self.peers.remove(connection) {
                     self.outputs.extend(lost.orphans.into_iter().map(|at| Output::Retire { at }));
                     self.is_stale = true;
@@ -368,7 +383,7 @@ impl Core {
         }
     }
 
-    fn consumers_changed(&mut self) {
+    pub(super) fn consumers_changed(&mut self) {
         self.is_stale = true;
         self.settle();
     }
@@ -385,12 +400,13 @@ impl Core {
 
     /// When [`Core::handle_timeout`] is due; it may have passed.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.engine.poll_timeout()
+        self.engine.poll_timeout().into_iter().chain(self.auto_links.poll_timeout()).min()
     }
 
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.engine.handle_timeout(now);
+        self.try_auto_links(now);
         self.settle();
     }
 

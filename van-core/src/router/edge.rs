@@ -173,12 +173,11 @@ impl Core {
                 let message = mesh_message(&edge.edge.mesh);
                 self.outputs.push_back(Output::SendOnLink { endpoint, message });
             }
-            Role::Uplink => {
-                active.uplink = Some(endpoint);
-                self.is_stale = true;
-            }
+            Role::Uplink => active.uplink = Some(endpoint),
             _ => {}
         }
+        // It may not be wanted any more.
+        self.is_stale = true;
         active.links.insert(endpoint, role);
     }
 

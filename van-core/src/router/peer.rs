@@ -24,6 +24,15 @@ pub struct Candidate {
     pub origin: Origin,
     /// The cost configured at this end.
     pub cost: u32,
+    /// Set if the peer is a program that links may be attached to: the name of the entity that dialled or accepted.
+    pub program_of: Option<String>,
+}
+
+impl Candidate {
+    /// A connection to another router, or of a client.
+    pub fn new(announcement: Announcement, origin: Origin, cost: u32) -> Self {
+        Self { announcement, origin, cost, program_of: None }
+    }
 }
 
 /// Which end of a connection this router is.
@@ -140,7 +149,7 @@ impl Peers {
         me: &str,
         candidate: Candidate,
     ) -> Result<(Admitted, Option<ConnectionId>), Condition> {
-        let Candidate { announcement, origin, cost } = candidate;
+        let Candidate { announcement, origin, cost, .. } = candidate;
         let is_client = announcement.purpose == Purpose::Links(PeerKind::Client);
         if let Err(error) = RouterId::new(&announcement.container)
             && !is_client
@@ -285,7 +294,7 @@ mod tests {
             has_trunking: true,
             failover: None,
         };
-        Candidate { announcement, origin: Origin::Accepted, cost: 1 }
+        Candidate::new(announcement, Origin::Accepted, 1)
     }
 
     fn admit(

@@ -744,10 +744,12 @@ impl Network {
         let admission = Admission { mechanisms: vec![Mechanism::Anonymous], sasl_optional: false };
         let mut far = amqp::Connection::accept(open_config(&to_id, None, cost, None), admission, self.now);
         let Some((far_open, near_open)) = exchange_opens(&mut near, &mut far) else { return };
-        let candidate = |announcement, origin| Candidate { announcement, origin, cost };
+        let candidate = |announcement, origin| Candidate::new(announcement, origin, cost);
         let near_candidate = candidate(near_open, Origin::Dialled(dialled.clone()));
-        let Ok(near_admitted) = self.routers[from.0].core.admit(near_candidate) else { return };
-        let Ok(far_admitted) = self.routers[to.0].core.admit(candidate(far_open, Origin::Accepted)) else { return };
+        let Ok(near_admitted) = self.routers[from.0].core.admit(self.now, near_candidate) else { return };
+        let Ok(far_admitted) = self.routers[to.0].core.admit(self.now, candidate(far_open, Origin::Accepted)) else {
+            return;
+        };
         let pipe = self.pipes.len();
         self.links[link.0].pipes.push(pipe);
         let ends = [(from, near_admitted, near, true), (to, far_admitted, far, false)].map(

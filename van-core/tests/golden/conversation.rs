@@ -249,7 +249,10 @@ impl Conversation {
                         Scenario::WeDial => Origin::Dialled(dialled(number)),
                         Scenario::TheyDial => Origin::Accepted,
                     };
-                    let admitted = self.core.admit(Candidate { announcement, origin, cost: 1 }).expect("admitted");
+                    let admitted = self
+                        .core
+                        .admit(self.start + self.now, Candidate::new(announcement, origin, 1))
+                        .expect("admitted");
                     if !engine.is_open() {
                         engine.answer_open([]);
                     }
