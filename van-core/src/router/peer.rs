@@ -150,7 +150,12 @@ impl Peers {
         candidate: Candidate,
     ) -> Result<(Admitted, Option<ConnectionId>), Condition> {
         let Candidate { announcement, origin, cost, .. } = candidate;
-        let is_client = announcement.purpose == Purpose::Links(PeerKind::Client);
+        let is_dialled = matches!(origin, Origin::Dialled(_));
+        let (purpose, correlator, ordinal) = match origin {
+            Origin::Dialled(dialled) => (dialled.purpose, Some(dialled.correlator), dialled.ordinal.unwrap_or(0)),
+            Origin::Accepted => (announcement.purpose, announcement.correlator, announcement.ordinal),
+        };
+        let is_client = purpose == Purpose::Links(PeerKind::Client);
         if let Err(error) = RouterId::new(&announcement.container)
             && !is_client
         {
@@ -162,11 +167,6 @@ impl Peers {
                 format!("the router at the other end has our own id, {me}"),
             ));
         }
-        let is_dialled = matches!(origin, Origin::Dialled(_));
-        let (purpose, correlator, ordinal) = match origin {
-            Origin::Dialled(dialled) => (dialled.purpose, Some(dialled.correlator), dialled.ordinal.unwrap_or(0)),
-            Origin::Accepted => (announcement.purpose, announcement.correlator, announcement.ordinal),
-        };
         let correlator = correlator.filter(|_| !matches!(purpose, Purpose::Links(_)));
         let group =
             correlator.map(|correlator| Group { container: announcement.container.clone(), correlator, ordinal });
