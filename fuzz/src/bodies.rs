@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod engine;
 pub(crate) mod flow;
 pub(crate) mod grant;
+pub(crate) mod management;
 pub(crate) mod message;
 pub(crate) mod router;
 pub(crate) mod tls;

@@ -40,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "router_message", body: bodies::message::router_message },
     Target { name: "stream", body: bodies::message::stream },
     Target { name: "flow", body: bodies::flow::flow },
+    Target { name: "management", body: bodies::management::management },
     Target { name: "router", body: bodies::router::router },
     Target { name: "config", body: bodies::config::config },
     Target { name: "conf", body: bodies::config::conf },

@@ -5,6 +5,7 @@ mod connectors;
 mod entities;
 mod links;
 mod listeners;
+mod snapshot;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,12 +17,14 @@ use tracing::{info, warn};
 use van_core::Random;
 use van_core::amqp::Condition;
 use van_core::plane::{ConnectionId, ConnectionRef, ConnectorId, Purpose, Report, Routes, ShardId, SubscriberId};
-use van_core::router::{Candidate, Core, Fact, Outgoing, Output};
+use van_core::router::{Candidate, Core, Distribution, Fact, Outgoing, Output};
 use van_routing::Treatment;
 
 use self::clients::{ClientListener, UNCONSUMED};
 pub(crate) use self::entities::Change;
 use self::entities::Running;
+use self::snapshot::Shown;
+pub(crate) use self::snapshot::{Snapshot, link_row};
 use crate::amqp::Opened;
 use crate::dial;
 use crate::entities::{Board, ConsumerState, EntityError, States};
@@ -44,7 +47,8 @@ enum Command {
     Subscribe {
         id: SubscriberId,
         address: Arc<str>,
-        treatment: Treatment,
+        /// None for a name that is this router's own.
+        treatment: Option<Treatment>,
         subscriber: Subscriber,
     },
     Unsubscribe {
@@ -60,6 +64,12 @@ enum Command {
     RemoveConsumer {
         connector: ConnectorId,
         key: Arc<str>,
+    },
+    Snapshot {
+        reply: oneshot::Sender<Snapshot>,
+    },
+    SetDistribution {
+        distribution: Distribution,
     },
     Change {
         change: Change,
@@ -106,6 +116,8 @@ impl std::fmt::Debug for Command {
             Self::Unsubscribe { .. } => "Unsubscribe",
             Self::AddConsumer { .. } => "AddConsumer",
             Self::RemoveConsumer { .. } => "RemoveConsumer",
+            Self::Snapshot { .. } => "Snapshot",
+            Self::SetDistribution { .. } => "SetDistribution",
             Self::Change { .. } => "Change",
             Self::Shutdown { .. } => "Shutdown",
         })
@@ -127,8 +139,14 @@ impl Control {
         answer.await.unwrap_or(Err(EntityError::Stopping))
     }
 
-    /// Makes somebody in this process a consumer of an address.
-    pub(crate) fn subscribe(&self, id: SubscriberId, address: Arc<str>, treatment: Treatment, subscriber: Subscriber) {
+    /// Makes somebody in this process a consumer of an address; without treatment, of a name that is this router's own.
+    pub(crate) fn subscribe(
+        &self,
+        id: SubscriberId,
+        address: Arc<str>,
+        treatment: Option<Treatment>,
+        subscriber: Subscriber,
+    ) {
         let _ = self.0.send(Command::Subscribe { id, address, treatment, subscriber });
     }
 
@@ -160,6 +178,18 @@ impl Control {
         let (reply, answer) = oneshot::channel();
         let _ = self.0.send(Command::Change { change, reply });
         answer.await.unwrap_or(Err(EntityError::Stopping))
+    }
+
+    /// What there is at this moment besides entities. Nothing once the router has stopped.
+    pub(crate) async fn snapshot(&self) -> Snapshot {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.0.send(Command::Snapshot { reply });
+        answer.await.unwrap_or_default()
+    }
+
+    /// Has messages spread over consumers otherwise.
+    pub(crate) fn set_distribution(&self, distribution: Distribution) {
+        let _ = self.0.send(Command::SetDistribution { distribution });
     }
 
     /// Asks the router to end when nothing runs any more, or at the latest after the deadline. The receiver tells when it
@@ -209,6 +239,8 @@ struct InUse {
     /// Who wants to know when it is up, until it is, and when it is closed.
     riser: Option<oneshot::Sender<()>>,
     closer: oneshot::Sender<Option<Condition>>,
+    /// What management shows of it.
+    shown: Shown,
 }
 
 /// VanFlow identities: what they begin with, and how many were given.
@@ -271,6 +303,11 @@ impl Task {
         }
     }
 
+    /// Runs something beside the router, until it stops.
+    pub(crate) fn accompany(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.background.spawn(task);
+    }
+
     /// Starts what tells the network of this router.
     pub(crate) fn speak<F: Future<Output = ()> + Send + 'static>(
         &mut self,
@@ -321,7 +358,10 @@ impl Task {
                 Some(command) = self.inbox.recv() => match command {
                     Command::Subscribe { id, address, treatment, subscriber } => {
                         self.subscribers.insert(id, subscriber);
-                        self.core.subscribe(Instant::now(), id, &address, treatment);
+                        match treatment {
+                            Some(treatment) => self.core.subscribe(Instant::now(), id, &address, treatment),
+                            None => self.core.subscribe_own(id, &address),
+                        }
                     }
                     Command::Unsubscribe { id, address } => {
                         self.subscribers.remove(&id);
@@ -342,6 +382,8 @@ impl Task {
                         self.admit(owner, *candidate, *opened, reply);
                     }
                     Command::CloseConnection { id, why, reply } => drop(reply.send(self.close_connection(id, why))),
+                    Command::Snapshot { reply } => drop(reply.send(self.snapshot())),
+                    Command::SetDistribution { distribution } => self.core.set_distribution(distribution),
                     Command::Change { reply, .. } if stopping.is_some() => {
                         let _ = reply.send(Err(EntityError::Stopping));
                     }
@@ -392,6 +434,7 @@ impl Task {
         opened: Opened,
         reply: oneshot::Sender<Result<Hold, Condition>>,
     ) {
+        let shown = Shown::new(&candidate, &opened);
         let admitted = if self.running.knows(owner) {
             self.core.admit(Instant::now(), candidate)
         } else {
@@ -422,7 +465,7 @@ impl Task {
                     Purpose::Links(_) => riser.send(()).err().and(None),
                     Purpose::Control | Purpose::Data => Some(riser),
                 };
-                self.connections.insert(id, InUse { owner, at, purpose, ordinal, riser, closer });
+                self.connections.insert(id, InUse { owner, at, purpose, ordinal, riser, closer, shown });
                 self.shards.tell(admitted.shard, Message::Adopt(adopted.into()));
                 if reply.send(Ok(Hold { id, up, closed })).is_err() {
                     let condition = Condition::new("amqp:connection:forced", "whoever asked for it has gone");

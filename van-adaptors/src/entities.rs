@@ -3,6 +3,7 @@
 //! A change is made by the control plane, one after the other, whole or not at all. It touches nothing that runs beside
 //! the entity: streams of a tcpListener or tcpConnector live on when it is changed or deleted, those of a link do not.
 
+mod described;
 mod prepared;
 mod state;
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use van_core::amqp::Condition;
+use van_core::management::Attributes;
 use van_core::management::config::{
     self, AutoLink, Configuration, Connector, Listener, ProxyProfile, TcpConnector, TcpListener,
 };
@@ -187,8 +189,14 @@ impl Entities {
     /// # Errors
     /// See [`EntityError`]; nothing has changed. A tcpListener whose port is taken is not kept: try again later.
     pub async fn create(&self, entity: Entity) -> Result<(), EntityError> {
+        self.create_as_given(entity, Attributes::new()).await
+    }
+
+    /// As [`Entities::create`], of an entity that was given like this: management shows it so.
+    pub(crate) async fn create_as_given(&self, entity: Entity, given: Attributes) -> Result<(), EntityError> {
+        let attributes = entity.described(given);
         let prepared = self.prepare(entity).await?;
-        self.control.change(Change::Create(prepared)).await
+        self.control.change(Change::Create(prepared, attributes.into())).await
     }
 
     /// Replaces the entity of the same kind and name.
@@ -200,8 +208,14 @@ impl Entities {
     /// # Errors
     /// See [`EntityError`]; the entity is as it was.
     pub async fn update(&self, entity: Entity) -> Result<(), EntityError> {
+        self.update_as_given(entity, Attributes::new()).await
+    }
+
+    /// As [`Entities::create_as_given`].
+    pub(crate) async fn update_as_given(&self, entity: Entity, given: Attributes) -> Result<(), EntityError> {
+        let attributes = entity.described(given);
         let prepared = self.prepare(entity).await?;
-        self.control.change(Change::Update(prepared)).await
+        self.control.change(Change::Update(prepared, attributes.into())).await
     }
 
     /// Removes an entity. Its port is free when this returns; connections of a link are closed in order soon after.

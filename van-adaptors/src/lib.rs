@@ -23,6 +23,7 @@
 //! * `router` the handle · `entities` what it is made of, changed while it runs, and how each is doing
 //! * `control` one thread around [`van_core::router::Core`], which also makes, changes and ends the entities
 //! * `flow` what the router tells the network of itself · `messages` what the program around the router sends and receives itself
+//! * `management` answers requests at `$management`
 //! * `amqp` links: dialled, accepted, brought up to the exchange of opens; from there on a shard has them
 //! * `shard` the threads of the data plane, each around one [`van_core::plane::Plane`]
 //! * `tcp` clients accepted, workloads connected · `dial` both inside the process, without a socket · `web` health, metrics, routes
@@ -38,6 +39,7 @@ mod control;
 mod dial;
 mod entities;
 mod flow;
+mod management;
 mod messages;
 mod router;
 mod shard;
@@ -50,6 +52,7 @@ pub use entities::{
     HttpListenerState, LinkState, States, TcpConnectorState, TcpListenerState, TlsProfile,
 };
 pub use flow::SiteInfo;
+pub use management::{LogLine, Logs};
 pub use messages::{Messages, Reachability, SendError, Subscription};
 pub use router::{Options, Router, StartError};
 

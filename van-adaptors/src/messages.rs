@@ -86,12 +86,22 @@ impl Messages {
     /// Consumes an address from now on. `treatment` says how messages are spread over its consumers where nothing is
     /// configured.
     pub fn subscribe(&self, address: &str, treatment: Treatment) -> Subscription {
+        self.subscription(address, Some(treatment))
+    }
+
+    fn subscription(&self, address: &str, treatment: Option<Treatment>) -> Subscription {
         let id = SubscriberId(self.last.fetch_add(1, Ordering::Relaxed));
         let (address, gauge) = (Arc::from(address), Arc::<Gauge>::default());
         let (outbox, inbox) = mpsc::unbounded_channel(); // bounded by the gauge
         let subscriber = Subscriber { outbox, gauge: Arc::clone(&gauge) };
         self.control.subscribe(id, Arc::clone(&address), treatment, subscriber);
         Subscription { id, address, control: self.control.clone(), inbox, gauge }
+    }
+
+    /// Has a name that every router has, for its own `_local/<name>`; the network is not told. The last who takes a name has
+    /// it.
+    pub(crate) fn subscribe_own(&self, name: &str) -> Subscription {
+        self.subscription(name, None)
     }
 
     /// Sends a message to an address: its sections from the header on, each optional; it need not repeat the address.

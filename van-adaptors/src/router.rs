@@ -18,6 +18,7 @@ use crate::control::{Control, FlowIds, Task};
 use crate::dial::Dialer;
 use crate::entities::{Entities, Entity, EntityError, Prepared};
 use crate::flow::{self, SiteInfo, Speaker};
+use crate::management::{self, Logs, Node, Settings};
 use crate::messages::Messages;
 use crate::shard::Shards;
 
@@ -31,6 +32,8 @@ pub struct Options {
     pub flow_id: Option<String>,
     /// The site it belongs to, for others to see. Without one the router tells of itself only.
     pub site: Option<SiteInfo>,
+    /// What keeps the log, for management to look at and to change. Without one it cannot.
+    pub logs: Option<Arc<dyn Logs>>,
 }
 
 /// Characters that VanFlow identities of one router have in common.
@@ -73,7 +76,7 @@ impl Router {
     ///
     /// # Errors
     /// See [`StartError`]; nothing is left running.
-    pub fn start(configuration: Configuration, options: &Options) -> Result<Self, StartError> {
+    pub fn start(mut configuration: Configuration, options: &Options) -> Result<Self, StartError> {
         let mode = configuration.mode;
         if mode == Mode::Standalone {
             return Err(StartError::Mode { id: configuration.id, mode });
@@ -91,7 +94,7 @@ impl Router {
             shards: shard_count,
             mesh: (mode == Mode::Edge).then(|| random.discriminator()),
         };
-        let router = identity.id.to_string();
+        let (router, instance) = (identity.id.to_string(), identity.instance);
         let core =
             Core::new(identity, configuration.timing.clone(), configuration.distribution.clone(), Instant::now());
         let (reports_in, reports) = mpsc::unbounded_channel();
@@ -115,10 +118,23 @@ impl Router {
         {
             // Tasks of this runtime are made here and wait: nothing runs before its thread does.
             let _context = runtime.enter();
+            let mut settings = Settings::new(std::mem::take(&mut configuration.given));
             for entity in Entity::all(configuration) {
-                task.add(Prepared::new(entity)?)?;
+                let given = settings.take(entity.kind(), entity.name());
+                let attributes = entity.described(given);
+                task.add(Prepared::new(entity)?, attributes)?;
             }
             let speaker = Speaker { flow_id, router, site: options.site.clone() };
+            task.accompany(management::serve(Node {
+                control: control.clone(),
+                entities: entities.clone(),
+                messages: messages.clone(),
+                routes: routes.clone(),
+                shards: Arc::clone(&shards),
+                settings,
+                logs: options.logs.clone(),
+                instance,
+            }));
             let states = task.states();
             task.speak(|stop| flow::tell(speaker, messages.clone(), states, stop));
         }

@@ -12,7 +12,9 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 use van_core::amqp;
-use van_core::plane::{ConnectionId, ConnectorId, Crossing, Key, ListenerId, Purpose, Report, Routes, ShardId};
+use van_core::plane::{
+    ConnectionId, ConnectorId, Crossing, Key, ListenerId, Purpose, Report, Routes, ShardId, ShownLink,
+};
 use van_core::router::Output;
 use van_tls::{OutBuf, RecordLayer};
 
@@ -31,6 +33,8 @@ pub(crate) enum Message {
     Routes(Arc<Routes>),
     /// Something that the control core wants of this shard.
     Do(Output),
+    /// What are the links here?
+    ShowLinks { reply: oneshot::Sender<Vec<ShownLink>> },
     /// The control plane has dealt with a message of this many octets.
     Taken { connection: ConnectionId, octets: usize },
     /// Clients of a routing key are to be accepted here.
@@ -148,6 +152,21 @@ impl Shards {
         if !matches!(&output, Output::Message { message, .. } if is_lagging(message.len())) {
             self.tell(shard, Message::Do(output));
         }
+    }
+
+    /// All links of all shards.
+    pub(crate) async fn links(&self) -> Vec<ShownLink> {
+        let ask = |shard: usize| {
+            let (reply, answer) = oneshot::channel();
+            self.tell(ShardId(shard as u16), Message::ShowLinks { reply });
+            answer
+        };
+        let asked: Vec<_> = (0..self.inboxes.len()).map(ask).collect();
+        let mut links = Vec::new();
+        for answer in asked {
+            links.extend(answer.await.unwrap_or_default());
+        }
+        links
     }
 
     /// Tells all shards.

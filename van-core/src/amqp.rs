@@ -20,7 +20,7 @@ pub(crate) use codec::{encode_list, encode_map, put_list};
 pub use connection::{Admission, Config, Connection, Error, Event, LinkId, NewLink};
 pub use delivery::{DeliveryId, DeliveryTag};
 pub use frame::FrameError;
-pub use link::Token;
+pub use link::{LinkStatus, Token};
 pub use outcome::{Condition, DeliveryState};
 pub use performative::{Attach, Begin, Close, Detach, Disposition, End, Flow, Open, Performative, Role, Transfer};
 pub use sasl::{Claim, Login, Mechanism, Password, Secret};

@@ -51,6 +51,8 @@ pub struct Properties<'a> {
     pub subject: Option<&'a str>,
     /// Where answers go.
     pub reply_to: Option<&'a str>,
+    /// What an answer is to repeat, as it is encoded: a value of any type, null too.
+    pub correlation_id: Option<&'a [u8]>,
     /// What the message is.
     pub content_type: Option<&'a str>,
 }
@@ -135,7 +137,7 @@ impl<'a> Properties<'a> {
         let subject = Decode::decode(&mut Reader::new(fields.octets())).ok();
         fields.skip()?;
         let reply_to = fields.optional()?;
-        fields.skip()?; // correlation-id
-        Ok(Self { to, subject, reply_to, content_type: fields.optional()? })
+        let correlation_id = Some(fields.skip()?).filter(|octets| !octets.is_empty());
+        Ok(Self { to, subject, reply_to, correlation_id, content_type: fields.optional()? })
     }
 }

@@ -19,6 +19,7 @@ mod outbound;
 mod parked;
 mod routes;
 mod scheduler;
+mod shown;
 mod stream;
 mod window;
 
@@ -39,6 +40,7 @@ pub use self::routes::{
     Addresses, ConnectionId, ConnectionRef, ConnectorId, Consumers, Edge, EndpointId, LinkConsumer, ListenerId, Load,
     NextHop, PeerKind, Routes, ShardId, SubscriberId, Uplink,
 };
+pub use self::shown::{ShownKind, ShownLink};
 pub use self::stream::{MAX_SHARDS, ReplyName};
 use self::stream::{Side, Stream};
 use crate::amqp::{self, Condition, DeliveryState, Event, LinkId};

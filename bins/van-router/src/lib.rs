@@ -5,6 +5,7 @@
 mod logging;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,6 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use van_adaptors::{Options, Router};
 use van_core::management::config::Configuration;
+
+use self::logging::Logging;
 
 /// Runs a router from a configuration file.
 #[derive(Debug, clap::Args)]
@@ -47,12 +50,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(&arguments.config).with_context(|| format!("cannot read {path}"))?;
     let configuration = Configuration::parse(&text, |name| std::env::var(name).ok())
         .with_context(|| format!("{path} cannot be used"))?;
-    logging::start(&configuration.logs, arguments.log_format)?;
+    let logging = logging::start(&configuration.logs, arguments.log_format)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(serve(configuration, arguments))
+    runtime.block_on(serve(configuration, logging, arguments))
 }
 
-async fn serve(configuration: Configuration, arguments: &Arguments) -> anyhow::Result<()> {
+async fn serve(configuration: Configuration, logging: Arc<Logging>, arguments: &Arguments) -> anyhow::Result<()> {
     let drain = Duration::from_secs(arguments.drain);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -60,7 +63,7 @@ async fn serve(configuration: Configuration, arguments: &Arguments) -> anyhow::R
     for warning in &configuration.warnings {
         warn!(router = %id, "{warning}");
     }
-    let router = Router::start(configuration, &Options::default())?;
+    let router = Router::start(configuration, &Options { logs: Some(logging), ..Options::default() })?;
     info!(router = %id, version = env!("CARGO_PKG_VERSION"), "router started");
     tokio::select! {
         _ = terminate.recv() => {}

@@ -1,22 +1,32 @@
-//! Logs, as the `log` entities of the configuration ask for them.
+//! Logs, as the `log` entities of the configuration, or of management, ask for them.
 //!
 //! A module of the original's becomes the parts of ours that do the same; modules of which we have nothing are accepted and
 //! stay silent. `RUST_LOG`, if set, is used instead of the entities.
 
-use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::IsTerminal;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::{self, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use tracing::{Level, Metadata};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{EnvFilter, Layer, Registry, layer};
+use van_adaptors::{LogLine, Logs};
 use van_core::management::config::Log;
+
+/// Lines of the log that are remembered, for management to show.
+const MAX_RECENT: usize = 1000;
+
+/// Octets of such a line.
+const MAX_LINE: usize = 1000;
 
 /// How a line of the log looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -34,6 +44,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("CONN_MGR", &["van_adaptors::amqp"]),
     ("TCP_ADAPTOR", &["van_adaptors::tcp", "van_adaptors::shard"]),
     ("HTTP", &["van_adaptors::web"]),
+    ("AGENT", &["van_adaptors::management"]),
 ];
 
 /// From the one that says most.
@@ -57,43 +68,155 @@ struct Rule {
 #[derive(Debug, Clone)]
 struct Rules(BTreeMap<String, Rule>);
 
+/// Where lines go.
+#[derive(Debug, Clone)]
+enum Output {
+    Stderr,
+    Stdout,
+    File(Arc<File>),
+}
+
+/// The log of the process.
+#[derive(Debug)]
+pub(crate) struct Logging {
+    /// What is logged, and the outputs that are open; nothing if the environment decides.
+    rules: Option<RwLock<(Rules, BTreeMap<String, Output>)>>,
+    recent: Mutex<VecDeque<LogLine>>,
+}
+
 /// Starts logging for the process.
 ///
 /// # Errors
 /// A level that does not exist, or a file that cannot be written.
-pub(crate) fn start(logs: &[Log], format: Format) -> anyhow::Result<()> {
-    if let Ok(filter) = EnvFilter::try_from_default_env() {
-        Registry::default().with(layer("stderr", format)?.with_filter(filter)).init();
-        return Ok(());
-    }
-    let rules = Arc::new(Rules::read(logs)?);
-    let mut outputs: Vec<_> = rules.0.values().map(|rule| rule.output.clone()).collect();
-    outputs.sort();
-    outputs.dedup();
-    let mut layers = Vec::new();
-    for output in outputs {
-        let (rules, of) = (Arc::clone(&rules), output.clone());
-        layers.push(layer(&output, format)?.with_filter(filter_fn(move |event| rules.allow(event, &of))).boxed());
-    }
-    Registry::default().with(layers).init();
-    Ok(())
+pub(crate) fn start(logs: &[Log], format: Format) -> anyhow::Result<Arc<Logging>> {
+    let environment = EnvFilter::try_from_default_env().ok();
+    let rules = match environment {
+        Some(_) => None,
+        None => Some(RwLock::new(Rules::read(logs)?.open(&BTreeMap::new())?)),
+    };
+    let logging = Arc::new(Logging { rules, recent: Mutex::default() });
+    let layers = [true, false].map(|is_terminal| {
+        let (shown, written) = (Arc::clone(&logging), Arc::clone(&logging));
+        let writer = Writer { logging: written };
+        let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(is_terminal);
+        let layer = match format {
+            Format::Text => layer.boxed(),
+            Format::Json => layer.json().boxed(),
+        };
+        let is_for =
+            move |event: &Metadata<'_>| shown.output(event).is_some_and(|output| output.is_terminal() == is_terminal);
+        layer.with_filter(filter_fn(is_for)).boxed()
+    });
+    let kept = Arc::clone(&logging);
+    let memory = Memory(Arc::clone(&logging)).with_filter(filter_fn(move |event| kept.output(event).is_some()));
+    Registry::default().with(environment).with(Vec::from(layers)).with(memory).init();
+    Ok(logging)
 }
 
-fn layer(output: &str, format: Format) -> anyhow::Result<Box<dyn Layer<Registry> + Send + Sync>> {
-    let (writer, is_terminal) = match output {
-        "stderr" => (BoxMakeWriter::new(std::io::stderr), std::io::stderr().is_terminal()),
-        "stdout" => (BoxMakeWriter::new(std::io::stdout), std::io::stdout().is_terminal()),
-        path => {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            let file = file.with_context(|| format!("log: cannot write outputFile {path}"))?;
-            (BoxMakeWriter::new(Mutex::new(file)), false)
+impl Logging {
+    /// Where an event goes, if it is logged.
+    fn output(&self, event: &Metadata<'_>) -> Option<Output> {
+        let Some(rules) = &self.rules else { return Some(Output::Stderr) };
+        let (rules, outputs) = &*rules.read().unwrap_or_else(PoisonError::into_inner);
+        outputs.get(rules.output(event)?).cloned()
+    }
+}
+
+impl Logs for Logging {
+    fn recent(&self, limit: usize) -> Vec<LogLine> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.iter().skip(recent.len().saturating_sub(limit)).cloned().collect()
+    }
+
+    fn configure(&self, logs: &[Log]) -> Result<(), String> {
+        let Some(rules) = &self.rules else { return Err("RUST_LOG says what is logged; unset it".into()) };
+        let read = || {
+            let open = rules.read().unwrap_or_else(PoisonError::into_inner).1.clone();
+            Rules::read(logs)?.open(&open)
+        };
+        let new = read().map_err(|error| format!("{error:#}"))?;
+        *rules.write().unwrap_or_else(PoisonError::into_inner) = new;
+        // What was asked once whether it is logged is asked again.
+        tracing::callsite::rebuild_interest_cache();
+        Ok(())
+    }
+}
+
+impl Output {
+    fn is_terminal(&self) -> bool {
+        match self {
+            Self::Stderr => io::stderr().is_terminal(),
+            Self::Stdout => io::stdout().is_terminal(),
+            Self::File(_) => false,
         }
-    };
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(is_terminal);
-    Ok(match format {
-        Format::Text => layer.boxed(),
-        Format::Json => layer.json().boxed(),
-    })
+    }
+}
+
+/// Writes lines where they are to go.
+struct Writer {
+    logging: Arc<Logging>,
+}
+
+impl<'a> MakeWriter<'a> for Writer {
+    type Writer = Box<dyn io::Write>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Box::new(io::sink())
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> Self::Writer {
+        match self.logging.output(event) {
+            Some(Output::Stderr) => Box::new(io::stderr()),
+            Some(Output::Stdout) => Box::new(io::stdout()),
+            Some(Output::File(file)) => Box::new(file),
+            None => Box::new(io::sink()),
+        }
+    }
+}
+
+/// Remembers the last lines.
+struct Memory(Arc<Logging>);
+
+impl<S: Subscriber> Layer<S> for Memory {
+    fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
+        let metadata = event.metadata();
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        text.0.truncate(text.0.floor_char_boundary(MAX_LINE));
+        let line = LogLine {
+            module: module(metadata.target()).to_owned(),
+            level: match *metadata.level() {
+                Level::WARN => "warning",
+                level => LEVELS.iter().find(|(_, known)| *known == level).map_or("info", |(name, _)| name),
+            },
+            text: text.0,
+            place: metadata.file().zip(metadata.line()),
+            at: SystemTime::now(),
+        };
+        let mut recent = self.0.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() == MAX_RECENT {
+            recent.pop_front();
+        }
+        recent.push_back(line);
+    }
+}
+
+/// The original's module of a part of ours, or else the part.
+fn module(target: &str) -> &str {
+    let of = MODULES.iter().find(|(_, targets)| targets.iter().any(|known| target.starts_with(known)));
+    of.map_or(target, |(module, _)| module)
+}
+
+/// The fields of an event, the message first.
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let _ = match field.name() {
+            "message" => write!(self.0, "{value:?}"),
+            name => write!(self.0, " {name}={value:?}"),
+        };
+    }
 }
 
 impl Rules {
@@ -114,10 +237,29 @@ impl Rules {
         Ok(Self(rules))
     }
 
-    fn allow(&self, event: &Metadata<'_>, output: &str) -> bool {
+    /// Opens all outputs that are not open yet.
+    fn open(self, open: &BTreeMap<String, Output>) -> anyhow::Result<(Self, BTreeMap<String, Output>)> {
+        let mut outputs = BTreeMap::new();
+        for name in self.0.values().map(|rule| &rule.output) {
+            let output = match (name.as_str(), open.get(name)) {
+                ("stderr", _) => Output::Stderr,
+                ("stdout", _) => Output::Stdout,
+                (_, Some(output)) => output.clone(),
+                (path, None) => {
+                    let file = OpenOptions::new().create(true).append(true).open(path);
+                    Output::File(file.with_context(|| format!("log: cannot write outputFile {path}"))?.into())
+                }
+            };
+            outputs.insert(name.clone(), output);
+        }
+        Ok((self, outputs))
+    }
+
+    /// The output of an event, if it is logged.
+    fn output(&self, event: &Metadata<'_>) -> Option<&str> {
         let matching = self.0.iter().filter(|(target, _)| event.target().starts_with(target.as_str()));
-        let rule = matching.max_by_key(|(target, _)| target.len()).map(|(_, rule)| rule);
-        rule.is_some_and(|rule| rule.output == output && rule.levels.contains(event.level()))
+        let rule = matching.max_by_key(|(target, _)| target.len()).map(|(_, rule)| rule)?;
+        rule.levels.contains(event.level()).then_some(&rule.output)
     }
 }
 
@@ -163,6 +305,35 @@ mod tests {
         assert!(levels("none").unwrap().is_empty());
         assert!(levels("info+").unwrap().contains(&Level::WARN));
         assert!(levels("loud").is_err());
+    }
+
+    #[test]
+    fn a_change_that_cannot_be_leaves_the_log_as_it_was() {
+        let opened = Rules::read(&[log("DEFAULT", "error+", None)]).unwrap().open(&BTreeMap::new()).unwrap();
+        let logging = Logging { rules: Some(RwLock::new(opened)), recent: Mutex::default() };
+        let levels = |target: &str| logging.rules.as_ref().unwrap().read().unwrap().0.0.get(target).cloned();
+        for bad in [log("DEFAULT", "loud", None), log("DEFAULT", "info+", Some("/nowhere/at/all"))] {
+            assert!(logging.configure(&[bad]).is_err());
+            assert_eq!(levels("").unwrap().levels, [Level::ERROR, Level::ERROR]);
+        }
+        logging.configure(&[log("ROUTER", "debug", None)]).unwrap();
+        assert_eq!(levels("van_adaptors::control").unwrap().levels, [Level::DEBUG]);
+        assert!(levels("").unwrap().levels.contains(&Level::INFO), "the default is back");
+    }
+
+    #[test]
+    fn the_last_lines_are_remembered_with_their_modules() {
+        let logging = Arc::new(Logging { rules: None, recent: Mutex::default() });
+        tracing::subscriber::with_default(Registry::default().with(Memory(Arc::clone(&logging))), || {
+            (0..MAX_RECENT).for_each(|number| tracing::info!(number, "before"));
+            tracing::warn!(target: "van_adaptors::management", error = "no", "not managed");
+        });
+        let [line] = &logging.recent(1)[..] else { panic!("one line") };
+        assert_eq!(
+            (line.module.as_str(), line.level, line.text.as_str()),
+            ("AGENT", "warning", "not managed error=\"no\"")
+        );
+        assert_eq!(logging.recent(usize::MAX).len(), MAX_RECENT);
     }
 
     /// A target that nothing logs under would silence its module unnoticed.

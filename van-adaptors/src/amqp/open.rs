@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use van_core::amqp::{self, Claim, Condition, Connection, Event, Open};
 use van_tls::{
-    ConnectError, Handshake, HandshakeError, OpenError, OutBuf, Plain, RecordLayer, SealError, VerifiedPeer,
+    ConnectError, Handshake, HandshakeError, OpenError, OutBuf, Plain, RecordLayer, SealError, Suite, VerifiedPeer,
 };
 
 use crate::{tcp, with_causes};
@@ -29,6 +29,8 @@ pub(crate) struct Opened {
     pub(crate) peer: VerifiedPeer,
     /// The generation of our certificates that it was made with.
     pub(crate) ordinal: Option<u64>,
+    /// What it is encrypted with.
+    pub(crate) suite: Option<Suite>,
     /// Octets received and not opened, opened and not read, sealed and not written.
     pub(crate) received: Vec<u8>,
     pub(crate) opened: Vec<u8>,
@@ -74,15 +76,17 @@ pub(crate) async fn establish(
         socket.set_nodelay(true)?;
         let mut socket = socket;
         let ordinal = tls.as_ref().map(|(_, ordinal)| *ordinal);
+        let mut suite = None;
         let (records, peer, received, output): (Box<dyn RecordLayer>, _, _, _) = match tls {
             Some((handshake, _)) => {
                 let established = shake_hands(&mut socket, handshake).await?;
+                suite = Some(established.records.suite());
                 (Box::new(established.records), established.peer, established.received, established.output)
             }
             None => (Box::new(Plain::new()), VerifiedPeer::insecure_plaintext(), Vec::new(), OutBuf::new()),
         };
         let opened = exchange_opens(Opening { socket, records, engine, peer, received, output }).await?;
-        Ok(Opened { ordinal, ..opened })
+        Ok(Opened { ordinal, suite, ..opened })
     };
     tokio::time::timeout(ESTABLISH_TIMEOUT, establishing).await.unwrap_or(Err(too_late))
 }
@@ -130,7 +134,8 @@ async fn exchange_opens(mut opening: Opening) -> Result<Opened, EstablishError> 
             Ok(Some(open)) => {
                 let opened = input.to_vec();
                 let Opening { socket, records, engine, peer, received, output } = opening;
-                return Ok(Opened { socket, records, engine, open, peer, ordinal: None, received, opened, output });
+                let (ordinal, suite) = (None, None);
+                return Ok(Opened { socket, records, engine, open, peer, ordinal, suite, received, opened, output });
             }
             Err(error) => {
                 let _ = opening.send().await;

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 use tracing::info;
+use van_core::management::Attributes;
 use van_core::management::config::{AutoLink, Direction, Listener, Service};
 use van_core::router;
 
@@ -21,8 +22,8 @@ use crate::entities::{EntityError, EntityKind, Prepared, place};
 
 /// What is to become of an entity.
 pub(crate) enum Change {
-    Create(Prepared),
-    Update(Prepared),
+    Create(Prepared, Arc<Attributes>),
+    Update(Prepared, Arc<Attributes>),
     Delete(EntityKind, String),
 }
 
@@ -154,34 +155,44 @@ pub(super) fn any_overlap(taken: SocketAddr, addresses: &[SocketAddr]) -> bool {
 
 impl Task {
     /// Adds what a router has at the start. Nothing of it runs before [`Task::run`].
-    pub(crate) fn add(&mut self, entity: Prepared) -> Result<(), EntityError> {
+    pub(crate) fn add(&mut self, entity: Prepared, attributes: Attributes) -> Result<(), EntityError> {
+        let key = (entity.kind(), entity.name().to_owned());
         match entity {
             Prepared::TlsProfile { name, profile } => {
                 self.running.profiles.insert(name, profile.map(watch::Sender::new));
-                Ok(())
             }
-            entity => self.create(entity),
+            entity => self.create(entity)?,
         }
+        self.show(key, attributes.into());
+        Ok(())
+    }
+
+    fn show(&self, key: (EntityKind, String), attributes: Arc<Attributes>) {
+        self.board.write(|states| drop(states.configured.insert(key, attributes)));
     }
 
     pub(super) async fn change(&mut self, change: Change) -> Result<(), EntityError> {
-        let (entity, done) = match change {
-            Change::Create(entity) => {
-                let label = entity.kind().label(entity.name());
+        let (key, done) = match change {
+            Change::Create(entity, attributes) => {
+                let key = (entity.kind(), entity.name().to_owned());
                 self.create(entity)?;
-                (label, "created")
+                self.show(key.clone(), attributes);
+                (key, "created")
             }
-            Change::Update(entity) => {
-                let label = entity.kind().label(entity.name());
+            Change::Update(entity, attributes) => {
+                let key = (entity.kind(), entity.name().to_owned());
                 self.update(entity).await?;
-                (label, "updated")
+                self.show(key.clone(), attributes);
+                (key, "updated")
             }
             Change::Delete(kind, name) => {
                 self.delete(kind, &name).await?;
-                (kind.label(&name), "deleted")
+                let key = (kind, name);
+                self.board.write(|states| drop(states.configured.remove(&key)));
+                (key, "deleted")
             }
         };
-        info!(entity, "{done}");
+        info!(entity = key.0.label(&key.1), "{done}");
         Ok(())
     }
 

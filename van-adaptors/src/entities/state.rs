@@ -6,12 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::watch;
+use van_core::management::Attributes;
+
+use super::EntityKind;
 
 /// The state of every entity, by name.
 #[derive(Debug, Clone, Default)]
 pub struct States {
     /// The router's VanFlow identity.
     pub identity: String,
+    /// What every entity was made of, as management shows it.
+    pub configured: BTreeMap<(EntityKind, String), Arc<Attributes>>,
     /// Links that are dialled.
     pub links: BTreeMap<String, LinkState>,
     /// Listeners for links.

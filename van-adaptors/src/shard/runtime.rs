@@ -127,6 +127,7 @@ impl Shard {
                 }
                 output.carry_out(plane, world, Instant::now());
             }
+            Message::ShowLinks { reply } => drop(reply.send(plane.links())),
             Message::Taken { connection, octets } => {
                 if let Some(key) = plane.control_taken(connection, octets) {
                     world.wake(key);

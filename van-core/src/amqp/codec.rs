@@ -379,13 +379,13 @@ impl<'a> Fields<'a> {
         self.items.bytes
     }
 
-    /// Passes over the next field.
-    pub(crate) fn skip(&mut self) -> Result<(), DecodeError> {
-        if self.left > 0 {
-            self.left -= 1;
-            self.items.skip().map_err(truncated_within)?;
+    /// Passes over the next field: its octets, none if it is left out.
+    pub(crate) fn skip(&mut self) -> Result<&'a [u8], DecodeError> {
+        if self.left == 0 {
+            return Ok(&[]);
         }
-        Ok(())
+        self.left -= 1;
+        self.items.skip().map_err(truncated_within)
     }
 }
 

@@ -24,7 +24,7 @@ use super::limits::{
     DEFAULT_IDLE_TIMEOUT, DEFAULT_MAX_FRAME_BYTES, INCOMING_WINDOW_FRAMES, MAX_LINKS, MAX_SESSIONS, MAX_UNSETTLED,
     MIN_MAX_FRAME_BYTES,
 };
-use super::link::{Current, Link, Token};
+use super::link::{Current, Link, LinkStatus, Token};
 use super::outcome::{Condition, DeliveryState};
 use super::performative::{Attach, Begin, Close, Detach, Disposition, End, Flow, Open, Performative, Role, Transfer};
 use super::sasl::{Claim, Login, Mechanism, SaslFrame, outcome};
@@ -616,7 +616,7 @@ impl Connection {
             None if link_count >= MAX_LINKS as usize => {
                 return Err(violation("amqp:resource-limit-exceeded", "too many links"));
             }
-            None => session.links.insert(Link::new(role, Token::default())),
+            None => session.links.insert(Link::new(&attach.name, role, Token::default())),
         };
         session.by_remote_handle.insert(attach.handle, key);
         let link = session.links.get_mut(key).expect("found or inserted above");
@@ -835,7 +835,7 @@ impl Connection {
     /// Attaches a link on a session. `None` if the session is gone or has too many links.
     pub fn attach(&mut self, channel: u16, new: NewLink) -> Option<LinkId> {
         let session = self.sessions.get_mut(usize::from(channel))?.as_mut()?;
-        let key = session.links.insert(Link::new(new.role, new.token));
+        let key = session.links.insert(Link::new(&new.name, new.role, new.token));
         if key.index() > session.remote_handle_max || key.index() >= MAX_LINKS {
             session.links.remove(key);
             return None;
@@ -1072,6 +1072,23 @@ impl Connection {
     }
 
     // === what is so ===
+
+    /// All links.
+    pub fn links(&self) -> impl Iterator<Item = LinkStatus<'_>> {
+        let sessions = self.sessions.iter().enumerate();
+        let sessions = sessions.filter_map(|(channel, session)| Some((channel as u16, session.as_ref()?)));
+        sessions.flat_map(|(channel, session)| {
+            session.links.iter().map(move |(key, link)| LinkStatus {
+                name: &link.name,
+                role: link.role,
+                token: link.token,
+                place: (channel, key.index()),
+                deliveries: link.delivery_count,
+                credit: link.credit,
+                is_attached: link.attach_sent && link.remote_handle.is_some() && !link.detach_sent,
+            })
+        })
+    }
 
     /// Whether both opens were exchanged and neither end has closed.
     pub fn is_open(&self) -> bool {

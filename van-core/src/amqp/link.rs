@@ -15,6 +15,8 @@ pub struct Token(pub u64);
 /// One end of a link.
 #[derive(Debug)]
 pub(super) struct Link {
+    /// Its name, for people.
+    pub(super) name: Box<str>,
     /// What we are on it.
     pub(super) role: Role,
     pub(super) token: Token,
@@ -35,6 +37,25 @@ pub(super) struct Link {
     pub(super) current: Option<Current>,
 }
 
+/// One end of a link, at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkStatus<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What we are on it.
+    pub role: Role,
+    /// What the engine's user keeps with it.
+    pub token: Token,
+    /// Its session and our number for it there.
+    pub place: (u16, u32),
+    /// Deliveries so far.
+    pub deliveries: u32,
+    /// Deliveries that may still start.
+    pub credit: u32,
+    /// Whether both ends are attached.
+    pub is_attached: bool,
+}
+
 /// A delivery of which not all frames have passed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Current {
@@ -46,8 +67,9 @@ pub(super) struct Current {
 }
 
 impl Link {
-    pub(super) fn new(role: Role, token: Token) -> Self {
+    pub(super) fn new(name: &str, role: Role, token: Token) -> Self {
         Self {
+            name: name.into(),
             role,
             token,
             attach_sent: false,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use van_routing::{Cost, RouterId, Timing};
 
+use super::Attributes;
 use crate::amqp::{Secret, Symbol, Value};
 use crate::router::{Distribution, Place};
 
@@ -58,8 +59,21 @@ pub struct Configuration {
     pub auto_links: Vec<AutoLink>,
     /// What is logged, in the order of the file.
     pub logs: Vec<Log>,
+    /// Every entity as it was given.
+    pub given: Vec<Given>,
     /// What of the file was understood and is not in this version, one sentence each.
     pub warnings: Vec<String>,
+}
+
+/// An entity as it was given, for management to show.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Given {
+    /// Its type's name in the configuration file.
+    pub type_name: &'static str,
+    /// Its name.
+    pub name: String,
+    /// What was said of it.
+    pub attributes: Attributes,
 }
 
 /// What part a router plays in the network.

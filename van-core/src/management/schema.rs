@@ -1,6 +1,9 @@
 //! Entity types and their attributes (docs/wire.md §9.3): the vocabulary of the configuration file and of management.
 //!
 //! Names, defaults and the values allowed are those of skupper-router, so that files written for it are understood.
+//! `operational` is what management adds to them.
+
+pub mod operational;
 
 /// A type of entity.
 #[derive(Debug)]

@@ -342,6 +342,11 @@ impl Connection {
         line.into_iter().flatten().map(|(attachment, _)| *attachment)
     }
 
+    /// How many deliveries wait for a link of a priority.
+    pub(super) fn waiting_for(&self, priority: u8, role: Role) -> usize {
+        if role == Role::Sender { self.priority_lines[usize::from(priority)].len() } else { 0 }
+    }
+
     /// The link of a priority; of a peer that attached fewer, the next lower one.
     fn priority_link(&self, priority: u8) -> Option<LinkId> {
         let index = usize::from(priority).min(self.priority_senders.len().checked_sub(1)?);

@@ -240,7 +240,7 @@ impl Plane {
                 None => self.way_up(offer),
             },
             Address::Mobile(key) => {
-                let consumers = self.routes.addresses.get(key);
+                let consumers = self.routes.addresses.get(key).or_else(|| self.routes.own(key));
                 let way = consumers.and_then(|consumers| self.way_to_consumers(offer, &head, consumers));
                 way.or_else(|| self.way_up(offer))
             }

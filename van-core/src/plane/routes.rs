@@ -372,6 +372,11 @@ impl Routes {
         self.addresses.get(address).is_some_and(|consumers| self.has_consumer(consumers))
     }
 
+    /// Who in this process has a name that every router has: without consumers in the network, it means the one here.
+    pub(crate) fn own(&self, name: &str) -> Option<&Arc<Consumers>> {
+        self.locals.get(name).filter(|consumers| !consumers.subscribers.is_empty())
+    }
+
     fn has_consumer(&self, consumers: &Consumers) -> bool {
         consumers.are_here() || consumers.owners.iter().any(|(owner, _)| self.table.route(owner).is_some())
     }
@@ -381,7 +386,7 @@ impl Routes {
         let has = |addresses: &Addresses, name| addresses.get(name).is_some_and(|all| self.has_consumer(all));
         let has_uplink = self.uplink.is_some();
         match self.parse(to) {
-            Address::Mobile(key) => self.is_reachable(key),
+            Address::Mobile(key) => self.is_reachable(key) || self.own(key).is_some(),
             // Its clients' own addresses are not in the picture.
             Address::Local(_) | Address::Everywhere(_) => true,
             Address::Router(id) => has_uplink || RouterId::new(id).is_ok_and(|id| self.table.route(&id).is_some()),

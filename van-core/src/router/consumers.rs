@@ -1,6 +1,6 @@
 //! Who consumes which address, here and at other routers, and how messages are spread over them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use van_routing::{AddressKey, MobileAddress, RouterId, Treatment};
@@ -102,6 +102,13 @@ impl Directory {
         Self { distribution, ..Self::default() }
     }
 
+    /// Spreads messages otherwise from now on.
+    pub(super) fn set_distribution(&mut self, distribution: Distribution) {
+        self.distribution = distribution;
+        let addresses: BTreeSet<_> = self.mobile.here.keys().chain(self.mobile.elsewhere.keys()).cloned().collect();
+        addresses.iter().for_each(|address| self.renew(Class::Mobile, address));
+    }
+
     /// The picture for the data plane.
     pub(super) fn consumers(&self, class: Class) -> Arc<Addresses> {
         Arc::clone(&self.book(class).consumers)
@@ -146,18 +153,24 @@ impl Directory {
     /// As [`Directory::add_connector`], for a subscriber that wants this treatment where nothing is configured.
     pub(super) fn add_subscriber(
         &mut self,
+        class: Class,
         address: &Arc<str>,
         subscriber: SubscriberId,
         treatment: Treatment,
     ) -> Option<MobileAddress> {
-        self.add(Class::Mobile, address, |here| {
+        self.add(class, address, |here| {
             here.subscribers.insert(subscriber, treatment);
         })
     }
 
     /// As [`Directory::remove_connector`], for a subscriber.
-    pub(super) fn remove_subscriber(&mut self, address: &Arc<str>, subscriber: SubscriberId) -> Option<AddressKey> {
-        self.remove(Class::Mobile, address, |here| here.subscribers.remove(&subscriber).is_some())
+    pub(super) fn remove_subscriber(
+        &mut self,
+        class: Class,
+        address: &Arc<str>,
+        subscriber: SubscriberId,
+    ) -> Option<AddressKey> {
+        self.remove(class, address, |here| here.subscribers.remove(&subscriber).is_some())
     }
 
     /// As [`Directory::add_connector`], for a link of a client or an edge router.

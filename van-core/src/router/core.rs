@@ -343,15 +343,29 @@ impl Core {
 
     /// Somebody in this process consumes an address from now on. The treatment is what it wants where nothing is configured.
     pub fn subscribe(&mut self, now: Instant, subscriber: SubscriberId, address: &Arc<str>, treatment: Treatment) {
-        if let Some(mobile) = self.directory.add_subscriber(address, subscriber, treatment) {
+        if let Some(mobile) = self.directory.add_subscriber(Class::Mobile, address, subscriber, treatment) {
             self.engine.advertise(now, mobile);
         }
         self.consumers_changed();
     }
 
-    /// Takes back [`Core::subscribe`].
+    /// Spreads messages over consumers otherwise from now on. Others keep the hints that they were given.
+    pub fn set_distribution(&mut self, distribution: Distribution) {
+        self.directory.set_distribution(distribution);
+        self.consumers_changed();
+    }
+
+    /// Somebody in this process has a name that every router has: `_local/<name>`, and `<name>` alone, mean it here. Others
+    /// reach it as `_topo/0/<id>/<name>`, and are not told of it.
+    pub fn subscribe_own(&mut self, subscriber: SubscriberId, name: &Arc<str>) {
+        self.directory.add_subscriber(Class::Local, name, subscriber, Treatment::AnycastClosest);
+        self.consumers_changed();
+    }
+
+    /// Takes back [`Core::subscribe`] or [`Core::subscribe_own`].
     pub fn unsubscribe(&mut self, now: Instant, subscriber: SubscriberId, address: &Arc<str>) {
-        if let Some(key) = self.directory.remove_subscriber(address, subscriber) {
+        self.directory.remove_subscriber(Class::Local, address, subscriber);
+        if let Some(key) = self.directory.remove_subscriber(Class::Mobile, address, subscriber) {
             self.engine.withdraw(now, &key);
         }
         self.consumers_changed();

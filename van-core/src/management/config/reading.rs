@@ -10,9 +10,9 @@ use van_routing::{Cost, RouterId, Timing, Treatment};
 
 use super::syntax::{self, Pair};
 use super::{
-    Access, Amqp, AutoLink, ConfigError, Configuration, Connector, Direction, Family, Fault, Listener, ListenerAddress,
-    Log, MAX_DATA_CONNECTIONS, Mode, Network, Observer, PasswordSource, ProxyProfile, ProxyScheme, Role, Service, Site,
-    Strategy, Strip, TcpConnector, TcpListener, TlsProfile,
+    Access, Amqp, AutoLink, ConfigError, Configuration, Connector, Direction, Family, Fault, Given, Listener,
+    ListenerAddress, Log, MAX_DATA_CONNECTIONS, Mode, Network, Observer, PasswordSource, ProxyProfile, ProxyScheme,
+    Role, Service, Site, Strategy, Strip, TcpConnector, TcpListener, TlsProfile,
 };
 use crate::amqp;
 use crate::management::schema::{ENTITY_TYPES, EntityType, Kind};
@@ -113,7 +113,8 @@ impl Reading {
             self.fault(&place, format!("`{}` is missing", missing.name));
         }
         let text = |key| Some(settings.get(key)?.as_ref()?.to_text());
-        let name = text("name").unwrap_or_else(|| ["host", "port"].map(|key| text(key).unwrap_or_default()).join(":"));
+        let place_name = || ["host", "port"].map(|key| text(key).unwrap_or_default()).join(":");
+        let name = text("name").unwrap_or_else(|| format!("{}/{}", kind.name, place_name()));
         Some(Entity { kind, name, place, attributes: settings })
     }
 
@@ -217,6 +218,13 @@ impl Setting {
         }
     }
 
+    fn to_value(&self) -> amqp::Value {
+        match self {
+            Self::Map(map) => to_amqp(&Value::Object(map.clone())),
+            other => amqp::Value::String(other.to_text()),
+        }
+    }
+
     fn to_text(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -283,6 +291,12 @@ impl Entity {
         }
     }
 
+    fn given(&self) -> Given {
+        let names = self.kind.attributes.iter().map(|attribute| attribute.name).chain(["name"]);
+        let value = |name| Some((name, self.setting(name)?.to_value()));
+        Given { type_name: self.kind.name, name: self.name.clone(), attributes: names.filter_map(value).collect() }
+    }
+
     /// Whether it is given, faulty or not.
     fn has(&self, key: &str) -> bool {
         self.attributes.contains_key(key)
@@ -328,6 +342,7 @@ impl Reading {
             auto_links: of("autoLink").filter_map(|entity| self.auto_link(entity)).collect(),
             logs: of("log").map(Log::read).collect(),
             tls_profiles,
+            given: entities.iter().map(Entity::given).collect(),
             warnings: Vec::new(),
             id: id?,
         };
@@ -993,7 +1008,7 @@ mod tests {
             ["tcpConnector", {"host": "h", "port": 1, "address": "y"}]]"#;
         let connectors = parse(text).expect("valid").tcp_connectors;
         let names: Vec<_> = connectors.iter().map(|connector| connector.name.as_str()).collect();
-        assert_eq!(names, ["h:1", "h:1 (entity 3)"]);
+        assert_eq!(names, ["tcpConnector/h:1", "tcpConnector/h:1 (entity 3)"]);
     }
 
     #[test]

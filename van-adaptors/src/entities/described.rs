@@ -1,0 +1,90 @@
+//! Entities as management shows them, if nobody said how they were given: a program made them.
+
+use van_core::amqp::Value;
+use van_core::management::Attributes;
+use van_core::management::config::{Amqp, Connector, Listener, Service, TcpConnector, TcpListener};
+
+use super::{CredentialsSource, Entity, TlsProfile};
+
+impl Entity {
+    /// What it has, and on top of that what was given.
+    pub(crate) fn described(&self, given: Attributes) -> Attributes {
+        let mut attributes = match self {
+            Self::TlsProfile(profile) => tls_profile(profile),
+            Self::ProxyProfile(proxy) => place(&proxy.host, proxy.port),
+            Self::AutoLink(link) => Attributes::from([("direction", text(link.direction.name()))]),
+            Self::Connector(connector) => self::connector(connector),
+            Self::Listener(listener) => self::listener(listener),
+            Self::TcpListener(TcpListener { host, port, address, backlog, .. }) => {
+                let mut attributes = place(host, *port);
+                attributes.extend([("address", text(address)), ("backlog", number(backlog.unwrap_or(0)))]);
+                attributes
+            }
+            Self::TcpConnector(TcpConnector { host, port, address, .. }) => {
+                let mut attributes = place(host, *port);
+                attributes.insert("address", text(address));
+                attributes
+            }
+        };
+        attributes.extend(given);
+        attributes.insert("name", text(self.name()));
+        attributes
+    }
+}
+
+fn tls_profile(profile: &TlsProfile) -> Attributes {
+    let mut attributes = Attributes::from([("ordinal", number(profile.ordinal))]);
+    if let CredentialsSource::Files(files) = &profile.credentials {
+        let files = [("certFile", &files.certificate), ("privateKeyFile", &files.key), ("caCertFile", &files.ca)];
+        let path = |(name, path): (_, &Option<std::path::PathBuf>)| Some((name, text(path.as_ref()?.to_str()?)));
+        attributes.extend(files.into_iter().filter_map(path));
+    }
+    attributes
+}
+
+fn connector(connector: &Connector) -> Attributes {
+    let mut attributes = place(&connector.host, connector.port);
+    attributes.extend(amqp(&connector.amqp));
+    attributes.insert("verifyHostname", Value::Bool(connector.verifies_host));
+    attributes.extend(connector.data_connections.map(|count| ("dataConnectionCount", number(count))));
+    attributes
+}
+
+fn amqp(amqp: &Amqp) -> Attributes {
+    let mut attributes = Attributes::from([
+        ("role", text(&amqp.role.to_string())),
+        ("cost", number(u32::from(amqp.cost))),
+        ("idleTimeoutSeconds", number(amqp.idle_timeout.as_secs())),
+    ]);
+    attributes.extend(amqp.tls_profile.as_ref().map(|profile| ("sslProfile", text(profile))));
+    attributes.extend(amqp.max_frame_bytes.map(|bytes| ("maxFrameSize", number(bytes))));
+    attributes
+}
+
+fn listener(listener: &Listener) -> Attributes {
+    let mut attributes = place(&listener.host, listener.port);
+    match &listener.service {
+        Service::Amqp(access) => {
+            attributes.extend(amqp(&access.amqp));
+            attributes.insert("authenticatePeer", Value::Bool(access.requires_authentication));
+        }
+        Service::Http { has_health, has_metrics, .. } => attributes.extend([
+            ("http", Value::Bool(true)),
+            ("healthz", Value::Bool(*has_health)),
+            ("metrics", Value::Bool(*has_metrics)),
+        ]),
+    }
+    attributes
+}
+
+fn place(host: &str, port: u16) -> Attributes {
+    Attributes::from([("host", text(host)), ("port", text(&port.to_string()))])
+}
+
+fn text(text: &str) -> Value {
+    Value::String(text.to_owned())
+}
+
+fn number(number: impl Into<u64>) -> Value {
+    Value::Ulong(number.into())
+}
