@@ -166,9 +166,10 @@ impl Group {
         link.profile().filter(|now| Some(now.ordinal) == self.ordinal()).or(self.profile.clone())
     }
 
-    /// The same link's next group, once there are certificates of a higher ordinal.
+    /// The same link's next group, once there are certificates of a higher ordinal. Only between routers is there a next.
     async fn next(&self, link: &Link) -> Self {
-        if let Some(mut tls) = link.tls.clone()
+        if matches!(link.purpose(), Purpose::Control | Purpose::Links(PeerKind::Interior))
+            && let Some(mut tls) = link.tls.clone()
             && let Ok(profile) = tls.wait_for(|profile| Some(profile.ordinal) > self.ordinal()).await
         {
             return Self { profile: Some(Arc::clone(&profile)), ..self.clone() };
