@@ -3,13 +3,22 @@
 pub(crate) mod access;
 pub(crate) mod link;
 mod open;
+mod places;
 mod profile;
 pub(crate) mod proxy;
+
+use tokio::sync::oneshot::error::RecvError;
 
 pub(crate) use open::{EstablishError, Opened, establish};
 pub(crate) use profile::Profile;
 
-/// Why a connection was closed, for people. Without a condition this router closed it.
-fn reason_text(reason: Option<van_core::amqp::Condition>) -> String {
-    reason.map_or_else(|| "closed by this router".to_owned(), |reason| reason.to_string())
+use crate::control::Closed;
+
+/// Why a connection is not in use any more, for people.
+fn reason_text(closed: Result<Closed, RecvError>) -> String {
+    match closed {
+        Ok(Closed::Lost(Some(reason))) => reason.to_string(),
+        Ok(Closed::Lost(None)) | Err(_) => "closed by this router".to_owned(),
+        Ok(Closed::Superseded) => "superseded by new certificates".to_owned(),
+    }
 }

@@ -16,7 +16,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
 use van_core::Random;
 use van_core::amqp::Condition;
-use van_core::plane::{ConnectionId, ConnectionRef, ConnectorId, Purpose, Report, Routes, ShardId, SubscriberId};
+use van_core::plane::{
+    ConnectionId, ConnectionRef, ConnectorId, PeerKind, Purpose, Report, Routes, ShardId, SubscriberId,
+};
 use van_core::router::{Candidate, Core, Distribution, Fact, Outgoing, Output};
 use van_routing::Treatment;
 
@@ -100,7 +102,16 @@ pub(crate) struct Hold {
     /// Tells when its control links are up.
     pub(crate) up: oneshot::Receiver<()>,
     /// Tells when it is closed, and why.
-    pub(crate) closed: oneshot::Receiver<Option<Condition>>,
+    pub(crate) closed: oneshot::Receiver<Closed>,
+}
+
+/// What became of a connection in use.
+#[derive(Debug)]
+pub(crate) enum Closed {
+    /// It is lost, for this reason; without one this router closed it.
+    Lost(Option<Condition>),
+    /// It is still there, and a later generation has taken its link over.
+    Superseded,
 }
 
 /// A handle for those who dial, accept, and change what there is.
@@ -236,9 +247,9 @@ struct InUse {
     purpose: Purpose,
     /// The generation of our certificates that it was made with.
     ordinal: Option<u64>,
-    /// Who wants to know when it is up, until it is, and when it is closed.
+    /// Who wants to know when it is up, and what became of it, until told.
     riser: Option<oneshot::Sender<()>>,
-    closer: oneshot::Sender<Option<Condition>>,
+    closer: Option<oneshot::Sender<Closed>>,
     /// What management shows of it.
     shown: Shown,
 }
@@ -465,7 +476,7 @@ impl Task {
                     Purpose::Links(_) => riser.send(()).err().and(None),
                     Purpose::Control | Purpose::Data => Some(riser),
                 };
-                self.connections.insert(id, InUse { owner, at, purpose, ordinal, riser, closer, shown });
+                self.connections.insert(id, InUse { owner, at, purpose, ordinal, riser, closer: Some(closer), shown });
                 self.shards.tell(admitted.shard, Message::Adopt(adopted.into()));
                 if reply.send(Ok(Hold { id, up, closed })).is_err() {
                     let condition = Condition::new("amqp:connection:forced", "whoever asked for it has gone");
@@ -490,7 +501,9 @@ impl Task {
 
     fn close_connection(&self, id: ConnectionId, why: Condition) -> Result<(), EntityError> {
         let Some(connection) = self.connections.get(&id) else { return Err(EntityError::NoConnection(id.0)) };
-        if connection.purpose == Purpose::Control && connection.riser.is_none() {
+        let is_link =
+            matches!(connection.purpose, Purpose::Control | Purpose::Links(PeerKind::Edge | PeerKind::Interior));
+        if is_link && connection.riser.is_none() {
             return Err(EntityError::Essential(id.0));
         }
         self.shards.carry_out(Output::Close { at: connection.at, condition: Some(why) });
@@ -525,9 +538,9 @@ impl Task {
             _ => None,
         };
         if let Report::ConnectionLost { connection, reason } = &report
-            && let Some(in_use) = self.connections.remove(connection)
+            && let Some(closer) = self.connections.remove(connection).and_then(|in_use| in_use.closer)
         {
-            let _ = in_use.closer.send(reason.clone());
+            let _ = closer.send(Closed::Lost(reason.clone()));
         }
         if let Report::ControlUp(connection) = &report
             && let Some(riser) = self.connections.get_mut(connection).and_then(|it| it.riser.take())
@@ -556,6 +569,10 @@ impl Task {
                 }
                 Output::Reachable { address, is_reachable } => drop(reachable.insert(address, is_reachable)),
                 Output::Fact(fact) => log(&fact),
+                Output::TakenOver { connection } => {
+                    let closer = self.connections.get_mut(&connection).and_then(|in_use| in_use.closer.take());
+                    closer.into_iter().for_each(|closer| drop(closer.send(Closed::Superseded)));
+                }
                 output => self.shards.carry_out(output),
             }
         }

@@ -228,7 +228,10 @@ impl Entities {
         self.control.change(Change::Delete(kind, name.to_owned())).await
     }
 
-    /// Closes a connection, by the number that [`States`] and the log give it.
+    /// Closes a connection, which does not keep whoever dialled it from doing so again. Connections are numbered from 1 in
+    /// the order in which they were taken into use.
+    ///
+    /// Dropping the future leaves open whether it is still done.
     ///
     /// # Errors
     /// [`EntityError::NoConnection`], [`EntityError::Essential`], [`EntityError::Stopping`].

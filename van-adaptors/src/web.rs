@@ -44,6 +44,9 @@ use crate::tcp::EXHAUSTED_REST;
 /// Clients served at the same time.
 const MAX_CLIENTS: usize = 64;
 
+/// Clients of AMQP over WebSocket at the same time, each of which takes three sockets.
+const MAX_WEBSOCKETS: usize = 1024;
+
 /// How long a client may take to say what it wants.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -82,8 +85,14 @@ pub(crate) async fn serve(site: Site, socket: TcpListener, view: View) {
                 }
             },
             Some(served) = clients.join_next() => {
-                if let (Ok(Some((websocket, address))), Some(amqp)) = (served, &site.amqp) {
-                    websockets.spawn(serve_amqp(site.name.clone(), websocket, address, amqp.clone()));
+                match (served, &site.amqp) {
+                    (Ok(Some((_, peer))), Some(_)) if websockets.len() >= MAX_WEBSOCKETS => {
+                        warn!(listener = %site.name, %peer, "a WebSocket beyond {MAX_WEBSOCKETS} is closed");
+                    }
+                    (Ok(Some((websocket, peer))), Some(amqp)) => {
+                        websockets.spawn(serve_amqp(site.name.clone(), websocket, peer, amqp.clone()));
+                    }
+                    _ => {}
                 }
             }
             Some(_) = websockets.join_next() => {}

@@ -2,13 +2,14 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use van_adaptors::{CredentialsSource, Entities, Entity, EntityError, EntityKind, Options, Router, States, TlsProfile};
 use van_core::management::config::{self, Access, Amqp, Configuration, Role, Service};
-use van_routing::Cost;
+use van_core::router::Place;
+use van_routing::{Cost, RouterId};
 use van_tls::{Authority, AuthorityRequest, Credentials, KeyKind, LeafRequest, Usage};
 
 const HOST: &str = "127.0.0.1";
@@ -475,6 +476,63 @@ async fn a_listener_across_a_link_opens_and_closes_with_it() {
     until(&west_entities, "closed", |states| !states.tcp_listeners["clients"].is_open).await;
 }
 
+#[tokio::test]
+async fn connections_can_be_closed_but_for_those_that_stand_for_a_link() {
+    let (east, mut west) = (start("east"), start("west"));
+    let (east_entities, west_entities) = (east.entities(), west.entities());
+    create(&east_entities, access()).await;
+    create(&west_entities, link(now(&east_entities).accesses["access"].port)).await;
+    let id = RouterId::new("east").expect("an id");
+    while west.routes().table.route(&id).is_none() {
+        west.routes_changed().await;
+    }
+    let error = west_entities.close_connection(1).await.expect_err("it stands for the link").to_string();
+    assert_eq!(error, "connection 1 stands for a link; delete the link's connector instead, or raise its cost");
+    let error = west_entities.close_connection(1000).await.expect_err("unknown").to_string();
+    assert_eq!(error, "there is no connection 1000");
+    // A data connection, which is dialled again.
+    for number in [2, 3] {
+        while west_entities.close_connection(number).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+    let link = &now(&west_entities).links["uplink"];
+    assert!(link.is_up && link.down_count == 0, "{link:?}");
+}
+
+/// A listener tells where else to go; whoever it told goes there when it is gone, and back again.
+#[tokio::test]
+async fn a_link_goes_on_to_where_the_lost_router_said() {
+    let [east, north, west] = ["east", "north", "west"].map(start);
+    let [east_entities, north_entities, west_entities] = [&east, &north, &west].map(Router::entities);
+    create(&north_entities, access()).await;
+    let other = now(&north_entities).accesses["access"].port;
+    let telling = |port, places: &[u16]| {
+        let Entity::Listener(mut listener) = access_at(port, 1, None) else { unreachable!() };
+        let Service::Amqp(access) = &mut listener.service else { unreachable!() };
+        let place = |port: &u16| Place { scheme: Some("amqp".into()), host: HOST.into(), port: *port };
+        access.amqp.failover = places.iter().map(place).collect();
+        Entity::Listener(listener)
+    };
+    create(&east_entities, telling(0, &[other])).await;
+    let port = now(&east_entities).accesses["access"].port;
+    create(&west_entities, link(port)).await;
+    let urls = |ports: &[u16]| ports.iter().map(|port| format!("amqp://{HOST}:{port}")).collect::<Vec<_>>();
+    assert_eq!(now(&west_entities).links["uplink"].failover_urls, urls(&[port]));
+    assert_eq!(until_up(&west_entities).await.links["uplink"].failover_urls, urls(&[port, other]));
+
+    delete(&east_entities, EntityKind::Listener, "access").await;
+    let is_at = |states: &Arc<States>, router: &str| {
+        let link = &states.links["uplink"];
+        link.is_up && link.peer.as_deref() == Some(router)
+    };
+    let states = until(&west_entities, "at the other", |states| is_at(states, "north")).await;
+    assert_eq!(states.links["uplink"].failover_urls, urls(&[other, port]));
+    create(&east_entities, telling(port, &[])).await;
+    delete(&north_entities, EntityKind::Listener, "access").await;
+    until(&west_entities, "back again", |states| is_at(states, "east")).await;
+}
+
 // === certificates ===
 
 fn authority() -> Authority {
@@ -519,6 +577,23 @@ async fn a_replaced_profile_counts_from_the_next_handshake_on() {
     until(&east_entities, "one link", |states| states.accesses["access"].links == 1).await;
 }
 
+/// Waits until so many TCP connections have a port of this machine.
+async fn until_connections(port: u16, what: &str, count: usize) {
+    let connections = || {
+        // Source: Linux, Documentation/networking/proc_net_tcp.rst; state 1 is ESTABLISHED.
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux tells");
+        let local = format!(":{port:04X}");
+        let fields = table.lines().map(|line| line.split_whitespace().skip(1).collect::<Vec<_>>());
+        fields.filter(|fields| fields[0].ends_with(&local) && fields[2] == "01").count()
+    };
+    let end = Instant::now() + PATIENCE;
+    while connections() != count {
+        assert!(Instant::now() < end, "{what}: {} connections and not {count}", connections());
+        // The system tells nobody of a connection's end.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// Streams that are open before, while and after certificates are replaced by those of another authority. Only who shows
 /// one of the new ones gets in at the end, so the link has done so.
 #[tokio::test]
@@ -556,7 +631,8 @@ async fn certificates_are_rotated_under_200_streams_and_cut_none() {
     update(&west_entities, profile(issue(&new, today), 2)).await;
     until(&west_entities, "renewed", |states| states.links["uplink"].ordinal == Some(2)).await;
     let mut late = Client::greeted_by(clients, b'a').await;
-    until(&east_entities, "the old control connection closes", |states| states.accesses["access"].links == 1).await;
+    until(&east_entities, "one link", |states| states.accesses["access"].links == 1).await;
+    until_connections(port, "all but the old control connection, which carries nothing", 5).await;
     stop.send_replace(true);
     let mut open = trickling.join_all().await;
     for client in open.iter_mut().chain([&mut late]) {
@@ -572,6 +648,7 @@ async fn certificates_are_rotated_under_200_streams_and_cut_none() {
         let end = tokio::time::timeout(PATIENCE, client.0.read_u8()).await.expect("in time");
         assert!(end.is_err(), "an old connection is still there");
     }
+    until_connections(port, "those of the new certificates", 3).await;
     late.check_echo().await;
     assert_eq!(now(&west_entities).links["uplink"].down_count, 0);
 }

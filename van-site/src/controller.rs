@@ -16,7 +16,7 @@ use van_adaptors::{
     CredentialsSource, Dialer, Entity, EntityError, EntityKind, Options, Router, SiteInfo, States, TlsProfile,
 };
 use van_core::flow::NetworkView;
-use van_core::management::config::Configuration;
+use van_core::management::config::{Configuration, PasswordSource, ProxyProfile};
 use van_core::plane::Routes;
 
 use crate::certificates::{self, Certificates};
@@ -582,7 +582,14 @@ impl Controller {
                 }) if !self.certificates.contains_key(name) => Some((name.as_str(), &**credentials)),
                 _ => None,
             });
-        let shown = self.store.put_router_config(&text, &profiles.collect::<Vec<_>>());
+        let passwords = self.rendered.entities.values().filter_map(|(entity, _)| match entity {
+            Entity::ProxyProfile(ProxyProfile { name, password: Some(PasswordSource::Text(password)), .. }) => {
+                Some((name.as_str(), password.reveal()))
+            }
+            _ => None,
+        });
+        let passwords: Vec<_> = passwords.collect();
+        let shown = self.store.put_router_config(&text, &profiles.collect::<Vec<_>>(), &passwords);
         self.note_written(shown);
     }
 

@@ -91,6 +91,11 @@ impl Namespace {
         self.root.join("runtime/certs")
     }
 
+    /// Passwords of the proxies of links, a folder each.
+    pub fn runtime_proxies(&self) -> PathBuf {
+        self.root.join("runtime/proxies")
+    }
+
     /// What of the user's documents cannot be read.
     pub fn problems(&self) -> PathBuf {
         self.root.join("runtime/problems.yaml")

@@ -104,9 +104,10 @@ impl Reconciler {
             }
         }
         changes.sort_by_key(|change| match change {
-            Change::Delete((EntityKind::TlsProfile, _)) => 4,
+            Change::Delete((EntityKind::TlsProfile | EntityKind::ProxyProfile, _)) => 4,
             Change::Delete(_) => 0,
-            Change::Create(Entity::TlsProfile(_)) | Change::Update(Entity::TlsProfile(_)) => 1,
+            Change::Create(Entity::TlsProfile(_) | Entity::ProxyProfile(_))
+            | Change::Update(Entity::TlsProfile(_) | Entity::ProxyProfile(_)) => 1,
             Change::Update(_) => 2,
             Change::Create(_) => 3,
         });
@@ -128,6 +129,7 @@ impl Reconciler {
 fn is_same(a: &Entity, b: &Entity) -> bool {
     match (a, b) {
         (Entity::TlsProfile(a), Entity::TlsProfile(b)) => is_same_credentials(a, b),
+        (Entity::ProxyProfile(a), Entity::ProxyProfile(b)) => a == b,
         (Entity::Connector(a), Entity::Connector(b)) => a == b,
         (Entity::Listener(a), Entity::Listener(b)) => a == b,
         (Entity::TcpListener(a), Entity::TcpListener(b)) => a == b,

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use van_adaptors::{CredentialsSource, Entity, EntityKind, TlsProfile};
-use van_core::management::config::{self, Amqp, Role};
+use van_core::management::config::{self, Amqp, PasswordSource, ProxyProfile, ProxyScheme, Role};
 use van_routing::Cost;
 use van_tls::{Credentials, UnfitError};
 
 use crate::certificates::Certificates;
+use crate::check::Fault;
 use crate::derive::{self, INTER_ROUTER};
 use crate::document::{Document, DocumentMap, Key};
-use crate::resource::{Connector, Link, Listener, RouterAccess, Site};
+use crate::resource::{Connector, Kind, Link, Listener, RouterAccess, Site};
 use crate::store::PROFILE_SUFFIX;
 
 /// Silence after which a peer is lost (skupper-router, `idleTimeoutSeconds`).
@@ -34,7 +35,7 @@ pub fn render(documents: &DocumentMap, certificates: &Certificates, now: SystemT
     let mut rendered = Rendered::default();
     let Some(site) = derive::site(documents) else { return rendered };
     if let Err(fault) = check_site(site) {
-        rendered.faults.insert(Key::new(crate::resource::Kind::Site, &*site.metadata.name), fault);
+        rendered.faults.insert(Key::new(Kind::Site, &*site.metadata.name), fault);
         return rendered;
     }
     for (key, document) in documents {
@@ -106,9 +107,6 @@ fn render_link(
     certificates: &Certificates,
     now: SystemTime,
 ) -> Result<Vec<Entity>, String> {
-    if link.spec.proxy().is_some() {
-        return Err("links through an HTTP proxy are not in this version; remove `proxy-configuration`".into());
-    }
     let Some(endpoint) = link.spec.endpoint(INTER_ROUTER) else {
         return Err(format!("there is no endpoint `{INTER_ROUTER}`; the site at the other end gives it"));
     };
@@ -125,11 +123,34 @@ fn render_link(
     }
     let profile = format!("{secret}{PROFILE_SUFFIX}");
     let cost = Cost::new(link.spec.routing_cost()).map_err(|error| error.to_string())?;
+    let proxy = link.spec.proxy().map(|name| proxy_profile(name, documents)).transpose()?;
     let connector = config::Connector {
         amqp: link_amqp(cost, &profile),
+        proxy_profile: proxy.as_ref().map(|proxy| proxy.name.clone()),
         ..config::Connector::new(&*link.metadata.name, &*endpoint.host, port, Role::InterRouter)
     };
-    Ok(vec![tls_profile(&profile, credentials), Entity::Connector(connector)])
+    let proxy = proxy.map(Entity::ProxyProfile);
+    Ok(proxy.into_iter().chain([tls_profile(&profile, credentials), Entity::Connector(connector)]).collect())
+}
+
+/// The HTTP proxy that a Secret tells of.
+fn proxy_profile(name: &str, documents: &DocumentMap) -> Result<ProxyProfile, String> {
+    let Some(Document::Secret(secret)) = documents.get(&Key::new(Kind::Secret, name)) else {
+        return Err(Fault::ProxyNotFound.to_string());
+    };
+    let text = |entry: &str| secret.text(entry).filter(|text| !text.is_empty());
+    let wants = |entry: &str| {
+        format!("secret \"{name}\" has no usable `{entry}`; it is to have `host` and `port` of the proxy")
+    };
+    let port = text("port").and_then(|port| port.parse().ok()).filter(|port| *port != 0);
+    Ok(ProxyProfile {
+        name: name.to_owned(),
+        scheme: ProxyScheme::Http,
+        host: text("host").ok_or_else(|| wants("host"))?.to_owned(),
+        port: port.ok_or_else(|| wants("port"))?,
+        username: text("username").map(str::to_owned),
+        password: text("password").map(|password| PasswordSource::Text(password.into())),
+    })
 }
 
 fn link_amqp(cost: Cost, profile: &str) -> Amqp {
@@ -139,8 +160,7 @@ fn link_amqp(cost: Cost, profile: &str) -> Amqp {
 
 /// Those of a Secret, or of a folder that the user put there.
 fn credentials(name: &str, documents: &DocumentMap, certificates: &Certificates) -> Result<Credentials, String> {
-    let key = Key { kind: crate::resource::Kind::Secret, name: name.to_owned() };
-    let Some(Document::Secret(secret)) = documents.get(&key) else {
+    let Some(Document::Secret(secret)) = documents.get(&Key::new(Kind::Secret, name)) else {
         return match certificates.get(name) {
             Some(Ok(credentials)) => Ok(credentials.clone()),
             _ => Err(format!("secret \"{name}\" not found; add it, or redeem a token, which makes one")),

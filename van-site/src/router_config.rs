@@ -13,7 +13,7 @@ use crate::document::Document;
 use crate::document::DocumentMap;
 use crate::render::Rendered;
 use crate::resource::Kind;
-use crate::store::Identity;
+use crate::store::{Identity, PASSWORD_FILE};
 
 /// What only the original asks for: how often a router says that it lives, as text.
 const HELLO_MAX_AGE_SECONDS: &str = "3";
@@ -24,6 +24,7 @@ const HELLO_MAX_AGE_SECONDS: &str = "3";
 enum Pair<'a> {
     Router(&'static str, Router<'a>),
     SslProfile(&'static str, SslProfile<'a>),
+    ProxyProfile(&'static str, ProxyProfile<'a>),
     Connector(&'static str, Connector<'a>),
     Listener(&'static str, Listener<'a>),
     Address(&'static str, Address),
@@ -58,6 +59,17 @@ struct SslProfile<'a> {
 }
 
 #[derive(Serialize)]
+struct ProxyProfile<'a> {
+    name: &'a str,
+    host: &'a str,
+    port: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<String>,
+}
+
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Connector<'a> {
     name: &'a str,
@@ -67,6 +79,8 @@ struct Connector<'a> {
     cost: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     ssl_profile: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy_profile: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -113,7 +127,7 @@ struct Site<'a> {
     version: &'a str,
 }
 
-/// The text of the file; `certs` is the folder of the certificates it names.
+/// The text of the file; `certs` is the folder of the certificates it names, beside that of proxies' passwords.
 pub fn router_config(
     documents: &DocumentMap,
     rendered: &Rendered,
@@ -138,6 +152,10 @@ pub fn router_config(
     }));
     let mut pairs = vec![Pair::Router("router", router)];
     pairs.extend(profiles.map(|name| Pair::SslProfile("sslProfile", ssl_profile(name, certs))));
+    pairs.extend(entities().filter_map(|entity| match entity {
+        Entity::ProxyProfile(proxy) => Some(Pair::ProxyProfile("proxyProfile", proxy_profile(proxy, certs))),
+        _ => None,
+    }));
     pairs.extend(entities().filter_map(|entity| match entity {
         Entity::Connector(link) => Some(Pair::Connector("connector", connector(link))),
         _ => None,
@@ -186,6 +204,13 @@ fn ssl_profile<'a>(name: &'a str, certs: &Path) -> SslProfile<'a> {
     SslProfile { name, cert_file: file("tls.crt"), private_key_file: file("tls.key"), ca_cert_file: file("ca.crt") }
 }
 
+fn proxy_profile<'a>(proxy: &'a config::ProxyProfile, certs: &Path) -> ProxyProfile<'a> {
+    let config::ProxyProfile { name, host, port, username, password, .. } = proxy;
+    let file = || format!("file:{}", certs.with_file_name("proxies").join(name).join(PASSWORD_FILE).display());
+    let (port, password) = (port.to_string(), password.as_ref().map(|_| file()));
+    ProxyProfile { name, host, port, username: username.as_deref(), password }
+}
+
 fn connector(link: &config::Connector) -> Connector<'_> {
     Connector {
         name: &link.name,
@@ -194,6 +219,7 @@ fn connector(link: &config::Connector) -> Connector<'_> {
         port: link.port.to_string(),
         cost: link.amqp.cost.into(),
         ssl_profile: link.amqp.tls_profile.as_deref(),
+        proxy_profile: link.proxy_profile.as_deref(),
     }
 }
 

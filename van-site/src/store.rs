@@ -27,6 +27,9 @@ const PUBLIC: u32 = 0o644;
 /// What the names of a link's TLS profile, and of the folder of its certificates, end in.
 pub(crate) const PROFILE_SUFFIX: &str = "-profile";
 
+/// The file with a proxy's password, in a folder of the proxy's name.
+pub(crate) const PASSWORD_FILE: &str = "password.txt";
+
 /// Where a site keeps what must outlive it.
 #[derive(Debug)]
 pub struct Store(Medium);
@@ -254,12 +257,17 @@ impl Store {
         Ok(folder::replace(&file, &yaml::write(&problems), PUBLIC)?)
     }
 
-    /// Shows what the router does as a file that routers read, with the certificates of links, which are in no other file
-    /// of the runtime.
+    /// Shows what the router does as a file that routers read, with the certificates of links and the passwords of proxies,
+    /// which are in no other file of the runtime.
     ///
     /// # Errors
     /// [`StoreError::Folder`], [`StoreError::Unwritable`]
-    pub fn put_router_config(&self, text: &str, profiles: &[(&str, &Credentials)]) -> Result<(), StoreError> {
+    pub fn put_router_config(
+        &self,
+        text: &str,
+        profiles: &[(&str, &Credentials)],
+        passwords: &[(&str, &str)],
+    ) -> Result<(), StoreError> {
         let Some(namespace) = self.namespace() else { return Ok(()) };
         for (name, credentials) in profiles {
             let folder = namespace.runtime_certs().join(name);
@@ -271,13 +279,21 @@ impl Store {
                 directory::write(&folder, credentials)?;
             }
         }
-        // The keys of links that are gone do not stay behind.
-        for entry in fs::read_dir(namespace.runtime_certs()).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let is_profile = name.to_str().is_some_and(|name| name.ends_with(PROFILE_SUFFIX));
-            if is_profile && !profiles.iter().any(|(known, _)| *known == name) {
-                let _ = fs::remove_dir_all(entry.path());
+        for (name, password) in passwords {
+            let file = namespace.runtime_proxies().join(name).join(PASSWORD_FILE);
+            if !fs::read(&file).is_ok_and(|known| known == password.as_bytes()) {
+                folder::replace(&file, password, PRIVATE)?;
             }
+        }
+        // The keys of links that are gone do not stay behind, nor do passwords.
+        let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
+        let profile_folders = entries(namespace.runtime_certs())
+            .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.ends_with(PROFILE_SUFFIX)))
+            .filter(|entry| !profiles.iter().any(|(known, _)| *known == entry.file_name()));
+        let proxy_folders = entries(namespace.runtime_proxies())
+            .filter(|entry| !passwords.iter().any(|(known, _)| *known == entry.file_name()));
+        for entry in profile_folders.chain(proxy_folders) {
+            let _ = fs::remove_dir_all(entry.path());
         }
         let file = namespace.router_config();
         if fs::read(&file).is_ok_and(|known| known == text.as_bytes()) {

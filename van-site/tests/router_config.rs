@@ -31,7 +31,17 @@ spec: {routingKey: db, host: 10.1.2.3, port: 5432}
 apiVersion: skupper.io/v2alpha1
 kind: Link
 metadata: {name: hub}
-spec: {cost: 2, tlsCredentials: hub, endpoints: [{name: inter-router, host: hub.example.com, port: \"55671\"}]}
+spec:
+  cost: 2
+  tlsCredentials: hub
+  endpoints: [{name: inter-router, host: hub.example.com, port: \"55671\"}]
+  settings: {proxy-configuration: corp}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: corp}
+type: kubernetes.io/basic-auth
+stringData: {host: proxy.example.com, port: \"3128\", username: svc, password: s3cret}
 ";
 
 /// One entity a line, as the original's file has them.
@@ -39,7 +49,8 @@ const EXPECTED: &str = r#"["router",{"id":"west-1","mode":"interior","helloMaxAg
 ["sslProfile",{"name":"skupper-local-server","certFile":"/certs/skupper-local-server/tls.crt","privateKeyFile":"/certs/skupper-local-server/tls.key","caCertFile":"/certs/skupper-local-server/ca.crt"}]
 ["sslProfile",{"name":"hub-profile","certFile":"/certs/hub-profile/tls.crt","privateKeyFile":"/certs/hub-profile/tls.key","caCertFile":"/certs/hub-profile/ca.crt"}]
 ["sslProfile",{"name":"west","certFile":"/certs/west/tls.crt","privateKeyFile":"/certs/west/tls.key","caCertFile":"/certs/west/ca.crt"}]
-["connector",{"name":"hub","role":"inter-router","host":"hub.example.com","port":"55671","cost":2,"sslProfile":"hub-profile"}]
+["proxyProfile",{"name":"corp","host":"proxy.example.com","port":"3128","username":"svc","password":"file:/proxies/corp/password.txt"}]
+["connector",{"name":"hub","role":"inter-router","host":"hub.example.com","port":"55671","cost":2,"sslProfile":"hub-profile","proxyProfile":"corp"}]
 ["listener",{"name":"skupper-local-normal","role":"normal","host":"127.0.0.1","port":5671,"sslProfile":"skupper-local-server","saslMechanisms":"EXTERNAL","authenticatePeer":true}]
 ["listener",{"name":"west-inter-router","role":"inter-router","host":"127.0.0.1","port":55671,"sslProfile":"west","saslMechanisms":"EXTERNAL","authenticatePeer":true}]
 ["address",{"prefix":"mc","distribution":"multicast"}]
@@ -56,26 +67,49 @@ fn made(documents: &DocumentMap) -> Certificates {
     certificates::ensure(&wanted.collect(), &Store::memory(), SystemTime::now())
 }
 
-#[test]
-fn the_file_has_the_attributes_and_types_of_the_original() {
-    let documents = Document::read_all(INPUT).into_iter().map(|document| document.expect("it is sound"));
+fn ports() -> BTreeMap<String, u16> {
+    BTreeMap::from([("inter-router".to_owned(), 55671), ("local".to_owned(), 5671)])
+}
+
+/// What a site of these documents is to be.
+fn documents(input: &str) -> DocumentMap {
+    let documents = Document::read_all(input).into_iter().map(|document| document.expect("it is sound"));
     let documents = documents.map(|document| (document.key(), document)).collect();
-    let ports = BTreeMap::from([("inter-router".to_owned(), 55671), ("local".to_owned(), 5671)]);
-    let around = Surroundings { ports: &ports, hosts: &[], loopback: &["127.0.0.1".to_owned()] };
-    let documents = derive::derive(&documents, &around);
-    let mut certificates = made(&documents);
-    // What a Secret would hold.
+    derive::derive(&documents, &Surroundings { ports: &ports(), hosts: &[], loopback: &["127.0.0.1".to_owned()] })
+}
+
+/// Certificates, with what a link's Secret would hold.
+fn certificates(documents: &DocumentMap) -> Certificates {
+    let mut certificates = made(documents);
     let hub = certificates["west"].as_ref().expect("it is made").clone();
     certificates.insert("hub".to_owned(), Ok(hub));
-    let rendered = render::render(&documents, &certificates, SystemTime::now());
+    certificates
+}
+
+#[test]
+fn the_file_has_the_attributes_and_types_of_the_original() {
+    let documents = documents(INPUT);
+    let rendered = render::render(&documents, &certificates(&documents), SystemTime::now());
     assert_eq!(rendered.faults, BTreeMap::new());
-    let identity = Identity { id: "9a0d".into(), router: "west-1".into(), ports: ports.clone() };
+    let identity = Identity { id: "9a0d".into(), router: "west-1".into(), ports: ports() };
     let text = router_config(&documents, &rendered, &identity, "west", Path::new("/certs"));
     let compact: String = text.lines().map(str::trim_start).collect::<String>().replace("\": ", "\":");
     let expected = EXPECTED.replace("VERSION", env!("CARGO_PKG_VERSION"));
     assert_eq!(compact, format!("[{}]", expected.replace('\n', ",")));
 
     let read = Configuration::parse(&text, |_| None).expect("our router reads it");
-    assert_eq!((read.connectors.len(), read.listeners.len()), (1, 1));
+    assert_eq!((read.connectors.len(), read.listeners.len()), (1, 2));
     assert_eq!((read.tcp_connectors.len(), read.tcp_listeners.len(), read.tls_profiles.len()), (1, 1, 3));
+}
+
+#[test]
+fn a_proxy_that_cannot_be_used_is_a_fault_of_its_link() {
+    for (entry, instead) in [("host: proxy.example.com, ", ""), ("port: \"3128\"", "port: http")] {
+        let input = INPUT.replace(entry, instead);
+        assert_ne!(input, INPUT);
+        let documents = documents(&input);
+        let rendered = render::render(&documents, &certificates(&documents), SystemTime::now());
+        let faults: Vec<_> = rendered.faults.values().collect();
+        assert!(matches!(&faults[..], [fault] if fault.starts_with("secret \"corp\" has no usable `")), "{faults:?}");
+    }
 }

@@ -6,6 +6,7 @@ use van_core::amqp::{
     Admission, Config, Connection, Decode, DeliveryState, Error, Event, FrameError, LinkId, Login, Mechanism, NewLink,
     Password, Performative, Reader, Role, Secret, Token,
 };
+use van_core::router::{Announcement, MAX_PLACES};
 
 use super::amqp::descriptor;
 use crate::pieces::pieces;
@@ -152,7 +153,11 @@ impl<'a> End<'a> {
     fn answer(&mut self, event: &Event<'_>) {
         match event {
             Event::Authenticate(_) => self.connection.authenticate(true).expect("everybody is welcome"),
-            Event::Opened(_) => self.open(),
+            Event::Opened(open) => {
+                let announcement = Announcement::read(open);
+                assert!(announcement.failover.is_none_or(|places| places.len() <= MAX_PLACES));
+                self.open();
+            }
             Event::Attached { link, attach, is_answer: false, .. } => {
                 self.connection.accept_link(*link, attach, Token(1), CREDIT);
             }

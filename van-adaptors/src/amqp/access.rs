@@ -8,12 +8,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
-use van_core::amqp::{Admission, Condition, Config, Connection, Mechanism};
+use van_core::amqp::{Admission, Config, Connection, Mechanism};
 use van_core::plane::{PeerKind, Purpose};
 use van_core::router::{Announcement, Candidate, Origin, Place, access_config};
 
 use super::{EstablishError, Opened, Profile, establish, reason_text};
-use crate::control::{Control, Hold, Owner};
+use crate::control::{Closed, Control, Hold, Owner};
 use crate::entities::Board;
 use crate::tcp::EXHAUSTED_REST;
 
@@ -94,7 +94,7 @@ struct Accepted {
     router: String,
     purpose: Purpose,
     /// Tells when it is closed, and why.
-    closed: oneshot::Receiver<Option<Condition>>,
+    closed: oneshot::Receiver<Closed>,
 }
 
 impl Accepted {
@@ -105,14 +105,18 @@ impl Accepted {
         if is_link {
             access.board.access(listener, |state| state.links += 1);
         }
-        let reason = reason_text(closed.await.ok().flatten());
+        let closed = closed.await;
         if is_link {
             access.board.access(listener, |state| state.links -= 1);
-            warn!(listener, %peer, router, reason, "link lost");
-        } else if purpose == Purpose::Data {
-            warn!(listener, %peer, router, reason, "data connection lost");
-        } else {
-            debug!(listener, %peer, container = router, reason, "client gone");
+        }
+        if let Ok(Closed::Superseded) = closed {
+            return info!(listener, %peer, router, ?purpose, "superseded by new certificates");
+        }
+        let reason = reason_text(closed);
+        match purpose {
+            _ if is_link => warn!(listener, %peer, router, reason, "link lost"),
+            Purpose::Data => warn!(listener, %peer, router, reason, "data connection lost"),
+            _ => debug!(listener, %peer, container = router, reason, "client gone"),
         }
     }
 }

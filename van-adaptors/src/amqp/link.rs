@@ -23,6 +23,7 @@ use van_core::plane::{PeerKind, Purpose};
 use van_core::router::{Announcement, Candidate, Dialled, Origin, Place, open_config};
 
 use super::open::ESTABLISH_TIMEOUT;
+use super::places::Places;
 use super::proxy::{Proxy, ProxyError};
 use super::{EstablishError, Opened, Profile, establish, reason_text};
 use crate::control::{Control, Hold, Owner};
@@ -109,7 +110,7 @@ enum LinkError {
 /// Keeps a link up for as long as it is not dropped.
 pub(crate) async fn run(link: Link, control: Control, mut random: Random) {
     let mut pause = Pause::new(random.clone());
-    let mut places = Places::new(&link);
+    let mut places = Places::new(link.places.clone());
     let mut last_error = String::new();
     loop {
         let group =
@@ -137,54 +138,13 @@ pub(crate) async fn run(link: Link, control: Control, mut random: Random) {
             }
             Err(_) => {}
         }
-        places.go_on();
-        pause.rest(dialled, places.longest_pause()).await;
-    }
-}
-
-/// Where a link may be dialled: what is configured, then what the router there told last (docs/wire.md §1.6).
-struct Places {
-    configured: Vec<Place>,
-    learned: Vec<Place>,
-    turn: usize,
-}
-
-impl Places {
-    fn new(link: &Link) -> Self {
-        Self { configured: link.places.clone(), learned: Vec::new(), turn: 0 }
-    }
-
-    /// All of them, the current one first.
-    fn all(&self) -> impl Iterator<Item = &Place> {
-        let count = self.configured.len() + self.learned.len();
-        self.configured.iter().chain(&self.learned).cycle().skip(self.turn).take(count)
-    }
-
-    fn current(&self) -> &Place {
-        self.all().next().expect("a link has a place")
-    }
-
-    fn learn(&mut self, told: Option<Vec<Place>>) {
-        let Some(told) = told else { return };
-        let current = self.current().clone();
-        self.learned = told;
-        let is_known =
-            |place: &Place| self.configured.iter().any(|own| (&own.host, own.port) == (&place.host, place.port));
-        self.learned.retain(|place| !is_known(place));
-        self.turn = self.configured.iter().chain(&self.learned).position(|place| *place == current).unwrap_or(0);
-    }
-
-    /// The next is the current one from now on.
-    fn go_on(&mut self) {
-        self.turn = (self.turn + 1) % (self.configured.len() + self.learned.len());
-    }
-
-    fn longest_pause(&self) -> Duration {
-        if self.configured.len() + self.learned.len() > 1 { LONGEST_PAUSE_AMONG_SEVERAL } else { LONGEST_PAUSE }
-    }
-
-    fn urls(&self) -> Vec<String> {
-        self.all().map(Place::to_string).collect()
+        let mut longest = LONGEST_PAUSE;
+        if places.count() > 1 {
+            places.go_on();
+            link.board.link(&link.name, |state| state.failover_urls = places.urls());
+            longest = LONGEST_PAUSE_AMONG_SEVERAL;
+        }
+        pause.rest(dialled, longest).await;
     }
 }
 
@@ -201,9 +161,15 @@ impl Group {
         self.profile.as_ref().map(|profile| profile.ordinal)
     }
 
-    /// The same link's next group, once there are certificates of a higher ordinal.
+    /// Its certificates, which may be renewed without being of another generation.
+    fn profile(&self, link: &Link) -> Option<Arc<Profile>> {
+        link.profile().filter(|now| Some(now.ordinal) == self.ordinal()).or(self.profile.clone())
+    }
+
+    /// The same link's next group, once there are certificates of a higher ordinal. Only between routers is there a next.
     async fn next(&self, link: &Link) -> Self {
-        if let Some(mut tls) = link.tls.clone()
+        if matches!(link.purpose(), Purpose::Control | Purpose::Links(PeerKind::Interior))
+            && let Some(mut tls) = link.tls.clone()
             && let Ok(profile) = tls.wait_for(|profile| Some(profile.ordinal) > self.ordinal()).await
         {
             return Self { profile: Some(Arc::clone(&profile)), ..self.clone() };
@@ -236,7 +202,7 @@ impl Generation {
         loop {
             let renewed = renew(link, &self.group, control, random);
             tokio::select! {
-                reason = &mut self.control.hold.closed => return reason_text(reason.ok().flatten()),
+                reason = &mut self.control.hold.closed => return reason_text(reason),
                 renewed = renewed => self = renewed,
             }
             let (name, ordinal) = (&link.name, self.group.ordinal());
@@ -255,7 +221,7 @@ impl Generation {
                 let _ = control.close_connection(self.control.hold.id, why).await;
             }
         }
-        Err(LinkError::Lost(reason_text(self.control.hold.closed.await.ok().flatten())))
+        Err(LinkError::Lost(reason_text(self.control.hold.closed.await)))
     }
 }
 
@@ -319,7 +285,7 @@ async fn open(link: &Link, group: &Group, dialled: &Dialled) -> Result<Opened, L
     let (host, port) = (host.as_str(), *port);
     let socket = reach(link, host, port).await?;
     let establishing = async {
-        let tls = match &group.profile {
+        let tls = match group.profile(link) {
             Some(profile) => {
                 let connector = profile.connector(link.verifies_host);
                 Some((connector.connect(host, SystemTime::now())?, profile.ordinal))

@@ -90,8 +90,11 @@ impl Proxy {
         let (status, connection) = tokio::join!(status, connection.without_shutdown());
         match status? {
             status if status.is_success() => {}
-            StatusCode::PROXY_AUTHENTICATION_REQUIRED if self.login.is_some() => return Err(ProxyError::WrongLogin),
-            StatusCode::PROXY_AUTHENTICATION_REQUIRED => return Err(ProxyError::NeedsLogin),
+            // The second is what tinyproxy says of a wrong password.
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED => {
+                let has_login = self.login.is_some();
+                return Err(if has_login { ProxyError::WrongLogin } else { ProxyError::NeedsLogin });
+            }
             status => return Err(ProxyError::Status(status)),
         }
         let parts = connection?;
@@ -185,6 +188,7 @@ mod tests {
         for (login, answer, message) in [
             (None, status("407 Proxy Authentication Required"), "it wants a user and a password; set"),
             (LOGIN, status("407 Proxy Authentication Required"), "it does not accept user and password; correct"),
+            (LOGIN, status("401 Unauthorized"), "it does not accept user and password; correct"),
             (None, status("403 Forbidden"), "it answers 403 Forbidden; does it allow"),
             (None, status("502 Bad Gateway"), "it answers 502 Bad Gateway; does it allow"),
             (None, b"SSH-2.0-OpenSSH\r\n".to_vec(), "does it speak HTTP?"),

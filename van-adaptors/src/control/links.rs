@@ -20,8 +20,13 @@ pub(super) struct RunningLink {
 impl Task {
     pub(super) fn create_link(&mut self, entity: Connector) -> Result<(), EntityError> {
         let link = self.link(&entity)?;
-        let state =
-            LinkState { identity: self.flow_ids.next(), port: entity.port, cost: link.cost, ..LinkState::default() };
+        let state = LinkState {
+            identity: self.flow_ids.next(),
+            port: entity.port,
+            cost: link.cost,
+            failover_urls: link.places.iter().map(Place::to_string).collect(),
+            ..LinkState::default()
+        };
         self.board.write(|states| drop(states.links.insert(entity.name.clone(), state)));
         self.run_link(entity, link);
         Ok(())
@@ -38,6 +43,7 @@ impl Task {
                 state.is_down_for("the link was changed");
             }
             (state.port, state.cost) = (entity.port, link.cost);
+            state.failover_urls = link.places.iter().map(Place::to_string).collect();
         });
         self.run_link(entity, link);
         Ok(())
@@ -67,7 +73,8 @@ impl Task {
         let user = (EntityKind::Connector, entity.name.as_str());
         let tls = entity.amqp.tls_profile.as_ref().map(|name| self.running.profile(name, user)).transpose()?;
         let proxy = entity.proxy_profile.as_ref().map(|name| self.running.proxy(name, user)).transpose()?;
-        let mut places = vec![Place { scheme: None, host: entity.host.clone(), port: entity.port }];
+        let scheme = if tls.is_some() { "amqps" } else { "amqp" };
+        let mut places = vec![Place { scheme: Some(scheme.into()), host: entity.host.clone(), port: entity.port }];
         places.extend(entity.amqp.failover.iter().cloned());
         let data_connections = entity.data_connections.unwrap_or(self.data_connections);
         let peer = match entity.amqp.role {

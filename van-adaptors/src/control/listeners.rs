@@ -145,7 +145,8 @@ impl Task {
             }
             Service::Http { has_health, has_metrics, has_websockets, access, .. } => {
                 let (name, has_health, has_metrics) = (entity.name.clone(), *has_health, *has_metrics);
-                let is_served = *has_websockets && access.amqp.role == Role::InterRouter;
+                // Networks are not connected: nobody is to come in by that role.
+                let is_served = *has_websockets && access.amqp.role != Role::InterNetwork;
                 let access = is_served.then(|| self.access(&name, access, identity, owner));
                 let amqp = access.map(|access| (Arc::new(access), self.control.clone()));
                 Ok(Serving::Http(Site { name, has_health, has_metrics, tls, amqp }))

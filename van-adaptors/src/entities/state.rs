@@ -48,8 +48,8 @@ pub struct LinkState {
     pub peer: Option<String>,
     /// The VanFlow identity of the access it came in by there, if the peer told.
     pub peer_access: Option<String>,
-    /// Where it is dialled, as URLs, if the router there has told of other places: the one in use first, then those to be
-    /// tried when it is lost.
+    /// Where it is dialled, as URLs: the one in use first, then those to be tried when it is lost, in turn. What the router
+    /// there tells is among them once the link is up.
     pub failover_urls: Vec<String>,
     /// Why it is down, or was the last time; for people.
     pub last_error: Option<String>,

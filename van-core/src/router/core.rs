@@ -120,11 +120,16 @@ pub enum Output {
         /// The connection, and its shard.
         at: ConnectionRef,
     },
-    /// A later generation of its link has taken a connection's place: its control links are to be detached, and it is to
-    /// be closed once nothing runs over it and the peer has had time to notice.
+    /// A later generation of its link has taken the place of a connection that we dialled: its control links are to be
+    /// detached, and it is to be closed once nothing runs over it and the peer has had time to notice.
     Supersede {
         /// The connection, and its shard.
         at: ConnectionRef,
+    },
+    /// A later generation of its link has taken the place of a connection that the peer dialled, and will end.
+    TakenOver {
+        /// The connection.
+        connection: ConnectionId,
     },
     /// Whether a watched address has a consumer now.
     Reachable {
@@ -187,7 +192,11 @@ impl Output {
                 Some(endpoint.at.shard)
             }
             Self::Message { .. } => Some(ShardId(0)),
-            Self::Routes(_) | Self::Deliver { .. } | Self::Reachable { .. } | Self::Fact(_) => None,
+            Self::Routes(_)
+            | Self::TakenOver { .. }
+            | Self::Deliver { .. }
+            | Self::Reachable { .. }
+            | Self::Fact(_) => None,
         }
     }
 
@@ -204,7 +213,7 @@ impl Output {
             Self::Close { at, condition } => plane.close_connection(io, at.id, condition),
             Self::Retire { at } => plane.retire(io, at.id),
             Self::Supersede { at } => plane.supersede(io, now, at.id),
-            Self::Deliver { .. } | Self::Reachable { .. } | Self::Fact(_) => {}
+            Self::TakenOver { .. } | Self::Deliver { .. } | Self::Reachable { .. } | Self::Fact(_) => {}
         }
     }
 }
@@ -273,7 +282,11 @@ impl Core {
                     self.is_stale = true;
                     // First the shards learn where new streams go, then what no longer carries any.
                     self.settle();
-                    self.outputs.extend(superseded.into_iter().map(|at| Output::Supersede { at }));
+                    let supersede = |at: ConnectionRef| match self.peers.is_dialled(at.id) {
+                        true => Output::Supersede { at },
+                        false => Output::TakenOver { connection: at.id },
+                    };
+                    self.outputs.extend(superseded.into_iter().map(supersede));
                 }
                 None => {}
             },

@@ -100,7 +100,7 @@ impl Group {
 pub(super) enum Risen {
     /// There is a link to a neighbour.
     Link(LinkId, Cost),
-    /// It has taken over a link that is up. The connections of earlier generations that we dialled are of no more use.
+    /// It has taken over a link that is up from these connections of earlier generations.
     Generation(Vec<ConnectionRef>),
 }
 
@@ -214,7 +214,7 @@ impl Peers {
             return Some(Risen::Link(link, cost));
         }
         let group = self.peers.get(&id)?.group.as_ref();
-        Some(Risen::Generation(self.refs(|peer| peer.is_dialled && peer.precedes(group))))
+        Some(Risen::Generation(self.refs(|peer| peer.precedes(group))))
     }
 
     /// Whether a later generation has taken a connection's link over, or is about to.
@@ -245,6 +245,11 @@ impl Peers {
     /// Where a connection runs.
     pub(super) fn place(&self, id: ConnectionId) -> Option<ConnectionRef> {
         self.peers.get(&id).map(|peer| ConnectionRef { id, shard: peer.shard })
+    }
+
+    /// Whether we dialled a connection.
+    pub(super) fn is_dialled(&self, id: ConnectionId) -> bool {
+        self.peers.get(&id).is_some_and(|peer| peer.is_dialled)
     }
 
     /// The link that a control connection stands for.
@@ -396,19 +401,6 @@ mod tests {
         assert!(matches!(peers.control_up(third), Some(Risen::Link(of, _)) if of == link));
         assert_eq!(peers.control_up(second), None);
         assert_eq!(hop(&peers, link).0, third);
-    }
-
-    #[test]
-    fn an_accepted_generation_is_not_ours_to_end() {
-        let mut peers = Peers::new(1);
-        let later = |peers: &mut Peers, ordinal| {
-            let mut candidate = candidate("a", "x", Purpose::Control);
-            candidate.announcement.ordinal = ordinal;
-            let id = peers.admit("me", candidate).expect("admitted").0.id;
-            peers.control_up(id)
-        };
-        assert!(matches!(later(&mut peers, 1), Some(Risen::Link(..))));
-        assert_eq!(later(&mut peers, 2), Some(Risen::Generation(vec![])));
     }
 
     #[test]

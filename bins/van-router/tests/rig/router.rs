@@ -158,6 +158,11 @@ impl Router {
         kill_process(self.pid(), Signal::CONT).expect("it is there");
     }
 
+    /// Where it serves HTTP.
+    pub(crate) fn status(&self) -> SocketAddr {
+        self.status
+    }
+
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }

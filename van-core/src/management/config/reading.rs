@@ -883,13 +883,12 @@ mod tests {
         let configuration = parse(text).expect("valid");
         assert_eq!(configuration.id.as_str(), "west-pod-1");
         assert_eq!(u32::from(configuration.connectors[0].amqp.cost), 5);
-        assert_eq!(configuration.listeners.len(), 2);
+        assert_eq!(configuration.listeners.len(), 3);
         assert_eq!((configuration.tcp_listeners.len(), configuration.tcp_connectors.len()), (1, 1));
         assert_eq!(
             configuration.warnings,
             [
                 "listenerAddress \"mk/primary\" is not started: entities of this type are not in this version",
-                "listener \"amqp\" is not started: role normal is not in this version",
                 "tcpListener \"listener/secure\" is not started: `sslProfile` is not in this version",
                 "tcpListener \"multiAddress/mk\" is not started: `multiAddressStrategy` is not in this version",
             ]
@@ -976,11 +975,10 @@ mod tests {
         assert_eq!(
             parse(text).expect("valid").warnings,
             [
-                "connector \"up\" is not started: role edge is not in this version".into(),
-                no_effect("listener \"web\": `authenticatePeer`"),
                 no_effect("router \"a\": `dropTcpConnections`"),
                 no_effect("sslProfile \"p\": `ciphers`"),
                 no_effect("listener \"clear\": `saslMechanisms`"),
+                no_effect("connector \"up\": `saslUsername`"),
                 no_effect("address \"p\": `priority`"),
             ]
         );
