@@ -2,7 +2,7 @@
 
 use van_core::amqp::Value;
 use van_core::management::Attributes;
-use van_core::management::config::{Amqp, Connector, Listener, Service, TcpConnector, TcpListener};
+use van_core::management::config::{Amqp, Connector, Direction, Listener, Service, TcpConnector, TcpListener};
 
 use super::{CredentialsSource, Entity, TlsProfile};
 
@@ -12,7 +12,10 @@ impl Entity {
         let mut attributes = match self {
             Self::TlsProfile(profile) => tls_profile(profile),
             Self::ProxyProfile(proxy) => place(&proxy.host, proxy.port),
-            Self::AutoLink(link) => Attributes::from([("direction", text(link.direction.name()))]),
+            Self::AutoLink(link) => {
+                let direction = if link.direction == Direction::In { "in" } else { "out" };
+                Attributes::from([("direction", text(direction))])
+            }
             Self::Connector(connector) => self::connector(connector),
             Self::Listener(listener) => self::listener(listener),
             Self::TcpListener(TcpListener { host, port, address, backlog, .. }) => {

@@ -21,9 +21,6 @@ impl Settings {
             let entities = settings.0.entry(type_name).or_default();
             match type_name {
                 "router" | "network" | "log" => drop(attributes.remove("name")),
-                "address" if !attributes.contains_key("name") => {
-                    attributes.insert("name", Value::String(format!("address/{}", entities.len())));
-                }
                 _ => drop(attributes.insert("name", Value::String(name))),
             }
             entities.push(attributes);

@@ -113,8 +113,11 @@ impl Reading {
             self.fault(&place, format!("`{}` is missing", missing.name));
         }
         let text = |key| Some(settings.get(key)?.as_ref()?.to_text());
-        let place_name = || ["host", "port"].map(|key| text(key).unwrap_or_default()).join(":");
-        let name = text("name").unwrap_or_else(|| format!("{}/{}", kind.name, place_name()));
+        let own_name = || match kind.attribute("port") {
+            Some(_) => ["host", "port"].map(|key| text(key).unwrap_or_default()).join(":"),
+            None => number.to_string(),
+        };
+        let name = text("name").unwrap_or_else(|| format!("{}/{}", kind.name, own_name()));
         Some(Entity { kind, name, place, attributes: settings })
     }
 
