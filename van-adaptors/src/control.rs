@@ -71,7 +71,7 @@ enum Command {
         reply: oneshot::Sender<Snapshot>,
     },
     SetDistribution {
-        distribution: Distribution,
+        distribution: Box<Distribution>,
     },
     Change {
         change: Change,
@@ -200,7 +200,7 @@ impl Control {
 
     /// Has messages spread over consumers otherwise.
     pub(crate) fn set_distribution(&self, distribution: Distribution) {
-        let _ = self.0.send(Command::SetDistribution { distribution });
+        let _ = self.0.send(Command::SetDistribution { distribution: distribution.into() });
     }
 
     /// Asks the router to end when nothing runs any more, or at the latest after the deadline. The receiver tells when it
@@ -394,7 +394,7 @@ impl Task {
                     }
                     Command::CloseConnection { id, why, reply } => drop(reply.send(self.close_connection(id, why))),
                     Command::Snapshot { reply } => drop(reply.send(self.snapshot())),
-                    Command::SetDistribution { distribution } => self.core.set_distribution(distribution),
+                    Command::SetDistribution { distribution } => self.core.set_distribution(*distribution),
                     Command::Change { reply, .. } if stopping.is_some() => {
                         let _ = reply.send(Err(EntityError::Stopping));
                     }

@@ -154,8 +154,9 @@ impl Node {
                 Ok(())
             }
             "router.config.address" => {
-                let distribution = change.configuration.as_ref().map(|configuration| &configuration.distribution);
-                distribution.cloned().map(|distribution| self.control.set_distribution(distribution));
+                if let Some(configuration) = &change.configuration {
+                    self.control.set_distribution(configuration.distribution.clone());
+                }
                 self.settings.apply(change);
                 Ok(())
             }

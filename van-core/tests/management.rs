@@ -5,7 +5,6 @@ mod client;
 #[path = "management/world.rs"]
 mod world;
 
-use bytes::Bytes;
 use client::{Reply, correlated, map, question, text};
 use proptest::prelude::*;
 use serde_json::Value as Json;
@@ -387,7 +386,7 @@ proptest! {
     fn answers_are_read_as_they_were_written(body in value(), description in ".{0,40}") {
         let request = Request::read(&question(REPLY_TO, &[], Value::Null)).expect("a request");
         let answer = Answer { status: Status::Ok, description: description.clone(), body: body.clone() };
-        let reply = Reply::read(&Bytes::from(request.answer(&answer)));
+        let reply = Reply::read(&request.answer(&answer));
         prop_assert_eq!((reply.description, reply.body), (text(&description), body));
     }
 }
