@@ -340,6 +340,21 @@ def starved(urls):
     check(sender.outcomes == {Delivery.ACCEPTED: 1000}, f"{sender.outcomes}")
 
 
+def flooded(urls):
+    """Somebody consumes and takes nothing; long messages pile up as far as they may, and then the sender waits."""
+    from proton.utils import BlockingConnection
+
+    connection = BlockingConnection(urls[-1], timeout=PATIENCE)
+    connection.create_receiver("flooded", credit=0)
+    body = random.randbytes(4 * 1024 * 1024)
+    senders = [Sender(url, "flooded", (body for _ in range(200)), delay=1).begin() for url in urls]
+    time.sleep(8)
+    for sender in senders:
+        check(sender.settled == 0, f"{sender.settled} were settled")
+        sender.container.stop()
+    connection.close()
+
+
 def unconsumed(urls):
     """A sender to nobody gets no credit, a message to nobody by an anonymous link is released."""
     sender = Sender(urls[0], "nobody/here", ["x"]).begin()
@@ -437,7 +452,7 @@ def reconnected(urls):
 
 CASES = {
     case.__name__: case
-    for case in (anycast, balanced, multicast, requests, outcomes, long_messages, starved, unconsumed, refused, many_links,
+    for case in (anycast, balanced, multicast, requests, outcomes, long_messages, starved, flooded, unconsumed, refused, many_links,
                  presettled, reconnected)
 }
 

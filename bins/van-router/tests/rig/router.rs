@@ -53,6 +53,36 @@ impl Plan {
         self
     }
 
+    /// Has an entity of any kind.
+    pub(crate) fn with(mut self, kind: &str, attributes: Value) -> Self {
+        self.entities.push(json!([kind, attributes]));
+        self
+    }
+
+    /// Lets AMQP clients in, in clear.
+    pub(crate) fn serving_clients(self, at: SocketAddr) -> Self {
+        let host = at.ip();
+        self.with("listener", json!({"name": "clients", "role": "normal", "host": host, "port": at.port()}))
+    }
+
+    /// Lets edge routers in.
+    pub(crate) fn serving_edges(self, at: SocketAddr) -> Self {
+        let access = json!({
+            "name": "edges", "role": "edge", "host": at.ip(), "port": at.port(),
+            "sslProfile": PROFILE, "saslMechanisms": "EXTERNAL", "authenticatePeer": true,
+        });
+        self.with("listener", access)
+    }
+
+    /// Is an edge router of the interior router there.
+    pub(crate) fn edge_of(self, address: SocketAddr) -> Self {
+        let link = json!({
+            "name": format!("edge of {address}"), "role": "edge", "host": address.ip(), "port": address.port(),
+            "sslProfile": PROFILE,
+        });
+        self.with("connector", link)
+    }
+
     /// Has its links go through a proxy.
     pub(crate) fn through(mut self, scheme: &str, proxy: SocketAddr, (user, password): (&str, &str)) -> Self {
         for connector in self.entities.iter_mut().filter(|entity| entity[0] == "connector") {
