@@ -74,7 +74,7 @@ enum Command {
         distribution: Distribution,
     },
     Change {
-        change: Change,
+        change: Box<Change>,
         reply: oneshot::Sender<Result<(), EntityError>>,
     },
     Shutdown {
@@ -187,7 +187,7 @@ impl Control {
     /// Asks for an entity to be made, changed or ended.
     pub(crate) async fn change(&self, change: Change) -> Result<(), EntityError> {
         let (reply, answer) = oneshot::channel();
-        let _ = self.0.send(Command::Change { change, reply });
+        let _ = self.0.send(Command::Change { change: change.into(), reply });
         answer.await.unwrap_or(Err(EntityError::Stopping))
     }
 
@@ -399,7 +399,7 @@ impl Task {
                         let _ = reply.send(Err(EntityError::Stopping));
                     }
                     Command::Change { change, reply } => {
-                        let outcome = self.change(change).await;
+                        let outcome = self.change(*change).await;
                         self.plan_reopening();
                         let _ = reply.send(outcome);
                     }

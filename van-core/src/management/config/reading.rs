@@ -336,7 +336,7 @@ impl Reading {
             metadata: router.text("metadata"),
             network: of("network").next().map(Network::read).unwrap_or_default(),
             site: of("site").next().map(Site::read),
-            proxy_profiles: of("proxyProfile").filter_map(|entity| self.proxy_profile(entity)).collect(),
+            proxy_profiles: of("proxyProfile").filter_map(ProxyProfile::read).collect(),
             connectors: of("connector").filter_map(|entity| self.connector(entity)).collect(),
             listeners: of("listener").filter_map(|entity| self.listener(entity)).collect(),
             tcp_listeners: of("tcpListener").filter_map(|entity| self.tcp_listener(entity)).collect(),
@@ -495,11 +495,6 @@ impl Reading {
         }
     }
 
-    fn port(&mut self, entity: &Entity) -> Option<u16> {
-        let default = if entity.has("port") || is_required(entity, "port") { None } else { Some(AMQP_PORT.into()) };
-        entity.number("port").or(default).and_then(|port| u16::try_from(port).ok())
-    }
-
     fn amqp(&mut self, entity: &Entity) -> Amqp {
         let role = role(entity);
         let mechanisms = |text: String| text.split_whitespace().map(str::to_ascii_uppercase).collect();
@@ -562,7 +557,7 @@ impl Reading {
             sasl_password: entity.text("saslPassword").map(|text| PasswordSource::read(&text, false)),
             proxy_profile: entity.text("proxyProfile"),
             data_connections: self.data_connections(entity),
-            port: self.port(entity)?,
+            port: port_of(entity)?,
         };
         self.is_role_served(entity, connector.amqp.role).then_some(connector)
     }
@@ -594,7 +589,7 @@ impl Reading {
             return None;
         };
         let host = entity.text("host").unwrap_or_default();
-        Some(Listener { name: entity.name.clone(), host, port: self.port(entity)?, family: family(entity), service })
+        Some(Listener { name: entity.name.clone(), host, port: port_of(entity)?, family: family(entity), service })
     }
 
     /// Leaves out what has a role that is not served.
@@ -633,7 +628,7 @@ impl Reading {
         Some(TcpListener {
             name: entity.name.clone(),
             host: entity.text("host").unwrap_or_default(),
-            port: self.port(entity)?,
+            port: port_of(entity)?,
             address: entity.text("address").filter(|_| strategy.is_none()).unwrap_or_default(),
             strategy,
             backlog,
@@ -661,26 +656,12 @@ impl Reading {
         Some(TcpConnector {
             name: entity.name.clone(),
             host: entity.text("host")?,
-            port: self.port(entity)?,
+            port: port_of(entity)?,
             address: entity.text("address")?,
             tls_profile: entity.text("sslProfile"),
             verifies_host: entity.truth("verifyHostname", true),
             site_id: entity.text("siteId"),
             process_id: entity.text("processId"),
-        })
-    }
-
-    fn proxy_profile(&mut self, entity: &Entity) -> Option<ProxyProfile> {
-        Some(ProxyProfile {
-            name: entity.name.clone(),
-            scheme: match entity.text("scheme").as_deref() {
-                Some("socks5") => ProxyScheme::Socks5,
-                _ => ProxyScheme::Http,
-            },
-            host: entity.text("host")?,
-            port: self.port(entity)?,
-            username: entity.text("username"),
-            password: entity.text("password").map(|text| PasswordSource::read(&text, true)),
         })
     }
 
@@ -712,6 +693,12 @@ fn no_effect(entity: &Entity, key: &str) -> String {
 
 fn is_required(entity: &Entity, key: &str) -> bool {
     entity.kind.attribute(key).is_some_and(|attribute| attribute.is_required)
+}
+
+/// Its port, or that of AMQP where one may be left out.
+fn port_of(entity: &Entity) -> Option<u16> {
+    let default = if entity.has("port") || is_required(entity, "port") { None } else { Some(AMQP_PORT.into()) };
+    entity.number("port").or(default).and_then(|port| u16::try_from(port).ok())
 }
 
 fn mode(router: &Entity) -> Mode {
@@ -816,6 +803,22 @@ impl TlsProfile {
             ordinal: entity.number("ordinal").unwrap_or(0),
             oldest_valid_ordinal: entity.number("oldestValidOrdinal").unwrap_or(0),
         }
+    }
+}
+
+impl ProxyProfile {
+    fn read(entity: &Entity) -> Option<Self> {
+        Some(Self {
+            name: entity.name.clone(),
+            scheme: match entity.text("scheme").as_deref() {
+                Some("socks5") => ProxyScheme::Socks5,
+                _ => ProxyScheme::Http,
+            },
+            host: entity.text("host")?,
+            port: port_of(entity)?,
+            username: entity.text("username"),
+            password: entity.text("password").map(|text| PasswordSource::read(&text, true)),
+        })
     }
 }
 
