@@ -258,12 +258,7 @@ pub const ENTITY_TYPES: &[EntityType] = &[
     },
     EntityType {
         name: "address",
-        attributes: &[
-            text("prefix"),
-            text("pattern"),
-            word("distribution", DISTRIBUTIONS),
-            unserved(number("priority"), &[]),
-        ],
+        attributes: &[text("prefix"), text("pattern"), word("distribution", DISTRIBUTIONS), number("priority")],
         ..SERVED
     },
     EntityType {

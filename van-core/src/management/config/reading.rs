@@ -17,10 +17,13 @@ use super::{
 use crate::amqp;
 use crate::management::schema::{ENTITY_TYPES, EntityType, Kind};
 use crate::plane::MAX_SHARDS;
-use crate::router::{Distribution, Place};
+use crate::router::{AddressPattern, AddressRule, Distribution, Place};
 
 /// What a peer can be told of a time, which is milliseconds in 32 bits (AMQP 1.0 §2.7.1). No other is to be longer.
 const MAX_SECONDS: u64 = u32::MAX as u64 / 1000;
+
+/// The highest priority of a message (docs/wire.md §6.4).
+const MAX_PRIORITY: u64 = 9;
 
 /// What listen(2) takes.
 const MAX_BACKLOG: u64 = i32::MAX as u64;
@@ -99,7 +102,9 @@ impl Reading {
             self.fault(&place, format!("unknown entity type `{type_name}`{}", suggestion(type_name, known)));
             return None;
         };
-        let label = ["name", "id", "module", "prefix", "address", "port"].iter().find_map(|key| attributes.get(*key));
+        let label = ["name", "id", "module", "prefix", "pattern", "address", "port"]
+            .iter()
+            .find_map(|key| attributes.get(*key));
         let place = match label {
             Some(Value::String(label)) => format!("{} \"{label}\"", kind.name),
             Some(label) => format!("{} {label}", kind.name),
@@ -426,16 +431,26 @@ impl Reading {
         if let Some(default) = router.text("defaultDistribution").and_then(|word| treatment(&word)) {
             distribution.default = default;
         }
+        let mut seen = BTreeSet::new();
         for entity in addresses {
-            let treatment =
-                entity.text("distribution").map_or(Some(Treatment::AnycastBalanced), |word| treatment(&word));
-            match (entity.has("prefix"), entity.has("pattern")) {
-                (true, false) => {
-                    let prefix = entity.text("prefix").unwrap_or_default().trim_matches('/').to_owned();
-                    distribution.prefixes.extend(treatment.map(|treatment| (prefix, treatment)));
+            let treatment = entity.text("distribution").and_then(|word| treatment(&word));
+            let rule = AddressRule {
+                treatment: treatment.unwrap_or(Treatment::AnycastBalanced),
+                priority: self.within(entity, "priority", 0..=MAX_PRIORITY),
+            };
+            let (key, pattern) = match (entity.has("prefix"), entity.has("pattern")) {
+                (true, false) => ("prefix", entity.text("prefix").map(|text| AddressPattern::prefix(&text))),
+                (false, true) => ("pattern", entity.text("pattern").map(|text| AddressPattern::new(&text))),
+                _ => {
+                    self.fault(&entity.place, "either `prefix` or `pattern` is needed, not both");
+                    continue;
                 }
-                (false, true) => self.leave_out(entity, "patterns are not in this version, prefixes are"),
-                _ => self.fault(&entity.place, "either `prefix` or `pattern` is needed, not both"),
+            };
+            match pattern {
+                Some(Ok(pattern)) if seen.insert(pattern.clone()) => drop(distribution.insert(&pattern, rule)),
+                Some(Ok(_)) => self.fault(&entity.place, "another `address` has the same pattern; leave one of them"),
+                Some(Err(error)) => self.fault(&entity.place, format!("`{key}`: {error}")),
+                None => {}
             }
         }
         distribution
@@ -967,6 +982,26 @@ mod tests {
     }
 
     #[test]
+    fn each_pattern_of_addresses_is_one_and_has_one_rule() {
+        check_faults(
+            r#"["address", {"pattern": "a/#", "priority": 10}], ["address", {"prefix": "a", "priority": 9}],
+               ["address", {"prefix": "/"}], ["address", {"name": "n"}]"#,
+            &[
+                "address \"a/#\": `priority` must be from 0 to 9, not 10",
+                "address \"a\": another `address` has the same pattern; leave one of them",
+                "address \"/\": `prefix`: it has no segments",
+                "address \"n\": either `prefix` or `pattern` is needed, not both",
+            ],
+        );
+        let text = r#"[["router", {"id": "a", "mode": "interior"}], ["address", {"prefix": "mc", "distribution": "closest"}],
+            ["address", {"pattern": "*/x", "distribution": "multicast", "priority": "7"}]]"#;
+        let distribution = parse(text).expect("valid").distribution;
+        let rule = |treatment, priority| Some(AddressRule { treatment, priority });
+        assert_eq!(distribution.rule("mc/x"), rule(Treatment::AnycastClosest, None));
+        assert_eq!(distribution.rule("a.x"), rule(Treatment::MulticastOnce, Some(7)));
+    }
+
+    #[test]
     fn what_has_no_effect_is_told_unless_it_changes_nothing() {
         let text = r#"[
             ["router", {"id": "a", "mode": "interior", "hostName": "h", "dropTcpConnections": "no"}],
@@ -975,7 +1010,7 @@ mod tests {
             ["listener", {"name": "clear", "role": "inter-router", "port": 2, "saslMechanisms": "EXTERNAL"}],
             ["listener", {"name": "web", "port": 3, "http": true, "authenticatePeer": true}],
             ["connector", {"name": "up", "role": "edge", "port": 4, "saslUsername": "u"}],
-            ["address", {"prefix": "p", "priority": 4}]
+            ["address", {"prefix": "p"}]
         ]"#;
         let no_effect = |what: &str| format!("{what} is read but has no effect in this version");
         assert_eq!(
@@ -985,7 +1020,6 @@ mod tests {
                 no_effect("sslProfile \"p\": `ciphers`"),
                 no_effect("listener \"clear\": `saslMechanisms`"),
                 no_effect("connector \"up\": `saslUsername`"),
-                no_effect("address \"p\": `priority`"),
             ]
         );
     }
