@@ -5,12 +5,15 @@ pub(crate) mod link;
 mod open;
 mod places;
 mod profile;
+mod users;
 pub(crate) mod proxy;
 
 use tokio::sync::oneshot::error::RecvError;
 
 pub(crate) use open::{EstablishError, Opened, establish};
 pub(crate) use profile::Profile;
+pub(crate) use users::Users;
+pub use users::{HashError, hash_password};
 
 use crate::control::Closed;
 
