@@ -5,8 +5,8 @@ pub(crate) mod link;
 mod open;
 mod places;
 mod profile;
-mod users;
 pub(crate) mod proxy;
+mod users;
 
 use tokio::sync::oneshot::error::RecvError;
 

@@ -94,7 +94,7 @@ const LISTEN_REST: Duration = Duration::from_secs(1);
 
 /// Whose a connection is: a link's or a listener's, from one change of it to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Owner(u32);
+pub(crate) struct Owner(pub(crate) u32);
 
 /// What the owner of a connection in use knows of it.
 pub(crate) struct Hold {

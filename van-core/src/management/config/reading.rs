@@ -369,11 +369,6 @@ impl Reading {
         for entity in entities.iter().filter(|entity| !self.left_out.contains(&entity.place)) {
             for attribute in entity.kind.attributes {
                 let (Some(harmless), Some(value)) = (attribute.unserved, entity.text(attribute.name)) else { continue };
-                let harmless = match attribute.name {
-                    // In clear there is no certificate to authenticate by.
-                    "saslMechanisms" if !entity.has("sslProfile") => &["ANONYMOUS"],
-                    _ => harmless,
-                };
                 if !harmless.contains(&value.as_str()) {
                     self.warnings.push(no_effect(entity, attribute.name));
                 }
@@ -512,12 +507,11 @@ impl Reading {
 
     fn amqp(&mut self, entity: &Entity) -> Amqp {
         let role = role(entity);
-        let mechanisms = |text: String| text.split_whitespace().map(str::to_ascii_uppercase).collect();
         Amqp {
             role,
             cost: self.cost(entity),
             tls_profile: entity.text("sslProfile"),
-            sasl_mechanisms: entity.text("saslMechanisms").map(mechanisms),
+            sasl_mechanisms: self.sasl_mechanisms(entity, role),
             max_frame_bytes: self.within_or_zero(entity, "maxFrameSize", 512..=1_048_576),
             max_sessions: self.within_or_zero(entity, "maxSessions", 1..=MAX_SESSIONS),
             max_session_frames: self.within_or_zero(entity, "maxSessionFrames", 2..=u32::MAX.into()),
@@ -527,6 +521,24 @@ impl Reading {
             failover: self.failover(entity),
             open_properties: self.open_properties(entity, role),
         }
+    }
+
+    /// Routers use EXTERNAL within TLS and ANONYMOUS in clear, whatever is said.
+    fn sasl_mechanisms(&mut self, entity: &Entity, role: Role) -> Option<Vec<String>> {
+        let text = entity.text("saslMechanisms")?;
+        let names: Vec<_> = text.split_whitespace().map(str::to_ascii_uppercase).collect();
+        let usual = if entity.has("sslProfile") { "EXTERNAL" } else { "ANONYMOUS" };
+        let is_for_clients = [Role::Normal, Role::RouteContainer].contains(&role);
+        for name in &names {
+            if amqp::Mechanism::from_name(name).is_none() {
+                let place = &entity.place;
+                self.warnings
+                    .push(format!("{place}: the SASL mechanism {name} is not in this version and is left out"));
+            } else if !is_for_clients && name != usual && entity.kind.name == "listener" {
+                self.warnings.push(no_effect(entity, "saslMechanisms"));
+            }
+        }
+        Some(names)
     }
 
     fn failover(&mut self, entity: &Entity) -> Vec<Place> {
