@@ -266,8 +266,8 @@ pub const ENTITY_TYPES: &[EntityType] = &[
         attributes: &[
             required(word("module", MODULES)),
             text("enable"),
-            unserved(truth("includeTimestamp"), &["true"]),
-            unserved(truth("includeSource"), &["false"]),
+            truth("includeTimestamp"),
+            truth("includeSource"),
             text("outputFile"),
         ],
         ..SERVED
