@@ -6,11 +6,14 @@ mod open;
 mod places;
 mod profile;
 pub(crate) mod proxy;
+mod users;
 
 use tokio::sync::oneshot::error::RecvError;
 
 pub(crate) use open::{EstablishError, Opened, establish};
 pub(crate) use profile::Profile;
+pub(crate) use users::Users;
+pub use users::{HashError, hash_password};
 
 use crate::control::Closed;
 

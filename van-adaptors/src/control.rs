@@ -74,7 +74,7 @@ enum Command {
         distribution: Box<Distribution>,
     },
     Change {
-        change: Change,
+        change: Box<Change>,
         reply: oneshot::Sender<Result<(), EntityError>>,
     },
     Shutdown {
@@ -94,7 +94,7 @@ const LISTEN_REST: Duration = Duration::from_secs(1);
 
 /// Whose a connection is: a link's or a listener's, from one change of it to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Owner(u32);
+pub(crate) struct Owner(pub(crate) u32);
 
 /// What the owner of a connection in use knows of it.
 pub(crate) struct Hold {
@@ -187,7 +187,7 @@ impl Control {
     /// Asks for an entity to be made, changed or ended.
     pub(crate) async fn change(&self, change: Change) -> Result<(), EntityError> {
         let (reply, answer) = oneshot::channel();
-        let _ = self.0.send(Command::Change { change, reply });
+        let _ = self.0.send(Command::Change { change: change.into(), reply });
         answer.await.unwrap_or(Err(EntityError::Stopping))
     }
 
@@ -399,7 +399,7 @@ impl Task {
                         let _ = reply.send(Err(EntityError::Stopping));
                     }
                     Command::Change { change, reply } => {
-                        let outcome = self.change(change).await;
+                        let outcome = self.change(*change).await;
                         self.plan_reopening();
                         let _ = reply.send(outcome);
                     }

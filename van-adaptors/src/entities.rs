@@ -22,7 +22,7 @@ use van_core::plane::ConnectionId;
 use van_tls::Credentials;
 use van_tls::directory::ProfileFiles;
 
-pub(crate) use self::prepared::{Prepared, cannot_listen, place};
+pub(crate) use self::prepared::{Prepared, cannot_listen, place, read_password};
 pub(crate) use self::state::Board;
 pub use self::state::{
     AccessState, Connects, ConsumerState, Count, HttpListenerState, LinkState, States, TcpConnectorState,
@@ -300,6 +300,14 @@ pub enum EntityError {
         /// The profile's name.
         profile: String,
         /// What is wrong, and with which file.
+        message: String,
+    },
+    /// A file of users cannot be used.
+    #[error("{entity}: saslUsersFile: {message}")]
+    Users {
+        /// The entity.
+        entity: String,
+        /// What is wrong, and in which line.
         message: String,
     },
     /// A proxy's password cannot be read.

@@ -46,6 +46,7 @@ mod shard;
 mod tcp;
 mod web;
 
+pub use amqp::{HashError, hash_password};
 pub use dial::{AcceptError, DialError, Dialer, Incoming, Stream};
 pub use entities::{
     AccessState, Connects, ConsumerState, Count, CredentialsSource, Entities, Entity, EntityError, EntityKind,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use van_adaptors::{CredentialsSource, Entities, Entity, EntityError, EntityKind, Options, Router, States, TlsProfile};
-use van_core::management::config::{self, Access, Amqp, Configuration, Role, Service};
+use van_core::management::config::{self, Access, Amqp, Configuration, PasswordSource, Role, Service};
 use van_core::router::Place;
 use van_routing::{Cost, RouterId};
 use van_tls::{Authority, AuthorityRequest, Credentials, KeyKind, LeafRequest, Usage};
@@ -322,6 +322,48 @@ async fn a_listener_moves_or_stays_where_it_is() {
     });
     update(&entities, everywhere).await;
     Client::greeted_by(taken_port, b'a').await;
+}
+
+// === users ===
+
+#[tokio::test]
+async fn a_user_with_a_wrong_password_and_a_stranger_are_refused_alike() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let users = folder.path().join("users");
+    let hash = van_adaptors::hash_password("sesame").expect("a hash");
+    std::fs::write(&users, format!("alice:{hash}\n")).expect("written");
+    let (east, west) = (start("east"), start("west"));
+    let (east_entities, west_entities) = (east.entities(), west.entities());
+    let listener = |users: &std::path::Path| {
+        let access = Access {
+            requires_authentication: true,
+            users_file: Some(users.display().to_string()),
+            ..Access::default()
+        };
+        let (name, host, service) = ("access".into(), HOST.into(), Service::Amqp(access));
+        Entity::Listener(config::Listener { name, host, port: 0, family: None, service })
+    };
+    let error = east_entities.create(listener(folder.path())).await.expect_err("a folder").to_string();
+    assert!(error.starts_with("listener \"access\": saslUsersFile: cannot read "), "{error}");
+    create(&east_entities, listener(&users)).await;
+    let port = now(&east_entities).accesses["access"].port;
+    let client = |user: &str, password: &str| {
+        Entity::Connector(config::Connector {
+            sasl_username: Some(user.into()),
+            sasl_password: Some(PasswordSource::Text(password.into())),
+            ..config::Connector::new("uplink", HOST, port, Role::Normal)
+        })
+    };
+    create(&west_entities, client("alice", "sesame")).await;
+    until_up(&west_entities).await;
+    let mut errors = Vec::new();
+    for (user, password) in [("alice", "Sesame"), ("bob", "sesame")] {
+        west_entities.delete(EntityKind::Connector, "uplink").await.expect("it is there");
+        create(&west_entities, client(user, password)).await;
+        let states = until(&west_entities, "refused", |states| states.links["uplink"].last_error.is_some()).await;
+        errors.extend(states.links["uplink"].last_error.clone());
+    }
+    assert!(errors[0] == errors[1] && errors[0].contains("authentication refused"), "{errors:?}");
 }
 
 // === ports ===

@@ -62,6 +62,8 @@ pub struct Established {
 pub(crate) enum Side {
     Connector(UnbufferedClientConnection),
     Acceptor(UnbufferedServerConnection),
+    /// Without a certificate of the peer.
+    OpenAcceptor(UnbufferedServerConnection),
 }
 
 enum Step {
@@ -123,7 +125,9 @@ impl Handshake {
         let shown = &mut self.received[..self.shown];
         let (discard, step) = match &mut self.side {
             Some(Side::Connector(tls)) => react(tls.process_tls_records(shown), &mut self.output),
-            Some(Side::Acceptor(tls)) => react(tls.process_tls_records(shown), &mut self.output),
+            Some(Side::Acceptor(tls) | Side::OpenAcceptor(tls)) => {
+                react(tls.process_tls_records(shown), &mut self.output)
+            }
             None => return Err(HandshakeError::Over),
         };
         self.received.drain(..discard);
@@ -162,11 +166,14 @@ impl Handshake {
 
     fn establish(&mut self) -> Result<Established, HandshakeError> {
         let side = self.side.take().ok_or(HandshakeError::Over)?;
-        let certificate = side.peer_certificate()?;
+        let peer = match side {
+            Side::OpenAcceptor(_) => VerifiedPeer::without_certificate(),
+            _ => VerifiedPeer::by_handshake(side.peer_certificate()?),
+        };
         let records = side.into_records().map_err(HandshakeError::protocol)?;
         Ok(Established {
             records,
-            peer: VerifiedPeer::by_handshake(certificate),
+            peer,
             received: std::mem::take(&mut self.received),
             output: std::mem::take(&mut self.output),
         })
@@ -177,7 +184,7 @@ impl Side {
     fn state(&self) -> &CommonState {
         match self {
             Self::Connector(tls) => tls,
-            Self::Acceptor(tls) => tls,
+            Self::Acceptor(tls) | Self::OpenAcceptor(tls) => tls,
         }
     }
 
@@ -194,7 +201,7 @@ impl Side {
                 let (secrets, kernel) = tls.dangerous_into_kernel_connection()?;
                 (secrets, kernel.negotiated_cipher_suite(), KeySchedule::Connector(kernel))
             }
-            Self::Acceptor(tls) => {
+            Self::Acceptor(tls) | Self::OpenAcceptor(tls) => {
                 let (secrets, kernel) = tls.dangerous_into_kernel_connection()?;
                 (secrets, kernel.negotiated_cipher_suite(), KeySchedule::Acceptor(kernel))
             }
@@ -208,7 +215,7 @@ impl fmt::Debug for Handshake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let side = match self.side {
             Some(Side::Connector(_)) => "connector",
-            Some(Side::Acceptor(_)) => "acceptor",
+            Some(Side::Acceptor(_) | Side::OpenAcceptor(_)) => "acceptor",
             None => "over",
         };
         f.debug_struct("Handshake").field("side", &side).finish_non_exhaustive()

@@ -82,6 +82,7 @@ impl LinkConnector {
 #[derive(Clone)]
 pub struct LinkAcceptor {
     config: ServerConfig,
+    asks_certificate: bool,
 }
 
 impl LinkAcceptor {
@@ -97,14 +98,32 @@ impl LinkAcceptor {
             .build()
             .map_err(SetupError::new)?;
         let identity = SingleCertAndKey::from(credentials.identity.certified());
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])
             .map_err(SetupError::new)?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(identity));
+        Ok(Self::with(config, true))
+    }
+
+    /// Prepares to accept clients, who are asked for no certificate: not for links.
+    ///
+    /// # Errors
+    /// [`SetupError`].
+    pub fn for_clients(credentials: &Credentials, policy: &Policy) -> Result<Self, SetupError> {
+        let identity = SingleCertAndKey::from(credentials.identity.certified());
+        let config = ServerConfig::builder_with_provider(policy.provider())
+            .with_protocol_versions(&[&TLS13])
+            .map_err(SetupError::new)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(identity));
+        Ok(Self::with(config, false))
+    }
+
+    fn with(mut config: ServerConfig, asks_certificate: bool) -> Self {
         config.send_tls13_tickets = 0;
         config.enable_secret_extraction = true;
-        Ok(Self { config })
+        Self { config, asks_certificate }
     }
 
     /// Begins with a connection that was accepted. Certificates are judged as of `now`.
@@ -115,7 +134,8 @@ impl LinkAcceptor {
         let mut config = self.config.clone();
         config.time_provider = Arc::new(At(now));
         let connection = UnbufferedServerConnection::new(Arc::new(config)).map_err(ConnectError::internal)?;
-        Handshake::start(Side::Acceptor(connection)).map_err(ConnectError::internal)
+        let side = if self.asks_certificate { Side::Acceptor(connection) } else { Side::OpenAcceptor(connection) };
+        Handshake::start(side).map_err(ConnectError::internal)
     }
 }
 

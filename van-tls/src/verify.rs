@@ -30,7 +30,12 @@ impl VerifiedPeer {
         Self { certificate: None }
     }
 
-    /// The facts of the certificate that was verified; `None` without TLS.
+    /// For the end of a handshake with a client, on an acceptor that asks for no certificate.
+    pub(crate) fn without_certificate() -> Self {
+        Self { certificate: None }
+    }
+
+    /// The facts of the certificate that was verified; `None` if the peer was to show none.
     pub fn certificate(&self) -> Option<&Certificate> {
         self.certificate.as_ref()
     }

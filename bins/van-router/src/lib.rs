@@ -4,6 +4,7 @@
 
 mod logging;
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +19,14 @@ use self::logging::Logging;
 
 /// Runs a router from a configuration file.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// The configuration: a JSON list of ["type", {attributes}] pairs, as skrouterd.json, or the older skrouterd.conf
-    #[arg(short, long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(short, long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
 
     /// How long open connections may take to end when the router is told to stop, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
@@ -36,6 +41,13 @@ pub struct Arguments {
     while_stdin: bool,
 }
 
+/// What there is to do besides.
+#[derive(Debug, Clone, Copy, clap::Subcommand)]
+enum Command {
+    /// Reads a password and prints its hash, for a line `name:hash` of a listener's saslUsersFile
+    HashPassword,
+}
+
 impl Arguments {
     /// Every router started by another program of ours: it stops with it.
     pub const WHILE_STDIN: &str = "--while-stdin";
@@ -46,13 +58,31 @@ impl Arguments {
 /// # Errors
 /// Why the router does not start: one message that names the thing and the next step.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let path = arguments.config.display();
-    let text = std::fs::read_to_string(&arguments.config).with_context(|| format!("cannot read {path}"))?;
+    if let Some(Command::HashPassword) = arguments.command {
+        println!("{}", van_adaptors::hash_password(&read_password()?)?);
+        return Ok(());
+    }
+    let file = arguments.config.as_ref().context("no configuration: name it by --config")?;
+    let path = file.display();
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {path}"))?;
     let configuration = Configuration::parse(&text, |name| std::env::var(name).ok())
         .with_context(|| format!("{path} cannot be used"))?;
     let logging = logging::start(&configuration.logs, arguments.log_format)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(serve(configuration, logging, arguments))
+}
+
+/// From the terminal, without showing it, or else the first line of standard input.
+fn read_password() -> anyhow::Result<String> {
+    let mut password = String::new();
+    if std::io::stdin().is_terminal() {
+        password = rpassword::prompt_password("Password: ").context("cannot read the password")?;
+    } else {
+        std::io::stdin().read_line(&mut password).context("cannot read the password")?;
+    }
+    let password = password.trim_end_matches(['\r', '\n']);
+    anyhow::ensure!(!password.is_empty(), "the password is empty; type it, or give it on standard input");
+    Ok(password.to_owned())
 }
 
 async fn serve(configuration: Configuration, logging: Arc<Logging>, arguments: &Arguments) -> anyhow::Result<()> {

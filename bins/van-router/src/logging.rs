@@ -15,8 +15,10 @@ use clap::ValueEnum;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{self, FormatEvent, FormatFields, JsonFields};
+use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, layer};
 use van_adaptors::{LogLine, Logs};
@@ -62,6 +64,8 @@ const LEVELS: [(&str, Level); 6] = [
 struct Rule {
     levels: Vec<Level>,
     output: String,
+    has_time: bool,
+    has_source: bool,
 }
 
 /// Rules by what a target starts with; the empty text is the default.
@@ -99,9 +103,10 @@ pub(crate) fn start(logs: &[Log], format: Format) -> anyhow::Result<Arc<Logging>
         let (shown, written) = (Arc::clone(&logging), Arc::clone(&logging));
         let writer = Writer { logging: written };
         let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(is_terminal);
+        let line = Line { logging: Arc::clone(&logging), format };
         let layer = match format {
-            Format::Text => layer.boxed(),
-            Format::Json => layer.json().boxed(),
+            Format::Text => layer.event_format(line).boxed(),
+            Format::Json => layer.fmt_fields(JsonFields::new()).event_format(line).boxed(),
         };
         let is_for =
             move |event: &Metadata<'_>| shown.output(event).is_some_and(|output| output.is_terminal() == is_terminal);
@@ -119,6 +124,13 @@ impl Logging {
         let Some(rules) = &self.rules else { return Some(Output::Stderr) };
         let (rules, outputs) = &*rules.read().unwrap_or_else(PoisonError::into_inner);
         outputs.get(rules.output(event)?).cloned()
+    }
+
+    /// Whether the line of an event has the time, and its place in the source.
+    fn parts(&self, event: &Metadata<'_>) -> (bool, bool) {
+        let Some(rules) = &self.rules else { return (true, false) };
+        let rules = rules.read().unwrap_or_else(PoisonError::into_inner);
+        rules.0.of(event).map_or((true, false), |rule| (rule.has_time, rule.has_source))
     }
 }
 
@@ -174,6 +186,34 @@ impl<'a> MakeWriter<'a> for Writer {
     }
 }
 
+/// How a line looks, by the rule of its target.
+struct Line {
+    logging: Arc<Logging>,
+    format: Format,
+}
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        writer: format::Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let (has_time, has_source) = self.logging.parts(event.metadata());
+        let line = format::format().with_file(has_source).with_line_number(has_source);
+        match (self.format, has_time) {
+            (Format::Text, true) => line.format_event(context, writer, event),
+            (Format::Text, false) => line.without_time().format_event(context, writer, event),
+            (Format::Json, true) => line.json().format_event(context, writer, event),
+            (Format::Json, false) => line.json().without_time().format_event(context, writer, event),
+        }
+    }
+}
+
 /// Remembers the last lines.
 struct Memory(Arc<Logging>);
 
@@ -221,7 +261,8 @@ impl Visit for Text {
 
 impl Rules {
     fn read(logs: &[Log]) -> anyhow::Result<Self> {
-        let mut rules = BTreeMap::from([(String::new(), Rule { levels: levels("info+")?, output: "stderr".into() })]);
+        let rule = Rule { levels: levels("info+")?, output: "stderr".into(), has_time: true, has_source: false };
+        let mut rules = BTreeMap::from([(String::new(), rule)]);
         // The default first, whatever its place: the others take from it what they do not say.
         let is_default = |log: &&Log| log.module == "DEFAULT";
         for log in logs.iter().filter(is_default).chain(logs.iter().filter(|log| !is_default(log))) {
@@ -230,6 +271,8 @@ impl Rules {
                 rule.levels = levels(&log.enable).with_context(|| format!("log \"{}\"", log.module))?;
             }
             rule.output = log.output_file.clone().unwrap_or(rule.output);
+            rule.has_time = log.includes_timestamp.unwrap_or(rule.has_time);
+            rule.has_source = log.includes_source.unwrap_or(rule.has_source);
             let targets = MODULES.iter().find(|(module, _)| *module == log.module).map(|(_, targets)| *targets);
             let targets = if is_default(&log) { &[""] } else { targets.unwrap_or_default() };
             rules.extend(targets.iter().map(|target| ((*target).to_owned(), rule.clone())));
@@ -257,9 +300,13 @@ impl Rules {
 
     /// The output of an event, if it is logged.
     fn output(&self, event: &Metadata<'_>) -> Option<&str> {
-        let matching = self.0.iter().filter(|(target, _)| event.target().starts_with(target.as_str()));
-        let rule = matching.max_by_key(|(target, _)| target.len()).map(|(_, rule)| rule)?;
+        let rule = self.of(event)?;
         rule.levels.contains(event.level()).then_some(&rule.output)
+    }
+
+    fn of(&self, event: &Metadata<'_>) -> Option<&Rule> {
+        let matching = self.0.iter().filter(|(target, _)| event.target().starts_with(target.as_str()));
+        matching.max_by_key(|(target, _)| target.len()).map(|(_, rule)| rule)
     }
 }
 

@@ -12,7 +12,7 @@ use van_core::amqp::{Admission, Config, Connection, Mechanism};
 use van_core::plane::{PeerKind, Purpose};
 use van_core::router::{Announcement, Candidate, Origin, Place, access_config};
 
-use super::{EstablishError, Opened, Profile, establish, reason_text};
+use super::{EstablishError, Opened, Profile, Users, establish, reason_text};
 use crate::control::{Closed, Control, Hold, Owner};
 use crate::entities::Board;
 use crate::tcp::EXHAUSTED_REST;
@@ -37,6 +37,12 @@ pub(crate) struct Access {
     /// Its certificates, as they are when a link comes.
     pub(crate) tls: Option<watch::Receiver<Arc<Profile>>>,
     pub(crate) requires_authentication: bool,
+    /// The SASL mechanisms that clients are to be offered, as far as they can be.
+    pub(crate) mechanisms: Option<Vec<Mechanism>>,
+    /// Who may log in by name and password.
+    pub(crate) users: Option<Users>,
+    /// Whether it is spoken within TLS that ended before.
+    pub(crate) is_within_tls: bool,
     pub(crate) max_frame_bytes: Option<u32>,
     /// Transfer frames that may come on a session before window is given back.
     pub(crate) session_frames: Option<u32>,
@@ -48,6 +54,34 @@ pub(crate) struct Access {
     /// Whom its connections belong to.
     pub(crate) owner: Owner,
     pub(crate) board: Board,
+}
+
+impl Access {
+    /// Whether a client is to show a certificate; routers always are.
+    fn asks_certificate(&self) -> bool {
+        match &self.mechanisms {
+            _ if self.peer != Some(PeerKind::Client) => true,
+            Some(mechanisms) => mechanisms.contains(&Mechanism::External),
+            None => self.requires_authentication && self.users.is_none(),
+        }
+    }
+
+    /// What a peer is offered. `is_private` says that nobody else reads along: the peer is on this machine, or there is TLS.
+    fn mechanisms(&self, has_certificate: bool, is_private: bool) -> Vec<Mechanism> {
+        let can_be = |mechanism: &Mechanism| match mechanism {
+            Mechanism::External => has_certificate,
+            Mechanism::Plain => self.users.is_some() && is_private,
+            Mechanism::Anonymous => !self.requires_authentication,
+        };
+        match self.peer {
+            Some(PeerKind::Client) => {
+                let all = [Mechanism::External, Mechanism::Plain, Mechanism::Anonymous];
+                let wanted = self.mechanisms.as_deref().unwrap_or(&all);
+                wanted.iter().copied().filter(can_be).collect()
+            }
+            _ => vec![if has_certificate { Mechanism::External } else { Mechanism::Anonymous }],
+        }
+    }
 }
 
 /// Accepts links for as long as it is not dropped.
@@ -123,7 +157,7 @@ impl Accepted {
 
 async fn accept(access: Access, socket: TcpStream, peer: SocketAddr, control: Control) -> Option<Accepted> {
     let listener = &access.name;
-    let opened = open(&access, socket).await;
+    let opened = open(&access, socket, peer).await;
     let opened =
         opened.inspect_err(|error| warn!(listener, %peer, %error, "a peer did not get as far as a link")).ok()?;
     let mut announcement = Announcement::read(&opened.open);
@@ -132,6 +166,7 @@ async fn accept(access: Access, socket: TcpStream, peer: SocketAddr, control: Co
     }
     let (router, purpose) = (announcement.container.clone(), announcement.purpose);
     let subject = opened.peer.certificate().map(|certificate| certificate.subject.to_string());
+    let user = opened.login.as_ref().map(|(_, user)| user.clone());
     let mut candidate = Candidate::new(announcement, Origin::Accepted, access.cost);
     candidate.program_of = access.has_programs.then(|| listener.clone());
     let admitted = control.admit(access.owner, candidate, opened).await;
@@ -140,17 +175,22 @@ async fn accept(access: Access, socket: TcpStream, peer: SocketAddr, control: Co
     match purpose {
         Purpose::Control => info!(listener, %peer, router, subject, "link accepted"),
         Purpose::Data => debug!(listener, %peer, router, subject, "data connection accepted"),
-        Purpose::Links(PeerKind::Client) => debug!(listener, %peer, container = router, subject, "client accepted"),
+        Purpose::Links(PeerKind::Client) => debug!(listener, %peer, container = router, user, "client accepted"),
         Purpose::Links(_) => info!(listener, %peer, router, subject, "edge router accepted"),
     }
     Some(Accepted { peer, router, purpose, closed })
 }
 
-async fn open(access: &Access, socket: TcpStream) -> Result<Opened, EstablishError> {
+async fn open(access: &Access, socket: TcpStream, peer: SocketAddr) -> Result<Opened, EstablishError> {
     let profile = access.tls.as_ref().map(|profile| Arc::clone(&profile.borrow()));
-    let tls =
-        profile.map(|it| Ok::<_, EstablishError>((it.acceptor.accept(SystemTime::now())?, it.ordinal))).transpose()?;
-    let mechanisms = if tls.is_some() { vec![Mechanism::External] } else { vec![Mechanism::Anonymous] };
+    let asks_certificate = access.asks_certificate();
+    let accept = |profile: Arc<Profile>| {
+        let acceptor = if asks_certificate { &profile.acceptor } else { &profile.open_acceptor };
+        Ok::<_, EstablishError>((acceptor.accept(SystemTime::now())?, profile.ordinal))
+    };
+    let tls = profile.map(accept).transpose()?;
+    let is_private = tls.is_some() || access.is_within_tls || peer.ip().to_canonical().is_loopback();
+    let mechanisms = access.mechanisms(tls.is_some() && asks_certificate, is_private);
     let admission = Admission { mechanisms, sasl_optional: !access.requires_authentication };
     let config = access_config(&access.router, access.cost, &access.identity, &access.failover);
     let config = Config { idle_timeout: access.idle_timeout, ..config };
@@ -160,5 +200,60 @@ async fn open(access: &Access, socket: TcpStream) -> Result<Opened, EstablishErr
         _ => config.session_window_frames,
     });
     let config = Config { session_window_frames: window, ..config };
-    establish(socket, tls, Connection::accept(config, admission, Instant::now())).await
+    establish(socket, tls, Connection::accept(config, admission, Instant::now()), access.users.as_ref()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Mechanism; 3] = [Mechanism::External, Mechanism::Plain, Mechanism::Anonymous];
+
+    /// Of a listener: the mechanisms it names, whether peers must authenticate, whether it has users.
+    fn access(mechanisms: Option<&[Mechanism]>, requires_authentication: bool, has_users: bool) -> Access {
+        Access {
+            name: "clients".into(),
+            router: "a".into(),
+            cost: 1,
+            peer: Some(PeerKind::Client),
+            has_programs: false,
+            tls: None,
+            requires_authentication,
+            mechanisms: mechanisms.map(<[_]>::to_vec),
+            users: has_users.then(|| Users::new("users")),
+            is_within_tls: false,
+            max_frame_bytes: None,
+            session_frames: None,
+            idle_timeout: Duration::ZERO,
+            failover: Vec::new(),
+            identity: String::new(),
+            owner: Owner(0),
+            board: Board::default(),
+        }
+    }
+
+    #[test]
+    fn a_password_is_asked_for_only_where_nobody_reads_along() {
+        let users = access(None, false, true);
+        assert_eq!(users.mechanisms(false, true), [Mechanism::Plain, Mechanism::Anonymous]);
+        assert_eq!(users.mechanisms(false, false), [Mechanism::Anonymous]);
+        assert_eq!(access(Some(&ALL), true, true).mechanisms(false, false), []);
+        assert_eq!(access(Some(&ALL), true, false).mechanisms(false, true), []);
+    }
+
+    #[test]
+    fn nobody_is_anonymous_where_peers_must_authenticate() {
+        assert_eq!(access(Some(&ALL), true, true).mechanisms(true, true), [Mechanism::External, Mechanism::Plain]);
+        assert_eq!(access(Some(&ALL), false, true).mechanisms(true, true), ALL);
+        assert_eq!(access(None, false, false).mechanisms(false, true), [Mechanism::Anonymous]);
+    }
+
+    #[test]
+    fn a_client_shows_a_certificate_where_that_is_how_it_authenticates() {
+        assert!(access(Some(&[Mechanism::External]), false, true).asks_certificate());
+        assert!(access(None, true, false).asks_certificate());
+        assert!(!access(None, true, true).asks_certificate());
+        assert!(!access(None, false, false).asks_certificate());
+        assert!(Access { peer: None, ..access(None, false, true) }.asks_certificate(), "a router");
+    }
 }

@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 use van_core::Random;
-use van_core::amqp::{Condition, Config, Connection, Login};
-use van_core::management::config::Family;
+use van_core::amqp::{Condition, Config, Connection, Login, Password};
+use van_core::management::config::{Family, PasswordSource};
 use van_core::plane::{PeerKind, Purpose};
 use van_core::router::{Announcement, Candidate, Dialled, Origin, Place, open_config};
 
@@ -27,7 +27,7 @@ use super::places::Places;
 use super::proxy::{Proxy, ProxyError};
 use super::{EstablishError, Opened, Profile, establish, reason_text};
 use crate::control::{Control, Hold, Owner};
-use crate::entities::Board;
+use crate::entities::{Board, read_password};
 use crate::tcp::listener::fits;
 
 /// The first pause before dialling again; it doubles with each failure.
@@ -63,6 +63,10 @@ pub(crate) struct Link {
     /// Its certificates, as they are when it is dialled.
     pub(crate) tls: Option<watch::Receiver<Arc<Profile>>>,
     pub(crate) verifies_host: bool,
+    /// The SASL mechanisms to use, of those that fit.
+    pub(crate) mechanisms: Option<Vec<String>>,
+    /// Who we are, and where the proof of it is.
+    pub(crate) login: Option<(String, PasswordSource)>,
     pub(crate) data_connections: u16,
     pub(crate) max_frame_bytes: Option<u32>,
     pub(crate) idle_timeout: Duration,
@@ -292,11 +296,26 @@ async fn open(link: &Link, group: &Group, dialled: &Dialled) -> Result<Opened, L
             }
             None => None,
         };
-        let logins = if tls.is_some() { vec![Login::External, Login::Anonymous] } else { vec![Login::Anonymous] };
+        let is_private = tls.is_some() || socket.peer_addr()?.ip().to_canonical().is_loopback();
+        let mut logins = vec![Login::External, Login::Anonymous];
+        if let Some((user, source)) = &link.login {
+            let (user, source) = (user.clone(), source.clone());
+            let password = tokio::task::spawn_blocking(move || read_password(&source)).await;
+            let password = password.map_err(io::Error::other)?.map_err(EstablishError::Password)?;
+            logins.insert(0, Login::Plain(Password { user, password }));
+        }
+        logins.retain(|login| match login {
+            Login::External => tls.is_some(),
+            Login::Plain(_) => is_private,
+            Login::Anonymous => true,
+        });
+        if let Some(mechanisms) = &link.mechanisms {
+            logins.retain(|login| mechanisms.iter().any(|name| name == login.mechanism().name()));
+        }
         let config = open_config(&link.router, Some(host), link.cost, Some(dialled));
         let config = Config { idle_timeout: link.idle_timeout, ..config };
         let config = Config { max_frame_bytes: link.max_frame_bytes.unwrap_or(config.max_frame_bytes), ..config };
-        establish(socket, tls, Connection::connect(config, logins, Instant::now())).await
+        establish(socket, tls, Connection::connect(config, logins, Instant::now()), None).await
     };
     establishing.await.map_err(|source| LinkError::Establish { host: host.to_owned(), port, source })
 }

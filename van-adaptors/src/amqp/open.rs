@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::Buf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use van_core::amqp::{self, Claim, Condition, Connection, Event, Open};
+use van_core::amqp::{self, Claim, Condition, Connection, Event, Mechanism, Open};
 use van_tls::{
     ConnectError, Handshake, HandshakeError, OpenError, OutBuf, Plain, RecordLayer, SealError, Suite, VerifiedPeer,
 };
 
+use super::Users;
 use crate::{tcp, with_causes};
 
 /// How long a peer may take from its first octet to its open. (skupper-router waits for ever.)
@@ -27,6 +28,8 @@ pub(crate) struct Opened {
     pub(crate) engine: Connection,
     pub(crate) open: Box<Open>,
     pub(crate) peer: VerifiedPeer,
+    /// How it said who it is, and who that is, if it is the accepting end's peer.
+    pub(crate) login: Option<(Mechanism, String)>,
     /// The generation of our certificates that it was made with.
     pub(crate) ordinal: Option<u64>,
     /// What it is encrypted with.
@@ -62,6 +65,10 @@ pub(crate) enum EstablishError {
     Silent,
     #[error("the peer asked to authenticate by a certificate, and has shown none")]
     NoCertificate,
+    #[error("{0}")]
+    Password(String),
+    #[error("a user or a password is wrong")]
+    WrongPassword,
 }
 
 /// Brings a connection up to the peer's open. Dropping the future drops the connection.
@@ -69,6 +76,7 @@ pub(crate) async fn establish(
     socket: TcpStream,
     tls: Option<(Handshake, u64)>,
     engine: Connection,
+    users: Option<&Users>,
 ) -> Result<Opened, EstablishError> {
     // The accepting end is silent until the peer has spoken.
     let too_late = if engine.output().is_empty() { EstablishError::NoOpen } else { EstablishError::NoAnswer };
@@ -85,7 +93,8 @@ pub(crate) async fn establish(
             }
             None => (Box::new(Plain::new()), VerifiedPeer::insecure_plaintext(), Vec::new(), OutBuf::new()),
         };
-        let opened = exchange_opens(Opening { socket, records, engine, peer, received, output }).await?;
+        let opened =
+            exchange_opens(Opening { socket, records, engine, peer, login: None, received, output }, users).await?;
         Ok(Opened { ordinal, suite, ..opened })
     };
     tokio::time::timeout(ESTABLISH_TIMEOUT, establishing).await.unwrap_or(Err(too_late))
@@ -116,11 +125,12 @@ struct Opening {
     records: Box<dyn RecordLayer>,
     engine: Connection,
     peer: VerifiedPeer,
+    login: Option<(Mechanism, String)>,
     received: Vec<u8>,
     output: OutBuf,
 }
 
-async fn exchange_opens(mut opening: Opening) -> Result<Opened, EstablishError> {
+async fn exchange_opens(mut opening: Opening, users: Option<&Users>) -> Result<Opened, EstablishError> {
     let mut places = Vec::new();
     loop {
         opening.send().await?;
@@ -129,13 +139,25 @@ async fn exchange_opens(mut opening: Opening) -> Result<Opened, EstablishError> 
         places.clear();
         opening.received.drain(..progress.consumed);
         let mut input = plaintext.as_slice();
-        match opening.read(&mut input) {
+        match opening.read(&mut input, users).await {
             Ok(None) => {}
             Ok(Some(open)) => {
                 let opened = input.to_vec();
-                let Opening { socket, records, engine, peer, received, output } = opening;
+                let Opening { socket, records, engine, peer, login, received, output } = opening;
                 let (ordinal, suite) = (None, None);
-                return Ok(Opened { socket, records, engine, open, peer, ordinal, suite, received, opened, output });
+                return Ok(Opened {
+                    socket,
+                    records,
+                    engine,
+                    open,
+                    peer,
+                    login,
+                    ordinal,
+                    suite,
+                    received,
+                    opened,
+                    output,
+                });
             }
             Err(error) => {
                 let _ = opening.send().await;
@@ -156,15 +178,15 @@ async fn exchange_opens(mut opening: Opening) -> Result<Opened, EstablishError> 
 
 impl Opening {
     /// Feeds the engine until the peer's open.
-    fn read(&mut self, input: &mut &[u8]) -> Result<Option<Box<Open>>, EstablishError> {
+    async fn read(&mut self, input: &mut &[u8], users: Option<&Users>) -> Result<Option<Box<Open>>, EstablishError> {
         while let Some(event) = self.engine.next(input)? {
             match event {
-                Event::Authenticate(Claim::External { .. }) if self.peer.certificate().is_none() => {
-                    let _ = self.engine.authenticate(false);
-                    return Err(EstablishError::NoCertificate);
+                Event::Authenticate(claim) => {
+                    let login = judge(claim, &self.peer, users).await;
+                    let told = self.engine.authenticate(login.is_ok());
+                    self.login = Some(login?);
+                    told?;
                 }
-                // Names and passwords belong to clients, who have no business at these listeners.
-                Event::Authenticate(claim) => self.engine.authenticate(!matches!(claim, Claim::Plain(_)))?,
                 Event::Opened(open) => return Ok(Some(open)),
                 Event::Closed(condition) => {
                     return Err(condition.map_or(EstablishError::Silent, EstablishError::Closed));
@@ -182,6 +204,28 @@ impl Opening {
         }
         write_all(&mut self.socket, &mut self.output).await?;
         Ok(())
+    }
+}
+
+/// Who the peer is.
+async fn judge(
+    claim: Claim,
+    peer: &VerifiedPeer,
+    users: Option<&Users>,
+) -> Result<(Mechanism, String), EstablishError> {
+    match claim {
+        Claim::External { .. } => {
+            let certificate = peer.certificate().ok_or(EstablishError::NoCertificate)?;
+            Ok((Mechanism::External, certificate.subject.to_string()))
+        }
+        Claim::Plain(password) => {
+            let name = password.user.clone();
+            match users {
+                Some(users) if users.verify(password).await => Ok((Mechanism::Plain, name)),
+                _ => Err(EstablishError::WrongPassword),
+            }
+        }
+        _ => Ok((Mechanism::Anonymous, "anonymous".to_owned())),
     }
 }
 

@@ -8,6 +8,8 @@ pub(crate) struct Profile {
     pub(crate) ordinal: u64,
     pub(crate) oldest_valid_ordinal: u64,
     pub(crate) acceptor: LinkAcceptor,
+    /// For clients that need no certificate.
+    pub(crate) open_acceptor: LinkAcceptor,
     pub(crate) https: HttpsAcceptor,
     verifying: LinkConnector,
     waiving: LinkConnector,
@@ -20,6 +22,7 @@ impl Profile {
             ordinal,
             oldest_valid_ordinal,
             acceptor: LinkAcceptor::new(credentials, &policy)?,
+            open_acceptor: LinkAcceptor::for_clients(credentials, &policy)?,
             https: HttpsAcceptor::new(&credentials.identity, &["http/1.1"])?,
             verifying: LinkConnector::new(credentials, HostCheck::Verify, &policy)?,
             waiving: LinkConnector::new(credentials, HostCheck::Waive, &policy)?,

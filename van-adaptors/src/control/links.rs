@@ -94,6 +94,8 @@ impl Task {
             is_program: entity.amqp.role == Role::RouteContainer,
             tls,
             verifies_host: entity.verifies_host,
+            mechanisms: entity.amqp.sasl_mechanisms.clone(),
+            login: entity.sasl_username.clone().zip(entity.sasl_password.clone()),
             data_connections: if peer.is_some() { 0 } else { data_connections },
             max_frame_bytes: entity.amqp.max_frame_bytes,
             idle_timeout: entity.amqp.idle_timeout,

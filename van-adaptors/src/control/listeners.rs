@@ -5,11 +5,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
+use van_core::amqp::Mechanism;
 use van_core::management::config::{self, Listener, Role, Service};
 use van_core::plane::PeerKind;
 
 use super::entities::any_overlap;
 use super::{Owner, Task};
+use crate::amqp::Users;
 use crate::amqp::access::{self, Access};
 use crate::entities::{AccessState, EntityError, EntityKind, HttpListenerState, cannot_listen};
 use crate::tcp::listener;
@@ -137,7 +139,7 @@ impl Task {
         };
         let tls = tls.as_ref().map(|name| self.running.profile(name, user)).transpose()?;
         match &entity.service {
-            Service::Amqp(config::Access { requires_authentication: true, .. }) if tls.is_none() => {
+            Service::Amqp(config::Access { requires_authentication: true, users_file: None, .. }) if tls.is_none() => {
                 Err(EntityError::NoTls { entity: user.0.label(user.1) })
             }
             Service::Amqp(access) => {
@@ -147,7 +149,8 @@ impl Task {
                 let (name, has_health, has_metrics) = (entity.name.clone(), *has_health, *has_metrics);
                 // Networks are not connected: nobody is to come in by that role.
                 let is_served = *has_websockets && access.amqp.role != Role::InterNetwork;
-                let access = is_served.then(|| self.access(&name, access, identity, owner));
+                let is_within_tls = tls.is_some();
+                let access = is_served.then(|| Access { is_within_tls, ..self.access(&name, access, identity, owner) });
                 let amqp = access.map(|access| (Arc::new(access), self.control.clone()));
                 Ok(Serving::Http(Site { name, has_health, has_metrics, tls, amqp }))
             }
@@ -170,6 +173,9 @@ impl Task {
             has_programs: amqp.role == Role::RouteContainer,
             tls: None,
             requires_authentication: access.requires_authentication,
+            mechanisms: amqp.sasl_mechanisms.as_ref().map(|names| mechanisms(names)),
+            users: access.users_file.as_deref().map(Users::new),
+            is_within_tls: false,
             max_frame_bytes: amqp.max_frame_bytes,
             session_frames: amqp.max_session_frames,
             idle_timeout: amqp.idle_timeout,
@@ -218,6 +224,11 @@ impl RunningListener {
             let _ = task.await;
         }
     }
+}
+
+/// Those of names that are known.
+fn mechanisms(names: &[String]) -> Vec<Mechanism> {
+    names.iter().filter_map(|name| Mechanism::from_name(name)).collect()
 }
 
 /// The same sockets once more, for a task to accept from.

@@ -35,7 +35,17 @@ impl Shown {
             }
             Origin::Accepted => (announcement.purpose, announcement.correlator.clone(), announcement.ordinal),
         };
-        let subject = opened.peer.certificate().map(|certificate| certificate.subject.to_string());
+        let subject = || opened.peer.certificate().map(|certificate| certificate.subject.to_string());
+        let is_incoming = matches!(candidate.origin, Origin::Accepted);
+        // A peer may leave SASL out where nobody must authenticate.
+        let (mechanism, user) = match (&opened.login, is_incoming) {
+            (Some((mechanism, user)), _) => (Some(mechanism.name()), Some(user.clone())),
+            (None, true) => (None, None),
+            (None, false) => match subject() {
+                Some(subject) => (Some("EXTERNAL"), Some(subject)),
+                None => (Some("ANONYMOUS"), Some("anonymous".to_owned())),
+            },
+        };
         let properties = opened.open.properties.iter().map(|(key, value)| (key.to_string(), value.clone())).collect();
         let row = ConnectionRow {
             host: opened.socket.peer_addr().map(|address| address.to_string()).unwrap_or_default(),
@@ -47,11 +57,11 @@ impl Shown {
                 Purpose::Links(PeerKind::Mesh) => "inter-edge",
             },
             protocol: "amqp",
-            is_incoming: matches!(candidate.origin, Origin::Accepted),
+            is_incoming,
             container: Some(announcement.container.clone()),
-            sasl: Some(if subject.is_some() { "EXTERNAL" } else { "ANONYMOUS" }),
-            is_authenticated: true,
-            user: Some(subject.unwrap_or_else(|| "anonymous".into())),
+            sasl: mechanism,
+            is_authenticated: mechanism.is_some(),
+            user,
             tls: opened.suite.map(|suite| tls(suite, opened.ordinal.unwrap_or(0))),
             properties,
             is_opened: true,

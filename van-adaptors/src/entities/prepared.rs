@@ -7,13 +7,14 @@ use std::time::SystemTime;
 
 use van_core::amqp::Secret;
 use van_core::management::config::{
-    AutoLink, Connector, Family, Listener, PasswordSource, ProxyProfile, TcpConnector, TcpListener,
+    AutoLink, Connector, Family, Listener, PasswordSource, ProxyProfile, Service, TcpConnector, TcpListener,
 };
 use van_tls::Credentials;
 use van_tls::directory::ProfileFiles;
 
 use super::{CredentialsSource, Entity, EntityError, EntityKind, TlsProfile};
 use crate::amqp::Profile;
+use crate::amqp::Users;
 use crate::amqp::proxy::Proxy;
 use crate::tcp::listener;
 use crate::with_causes;
@@ -48,6 +49,12 @@ impl Prepared {
             Entity::Connector(connector) => Self::Connector(connector),
             Entity::Listener(listener) => {
                 let found = addresses(kind, &listener.name, &listener.host, listener.port, listener.family)?;
+                let (Service::Amqp(access) | Service::Http { access, .. }) = &listener.service;
+                if let Some(path) = &access.users_file {
+                    let unfit =
+                        |error| EntityError::Users { entity: kind.label(&listener.name), message: with_causes(&error) };
+                    Users::new(path).check().map_err(unfit)?;
+                }
                 Self::Listener(listener, found)
             }
             Entity::TcpListener(listener) => {
@@ -91,7 +98,7 @@ fn proxy(profile: ProxyProfile) -> Result<Proxy, EntityError> {
     Ok(Proxy { name, scheme, host, port, login })
 }
 
-fn read_password(source: &PasswordSource) -> Result<Secret, String> {
+pub(crate) fn read_password(source: &PasswordSource) -> Result<Secret, String> {
     match source {
         PasswordSource::Variable(name) => std::env::var(name)
             .map_err(|_| format!("the environment has no variable {name}, which is to be the password"))

@@ -175,8 +175,8 @@ pub const ENTITY_TYPES: &[EntityType] = &[
             word("role", ROLES),
             positive("cost"),
             text("sslProfile"),
-            unserved(text("saslMechanisms"), &["EXTERNAL"]),
-            unserved(text("saslUsersFile"), &[]),
+            text("saslMechanisms"),
+            text("saslUsersFile"),
             truth("authenticatePeer"),
             truth("requireEncryption"),
             truth("requireSsl"),
@@ -210,9 +210,9 @@ pub const ENTITY_TYPES: &[EntityType] = &[
             text("sslProfile"),
             text("proxyProfile"),
             truth("verifyHostname"),
-            unserved(text("saslMechanisms"), &["EXTERNAL"]),
-            unserved(text("saslUsername"), &[]),
-            unserved(text("saslPassword"), &[]),
+            text("saslMechanisms"),
+            text("saslUsername"),
+            text("saslPassword"),
             truth("allowRedirect"),
             number("maxFrameSize"),
             unserved(number("maxSessions"), &["0", "32768"]),
@@ -258,12 +258,7 @@ pub const ENTITY_TYPES: &[EntityType] = &[
     },
     EntityType {
         name: "address",
-        attributes: &[
-            text("prefix"),
-            text("pattern"),
-            word("distribution", DISTRIBUTIONS),
-            unserved(number("priority"), &[]),
-        ],
+        attributes: &[text("prefix"), text("pattern"), word("distribution", DISTRIBUTIONS), number("priority")],
         ..SERVED
     },
     EntityType {
@@ -271,8 +266,8 @@ pub const ENTITY_TYPES: &[EntityType] = &[
         attributes: &[
             required(word("module", MODULES)),
             text("enable"),
-            unserved(truth("includeTimestamp"), &["true"]),
-            unserved(truth("includeSource"), &["false"]),
+            truth("includeTimestamp"),
+            truth("includeSource"),
             text("outputFile"),
         ],
         ..SERVED

@@ -297,10 +297,10 @@ impl Offer {
     }
 
     /// The links to another interior router that it takes.
-    pub(super) fn lane(&self, head: &Head<'_>) -> Lane {
+    pub(super) fn lane(&self, priority: u8) -> Lane {
         match self.is_stream {
             true => Lane::Stream,
-            false => Lane::Priority(head.priority.min(PRIORITIES - 1)),
+            false => Lane::Priority(priority.min(PRIORITIES - 1)),
         }
     }
 }

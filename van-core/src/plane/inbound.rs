@@ -45,7 +45,7 @@ enum Way {
     /// To the control plane, for it came on a link of its own.
     Control,
     /// To several places.
-    Several(Vec<Recipient>),
+    Several(Vec<Recipient>, Lane),
     /// Nowhere.
     Refused(DeliveryState),
 }
@@ -178,7 +178,7 @@ impl Plane {
         let is_for_us = |recipient: &Recipient| matches!(recipient, Recipient::Subscriber(_));
         let needs_all = match &way {
             Way::Control | Way::Subscriber(_) => true,
-            Way::Several(recipients) => recipients.iter().any(is_for_us),
+            Way::Several(recipients, _) => recipients.iter().any(is_for_us),
             _ => false,
         };
         if needs_all && may_grow && offer.octets.len() <= MAX_MESSAGE_BYTES {
@@ -202,7 +202,7 @@ impl Plane {
             Way::Link { link, peer, carried } => self.go_to_link(io, key, offer, link, peer, carried),
             Way::Temporary(name) => self.go_to_temporary(io, key, *offer, name),
             Way::Subscriber(subscriber) => self.go_to_subscriber(io, key, *offer, subscriber),
-            Way::Several(recipients) => self.go_to_several(io, key, *offer, recipients),
+            Way::Several(recipients, lane) => self.go_to_several(io, key, *offer, recipients, lane),
             Way::Control => self.go_to_control(io, key, *offer),
         }
     }
@@ -233,7 +233,7 @@ impl Plane {
             Address::Router(_) | Address::Foreign if self.routes.edge.is_some() => self.way_up(offer),
             Address::Router(id) => {
                 let link = self.routes.way_to_id(id, annotations.origin());
-                link.map(|link| Way::NextHop { link, lane: offer.lane(&head), carried: None })
+                link.map(|link| Way::NextHop { link, lane: offer.lane(head.priority), carried: None })
             }
             Address::Edge(id) => match self.routes.edges.get(id) {
                 Some(consumers) => self.way_to_consumers(offer, &head, consumers),
@@ -252,6 +252,7 @@ impl Plane {
     fn way_to_consumers(&self, offer: &Offer, head: &Head<'_>, consumers: &Consumers) -> Option<Way> {
         let annotations = offer.annotations(head);
         let from = offer.from(&annotations);
+        let lane = offer.lane(consumers.priority.unwrap_or(head.priority));
         // By its content: other routers may set the flag of streams for what is a long message.
         let is_stream = encapsulation::stream_start(head).is_ok();
         if matches!(consumers.treatment, Treatment::MulticastFlood | Treatment::MulticastOnce) {
@@ -265,13 +266,13 @@ impl Plane {
                 recipients.push(Recipient::Link(uplink.endpoint, PeerKind::Interior));
             }
             // A stream may never end, and only one can answer it.
-            return (!is_stream && !recipients.is_empty()).then_some(Way::Several(recipients));
+            return (!is_stream && !recipients.is_empty()).then_some(Way::Several(recipients, lane));
         }
         Some(match self.routes.choose(consumers, is_stream, &from, &offer.excluded)? {
             Choice::Connector(connector, carried) => Self::way_to_workload(connector, carried, head),
             Choice::Subscriber(subscriber) => Way::Subscriber(subscriber),
             Choice::Link(link, peer, carried) => Way::Link { link, peer, carried: Some(carried) },
-            Choice::NextHop(link, carried) => Way::NextHop { link, lane: offer.lane(head), carried: Some(carried) },
+            Choice::NextHop(link, carried) => Way::NextHop { link, lane, carried: Some(carried) },
         })
     }
 
@@ -439,13 +440,11 @@ impl Plane {
     // === to several places ===
 
     /// Gives a message to all who are to have it. It is over when all of them have answered.
-    fn go_to_several(&mut self, io: &mut impl Io, key: Key, offer: Offer, recipients: Vec<Recipient>) {
+    fn go_to_several(&mut self, io: &mut impl Io, key: Key, offer: Offer, recipients: Vec<Recipient>, lane: Lane) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         let (ended, is_settled) = (attachment.ended, attachment.is_presettled());
         attachment.outlet = Outlet::Copies;
         attachment.copies = Some(Copies { open: recipients.len(), ..Copies::default() }.into());
-        let Ok(Some(head)) = message::scan(&offer.octets, true) else { return };
-        let lane = offer.lane(&head);
         let octets = (!recipients.is_empty()).then(|| self.forwarded(&offer, None));
         for recipient in recipients {
             let mut copy = Attachment::new(Inlet::Copy { original: key }, Outlet::Undecided, Flow::Passing);

@@ -133,6 +133,8 @@ pub struct NextHop {
 pub struct Consumers {
     /// How messages are spread over them.
     pub treatment: Treatment,
+    /// The priority of messages to them, 0 to 9, in place of what messages say.
+    pub priority: Option<u8>,
     /// Connectors of this router.
     pub connectors: Vec<(ConnectorId, Load)>,
     /// Subscribers of this router.
@@ -229,7 +231,7 @@ impl Consumers {
         links: Vec<LinkConsumer>,
         owners: Vec<(RouterId, Load)>,
     ) -> Self {
-        Self { treatment, connectors, subscribers, links, owners, rotor: AtomicUsize::new(0) }
+        Self { treatment, priority: None, connectors, subscribers, links, owners, rotor: AtomicUsize::new(0) }
     }
 
     /// Whether one of them is at this router.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use van_routing::{AddressKey, MobileAddress, RouterId, Treatment};
 
+use super::distribution::Distribution;
 use crate::plane::{
     Addresses, ConnectionId, ConnectorId, Consumers, EndpointId, LinkConsumer, Load, PeerKind, SubscriberId,
 };
@@ -12,35 +13,6 @@ use crate::plane::{
 /// The class letters of addresses that are known across the network, and of the ids of edge routers.
 const MOBILE: char = 'M';
 const EDGE: char = 'H';
-
-/// How messages are spread over the consumers of an address, as configured.
-#[derive(Debug, Clone)]
-pub struct Distribution {
-    /// For addresses that nothing else is said about.
-    pub default: Treatment,
-    /// By the first segments of an address; the longest that matches counts.
-    pub prefixes: BTreeMap<String, Treatment>,
-}
-
-impl Default for Distribution {
-    /// Balanced, but for the prefix `mc`: what everybody observes goes to everybody who observes.
-    fn default() -> Self {
-        let prefixes = BTreeMap::from([("mc".to_owned(), Treatment::MulticastOnce)]);
-        Self { default: Treatment::AnycastBalanced, prefixes }
-    }
-}
-
-impl Distribution {
-    /// What is configured for an address: its prefix matches in whole segments, which end at `/` or `.`.
-    fn configured(&self, address: &str) -> Option<Treatment> {
-        let matches = |prefix: &str| {
-            let rest = address.strip_prefix(prefix);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '.']))
-        };
-        let matching = self.prefixes.iter().filter(|(prefix, _)| matches(prefix));
-        matching.max_by_key(|(prefix, _)| prefix.len()).map(|(_, treatment)| *treatment)
-    }
-}
 
 /// What kind of address somebody consumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -277,7 +249,7 @@ impl Directory {
     fn own_treatment(&self, class: Class, address: &str) -> Option<Treatment> {
         let wish = || self.book(class).here.get(address)?.subscribers.values().next().copied();
         match class {
-            Class::Mobile => self.distribution.configured(address).or_else(wish),
+            Class::Mobile => self.distribution.rule(address).map(|rule| rule.treatment).or_else(wish),
             Class::Edge | Class::Local => wish(),
         }
     }
@@ -292,6 +264,10 @@ impl Directory {
     /// Makes the entry of one address anew.
     fn renew(&mut self, class: Class, address: &Arc<str>) {
         let treatment = self.treatment(class, address);
+        let priority = match class {
+            Class::Mobile => self.distribution.rule(address).and_then(|rule| rule.priority),
+            Class::Edge | Class::Local => None,
+        };
         let book = self.book_mut(class);
         let here = book.here.get(address);
         let connectors = here.iter().flat_map(|here| &here.connectors).map(|(id, load)| (*id, load.clone())).collect();
@@ -299,7 +275,8 @@ impl Directory {
         let links = here.iter().flat_map(|here| here.links.values()).cloned().collect();
         let owners = book.elsewhere.get(address).into_iter().flatten();
         let owners = owners.map(|(id, owner)| (id.clone(), owner.load.clone())).collect();
-        let consumers = Consumers::new(treatment, connectors, subscribers.collect(), links, owners);
+        let mut consumers = Consumers::new(treatment, connectors, subscribers.collect(), links, owners);
+        consumers.priority = priority;
         let all = Arc::make_mut(&mut book.consumers);
         if consumers.is_empty() {
             all.remove(address);
@@ -327,19 +304,22 @@ fn class_of(key: &AddressKey) -> Option<(Class, Arc<str>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::router::{AddressPattern, AddressRule};
 
     #[test]
-    fn the_longest_prefix_in_whole_segments_counts() {
-        let prefixes = [("mc", Treatment::MulticastOnce), ("mc/x", Treatment::AnycastClosest)];
-        let distribution =
-            Distribution { prefixes: prefixes.map(|(prefix, t)| (prefix.to_owned(), t)).into(), ..Default::default() };
-        let check = |address, expected| assert_eq!(distribution.configured(address), expected, "{address}");
-        check("mc", Some(Treatment::MulticastOnce));
-        check("mc/sfe.all", Some(Treatment::MulticastOnce));
-        check("mc.a", Some(Treatment::MulticastOnce));
-        check("mc/x/y", Some(Treatment::AnycastClosest));
-        check("mcx", None);
-        check("other", None);
+    fn the_rule_of_an_address_says_how_messages_go_and_which_first() {
+        let mut distribution = Distribution::default();
+        let rule = AddressRule { treatment: Treatment::AnycastClosest, priority: Some(7) };
+        distribution.insert(&AddressPattern::new("a/*").expect("a pattern"), rule);
+        let mut directory = Directory::new(distribution);
+        for (address, treatment, priority) in
+            [("a/b", Treatment::AnycastClosest, Some(7)), ("a", Treatment::AnycastBalanced, None)]
+        {
+            let told = directory.add_connector(&address.into(), ConnectorId(1)).expect("the first");
+            let consumers = &directory.consumers(Class::Mobile)[address];
+            assert_eq!((consumers.treatment, consumers.priority), (treatment, priority));
+            assert_eq!(told.treatment, Some(treatment));
+        }
     }
 
     #[test]

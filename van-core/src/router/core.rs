@@ -10,8 +10,9 @@ use bytes::Bytes;
 use van_routing::{self as routing, Destination, LinkId, Message, MessageError, RouterId, Table, Timing, Treatment};
 
 use super::auto_links::AutoLinks;
-use super::consumers::{Class, Directory, Distribution};
+use super::consumers::{Class, Directory};
 use super::control::{self, MalformedMessage};
+use super::distribution::Distribution;
 use super::edge::EdgeSide;
 use super::links::PeerLinks;
 use super::outgoing::Outgoing;

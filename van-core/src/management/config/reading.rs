@@ -17,10 +17,13 @@ use super::{
 use crate::amqp;
 use crate::management::schema::{ENTITY_TYPES, EntityType, Kind};
 use crate::plane::MAX_SHARDS;
-use crate::router::{Distribution, Place};
+use crate::router::{AddressPattern, AddressRule, Distribution, Place};
 
 /// What a peer can be told of a time, which is milliseconds in 32 bits (AMQP 1.0 §2.7.1). No other is to be longer.
 const MAX_SECONDS: u64 = u32::MAX as u64 / 1000;
+
+/// The highest priority of a message (docs/wire.md §6.4).
+const MAX_PRIORITY: u64 = 9;
 
 /// What listen(2) takes.
 const MAX_BACKLOG: u64 = i32::MAX as u64;
@@ -99,7 +102,9 @@ impl Reading {
             self.fault(&place, format!("unknown entity type `{type_name}`{}", suggestion(type_name, known)));
             return None;
         };
-        let label = ["name", "id", "module", "prefix", "address", "port"].iter().find_map(|key| attributes.get(*key));
+        let label = ["name", "id", "module", "prefix", "pattern", "address", "port"]
+            .iter()
+            .find_map(|key| attributes.get(*key));
         let place = match label {
             Some(Value::String(label)) => format!("{} \"{label}\"", kind.name),
             Some(label) => format!("{} {label}", kind.name),
@@ -336,7 +341,7 @@ impl Reading {
             metadata: router.text("metadata"),
             network: of("network").next().map(Network::read).unwrap_or_default(),
             site: of("site").next().map(Site::read),
-            proxy_profiles: of("proxyProfile").filter_map(|entity| self.proxy_profile(entity)).collect(),
+            proxy_profiles: of("proxyProfile").filter_map(ProxyProfile::read).collect(),
             connectors: of("connector").filter_map(|entity| self.connector(entity)).collect(),
             listeners: of("listener").filter_map(|entity| self.listener(entity)).collect(),
             tcp_listeners: of("tcpListener").filter_map(|entity| self.tcp_listener(entity)).collect(),
@@ -364,11 +369,6 @@ impl Reading {
         for entity in entities.iter().filter(|entity| !self.left_out.contains(&entity.place)) {
             for attribute in entity.kind.attributes {
                 let (Some(harmless), Some(value)) = (attribute.unserved, entity.text(attribute.name)) else { continue };
-                let harmless = match attribute.name {
-                    // In clear there is no certificate to authenticate by.
-                    "saslMechanisms" if !entity.has("sslProfile") => &["ANONYMOUS"],
-                    _ => harmless,
-                };
                 if !harmless.contains(&value.as_str()) {
                     self.warnings.push(no_effect(entity, attribute.name));
                 }
@@ -426,16 +426,26 @@ impl Reading {
         if let Some(default) = router.text("defaultDistribution").and_then(|word| treatment(&word)) {
             distribution.default = default;
         }
+        let mut seen = BTreeSet::new();
         for entity in addresses {
-            let treatment =
-                entity.text("distribution").map_or(Some(Treatment::AnycastBalanced), |word| treatment(&word));
-            match (entity.has("prefix"), entity.has("pattern")) {
-                (true, false) => {
-                    let prefix = entity.text("prefix").unwrap_or_default().trim_matches('/').to_owned();
-                    distribution.prefixes.extend(treatment.map(|treatment| (prefix, treatment)));
+            let treatment = entity.text("distribution").and_then(|word| treatment(&word));
+            let rule = AddressRule {
+                treatment: treatment.unwrap_or(Treatment::AnycastBalanced),
+                priority: self.within(entity, "priority", 0..=MAX_PRIORITY),
+            };
+            let (key, pattern) = match (entity.has("prefix"), entity.has("pattern")) {
+                (true, false) => ("prefix", entity.text("prefix").map(|text| AddressPattern::prefix(&text))),
+                (false, true) => ("pattern", entity.text("pattern").map(|text| AddressPattern::new(&text))),
+                _ => {
+                    self.fault(&entity.place, "either `prefix` or `pattern` is needed, not both");
+                    continue;
                 }
-                (false, true) => self.leave_out(entity, "patterns are not in this version, prefixes are"),
-                _ => self.fault(&entity.place, "either `prefix` or `pattern` is needed, not both"),
+            };
+            match pattern {
+                Some(Ok(pattern)) if seen.insert(pattern.clone()) => drop(distribution.insert(&pattern, rule)),
+                Some(Ok(_)) => self.fault(&entity.place, "another `address` has the same pattern; leave one of them"),
+                Some(Err(error)) => self.fault(&entity.place, format!("`{key}`: {error}")),
+                None => {}
             }
         }
         distribution
@@ -495,19 +505,13 @@ impl Reading {
         }
     }
 
-    fn port(&mut self, entity: &Entity) -> Option<u16> {
-        let default = if entity.has("port") || is_required(entity, "port") { None } else { Some(AMQP_PORT.into()) };
-        entity.number("port").or(default).and_then(|port| u16::try_from(port).ok())
-    }
-
     fn amqp(&mut self, entity: &Entity) -> Amqp {
         let role = role(entity);
-        let mechanisms = |text: String| text.split_whitespace().map(str::to_ascii_uppercase).collect();
         Amqp {
             role,
             cost: self.cost(entity),
             tls_profile: entity.text("sslProfile"),
-            sasl_mechanisms: entity.text("saslMechanisms").map(mechanisms),
+            sasl_mechanisms: self.sasl_mechanisms(entity, role),
             max_frame_bytes: self.within_or_zero(entity, "maxFrameSize", 512..=1_048_576),
             max_sessions: self.within_or_zero(entity, "maxSessions", 1..=MAX_SESSIONS),
             max_session_frames: self.within_or_zero(entity, "maxSessionFrames", 2..=u32::MAX.into()),
@@ -517,6 +521,24 @@ impl Reading {
             failover: self.failover(entity),
             open_properties: self.open_properties(entity, role),
         }
+    }
+
+    /// Routers use EXTERNAL within TLS and ANONYMOUS in clear, whatever is said.
+    fn sasl_mechanisms(&mut self, entity: &Entity, role: Role) -> Option<Vec<String>> {
+        let text = entity.text("saslMechanisms")?;
+        let names: Vec<_> = text.split_whitespace().map(str::to_ascii_uppercase).collect();
+        let usual = if entity.has("sslProfile") { "EXTERNAL" } else { "ANONYMOUS" };
+        let is_for_clients = [Role::Normal, Role::RouteContainer].contains(&role);
+        for name in &names {
+            if amqp::Mechanism::from_name(name).is_none() {
+                let place = &entity.place;
+                self.warnings
+                    .push(format!("{place}: the SASL mechanism {name} is not in this version and is left out"));
+            } else if !is_for_clients && name != usual && entity.kind.name == "listener" {
+                self.warnings.push(no_effect(entity, "saslMechanisms"));
+            }
+        }
+        Some(names)
     }
 
     fn failover(&mut self, entity: &Entity) -> Vec<Place> {
@@ -562,7 +584,7 @@ impl Reading {
             sasl_password: entity.text("saslPassword").map(|text| PasswordSource::read(&text, false)),
             proxy_profile: entity.text("proxyProfile"),
             data_connections: self.data_connections(entity),
-            port: self.port(entity)?,
+            port: port_of(entity)?,
         };
         self.is_role_served(entity, connector.amqp.role).then_some(connector)
     }
@@ -594,7 +616,7 @@ impl Reading {
             return None;
         };
         let host = entity.text("host").unwrap_or_default();
-        Some(Listener { name: entity.name.clone(), host, port: self.port(entity)?, family: family(entity), service })
+        Some(Listener { name: entity.name.clone(), host, port: port_of(entity)?, family: family(entity), service })
     }
 
     /// Leaves out what has a role that is not served.
@@ -633,7 +655,7 @@ impl Reading {
         Some(TcpListener {
             name: entity.name.clone(),
             host: entity.text("host").unwrap_or_default(),
-            port: self.port(entity)?,
+            port: port_of(entity)?,
             address: entity.text("address").filter(|_| strategy.is_none()).unwrap_or_default(),
             strategy,
             backlog,
@@ -661,26 +683,12 @@ impl Reading {
         Some(TcpConnector {
             name: entity.name.clone(),
             host: entity.text("host")?,
-            port: self.port(entity)?,
+            port: port_of(entity)?,
             address: entity.text("address")?,
             tls_profile: entity.text("sslProfile"),
             verifies_host: entity.truth("verifyHostname", true),
             site_id: entity.text("siteId"),
             process_id: entity.text("processId"),
-        })
-    }
-
-    fn proxy_profile(&mut self, entity: &Entity) -> Option<ProxyProfile> {
-        Some(ProxyProfile {
-            name: entity.name.clone(),
-            scheme: match entity.text("scheme").as_deref() {
-                Some("socks5") => ProxyScheme::Socks5,
-                _ => ProxyScheme::Http,
-            },
-            host: entity.text("host")?,
-            port: self.port(entity)?,
-            username: entity.text("username"),
-            password: entity.text("password").map(|text| PasswordSource::read(&text, true)),
         })
     }
 
@@ -712,6 +720,12 @@ fn no_effect(entity: &Entity, key: &str) -> String {
 
 fn is_required(entity: &Entity, key: &str) -> bool {
     entity.kind.attribute(key).is_some_and(|attribute| attribute.is_required)
+}
+
+/// Its port, or that of AMQP where one may be left out.
+fn port_of(entity: &Entity) -> Option<u16> {
+    let default = if entity.has("port") || is_required(entity, "port") { None } else { Some(AMQP_PORT.into()) };
+    entity.number("port").or(default).and_then(|port| u16::try_from(port).ok())
 }
 
 fn mode(router: &Entity) -> Mode {
@@ -816,6 +830,22 @@ impl TlsProfile {
             ordinal: entity.number("ordinal").unwrap_or(0),
             oldest_valid_ordinal: entity.number("oldestValidOrdinal").unwrap_or(0),
         }
+    }
+}
+
+impl ProxyProfile {
+    fn read(entity: &Entity) -> Option<Self> {
+        Some(Self {
+            name: entity.name.clone(),
+            scheme: match entity.text("scheme").as_deref() {
+                Some("socks5") => ProxyScheme::Socks5,
+                _ => ProxyScheme::Http,
+            },
+            host: entity.text("host")?,
+            port: port_of(entity)?,
+            username: entity.text("username"),
+            password: entity.text("password").map(|text| PasswordSource::read(&text, true)),
+        })
     }
 }
 
@@ -964,6 +994,26 @@ mod tests {
     }
 
     #[test]
+    fn each_pattern_of_addresses_is_one_and_has_one_rule() {
+        check_faults(
+            r#"["address", {"pattern": "a/#", "priority": 10}], ["address", {"prefix": "a", "priority": 9}],
+               ["address", {"prefix": "/"}], ["address", {"name": "n"}]"#,
+            &[
+                "address \"a/#\": `priority` must be from 0 to 9, not 10",
+                "address \"a\": another `address` has the same pattern; leave one of them",
+                "address \"/\": `prefix`: it has no segments",
+                "address \"n\": either `prefix` or `pattern` is needed, not both",
+            ],
+        );
+        let text = r#"[["router", {"id": "a", "mode": "interior"}], ["address", {"prefix": "mc", "distribution": "closest"}],
+            ["address", {"pattern": "*/x", "distribution": "multicast", "priority": "7"}]]"#;
+        let distribution = parse(text).expect("valid").distribution;
+        let rule = |treatment, priority| Some(AddressRule { treatment, priority });
+        assert_eq!(distribution.rule("mc/x"), rule(Treatment::AnycastClosest, None));
+        assert_eq!(distribution.rule("a.x"), rule(Treatment::MulticastOnce, Some(7)));
+    }
+
+    #[test]
     fn what_has_no_effect_is_told_unless_it_changes_nothing() {
         let text = r#"[
             ["router", {"id": "a", "mode": "interior", "hostName": "h", "dropTcpConnections": "no"}],
@@ -971,18 +1021,19 @@ mod tests {
             ["listener", {"name": "tls", "role": "inter-router", "port": 1, "sslProfile": "p", "saslMechanisms": "EXTERNAL"}],
             ["listener", {"name": "clear", "role": "inter-router", "port": 2, "saslMechanisms": "EXTERNAL"}],
             ["listener", {"name": "web", "port": 3, "http": true, "authenticatePeer": true}],
-            ["connector", {"name": "up", "role": "edge", "port": 4, "saslUsername": "u"}],
-            ["address", {"prefix": "p", "priority": 4}]
+            ["listener", {"name": "clients", "port": 4, "saslMechanisms": "plain GSSAPI"}],
+            ["connector", {"name": "far", "role": "inter-network", "port": 4, "saslUsername": "u"}],
+            ["address", {"prefix": "p"}]
         ]"#;
         let no_effect = |what: &str| format!("{what} is read but has no effect in this version");
         assert_eq!(
             parse(text).expect("valid").warnings,
             [
+                "connector \"far\" is not started: networks are not connected by van (role inter-network); link sites instead".into(),
+                no_effect("listener \"clear\": `saslMechanisms`"),
+                "listener \"clients\": the SASL mechanism GSSAPI is not in this version and is left out".into(),
                 no_effect("router \"a\": `dropTcpConnections`"),
                 no_effect("sslProfile \"p\": `ciphers`"),
-                no_effect("listener \"clear\": `saslMechanisms`"),
-                no_effect("connector \"up\": `saslUsername`"),
-                no_effect("address \"p\": `priority`"),
             ]
         );
     }
