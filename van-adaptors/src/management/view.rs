@@ -126,6 +126,7 @@ impl View<'_> {
                 };
                 let message = link.last_error.as_deref().filter(|_| !link.is_up).unwrap_or_default();
                 attributes.extend([("connectionStatus", text(status)), ("connectionMsg", text(message))]);
+                attributes.insert("failoverUrls", text(&link.failover_urls.join(", ")));
             }
             EntityKind::TcpListener => {
                 let Some(listener) = self.states.tcp_listeners.get(name) else { return };
