@@ -14,7 +14,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use van_tls::{CredentialsError, HandshakeError, HttpsConnector, TlsError, HttpsStream, SetupError, Trust};
+use van_tls::{CredentialsError, HandshakeError, HttpsConnector, HttpsStream, SetupError, TlsError, Trust};
 use zeroize::Zeroizing;
 
 use crate::bundle::{Bundle, BundleError};

@@ -99,9 +99,7 @@ impl ServiceConnector {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let config = match identity {
-            Some(identity) => {
-                config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified())))
-            }
+            Some(identity) => config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified()))),
             None => config.with_no_client_auth(),
         };
         Ok(Self { config })
