@@ -10,7 +10,7 @@ pub(crate) mod proxy;
 use tokio::sync::oneshot::error::RecvError;
 
 pub(crate) use open::{EstablishError, Opened, establish};
-pub(crate) use profile::Profile;
+pub(crate) use profile::{Profile, Usage};
 
 use crate::control::Closed;
 

@@ -614,7 +614,8 @@ impl Controller {
 
 impl Surface {
     fn start(&self, site: &Site, identity: &Identity) -> Result<Running, String> {
-        let mut attributes = json!({"id": identity.router, "mode": "interior"});
+        // A document is edited, renamed, taken away and put back; who is connected is not to suffer from it.
+        let mut attributes = json!({"id": identity.router, "mode": "interior", "dropTcpConnections": false});
         if let Some(shards) = self.shards {
             attributes["workerThreads"] = shards.into();
         }

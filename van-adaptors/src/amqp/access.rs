@@ -148,8 +148,9 @@ async fn accept(access: Access, socket: TcpStream, peer: SocketAddr, control: Co
 
 async fn open(access: &Access, socket: TcpStream) -> Result<Opened, EstablishError> {
     let profile = access.tls.as_ref().map(|profile| Arc::clone(&profile.borrow()));
-    let tls =
-        profile.map(|it| Ok::<_, EstablishError>((it.acceptor.accept(SystemTime::now())?, it.ordinal))).transpose()?;
+    let tls = profile
+        .map(|it| Ok::<_, EstablishError>((it.acceptor()?.accept(SystemTime::now())?, it.ordinal)))
+        .transpose()?;
     let mechanisms = if tls.is_some() { vec![Mechanism::External] } else { vec![Mechanism::Anonymous] };
     let admission = Admission { mechanisms, sasl_optional: !access.requires_authentication };
     let config = access_config(&access.router, access.cost, &access.identity, &access.failover);
