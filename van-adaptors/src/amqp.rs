@@ -11,7 +11,7 @@ mod users;
 use tokio::sync::oneshot::error::RecvError;
 
 pub(crate) use open::{EstablishError, Opened, establish};
-pub(crate) use profile::Profile;
+pub(crate) use profile::{Profile, Usage};
 pub(crate) use users::Users;
 pub use users::{HashError, hash_password};
 

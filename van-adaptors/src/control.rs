@@ -229,6 +229,8 @@ pub(crate) struct Task {
     flow_ids: FlowIds,
     /// Data connections of a link that does not say how many.
     data_connections: u16,
+    /// Whether streams end with their tcpListener or tcpConnector.
+    drops_tcp_connections: bool,
     /// The last number that was given to something.
     last_number: u32,
     /// When listeners that should be open and are not are tried again.
@@ -285,6 +287,7 @@ impl Task {
         published: watch::Sender<Arc<Routes>>,
         flow_ids: FlowIds,
         data_connections: u16,
+        drops_tcp_connections: bool,
         random: Random,
     ) -> Self {
         let (commands, inbox) = mpsc::unbounded_channel();
@@ -305,6 +308,7 @@ impl Task {
             board,
             flow_ids,
             data_connections,
+            drops_tcp_connections,
             last_number: 0,
             retry_at: None,
             control: Control(commands),
@@ -585,12 +589,10 @@ impl Task {
     /// thousand with it.
     async fn set_reachable(&mut self, keys: &BTreeMap<Arc<str>, bool>) {
         let listeners = self.running.tcp_listeners.values_mut();
-        let lost = listeners.filter(|listener| keys.get(&listener.key) == Some(&false));
-        ClientListener::close_all(lost, &self.shards, UNCONSUMED).await;
-        let listeners = self.running.tcp_listeners.values_mut();
-        for listener in listeners.filter(|listener| keys.get(&listener.key) == Some(&true)) {
-            listener.open(&self.shards);
-        }
+        let concerned: Vec<_> = listeners.filter(|listener| listener.set_reachable(keys)).collect();
+        let (lost, won): (Vec<_>, Vec<_>) = concerned.into_iter().partition(|listener| listener.is_unwanted());
+        ClientListener::close_all(lost.into_iter(), &self.shards, UNCONSUMED).await;
+        won.into_iter().filter(|listener| listener.is_missing()).for_each(|listener| listener.open(&self.shards));
         self.plan_reopening();
     }
 
@@ -612,7 +614,8 @@ impl Task {
     /// No new clients from here, no new streams from elsewhere. The router stays in the network for what runs.
     async fn take_no_more(&mut self) {
         let mut listeners = std::mem::take(&mut self.running.tcp_listeners);
-        listeners.values().for_each(|listener| self.core.unwatch(&listener.key));
+        let keys = listeners.values().flat_map(|listener| listener.destinations(|it| Some(Arc::clone(&it.key))));
+        keys.for_each(|key| self.core.unwatch(&key));
         ClientListener::close_all(listeners.values_mut(), &self.shards, "the router is stopping").await;
         self.core.retire_connectors(Instant::now());
     }

@@ -1,11 +1,13 @@
 //! The entities of a router while it runs: created, changed and deleted, and how each is doing.
 //!
 //! A change is made by the control plane, one after the other, whole or not at all. It touches nothing that runs beside
-//! the entity: streams of a tcpListener or tcpConnector live on when it is changed or deleted, those of a link do not.
+//! the entity. Streams of a link end with it. Those of a tcpListener or tcpConnector live on when it is changed; when it is
+//! deleted, that is for the configuration to say (`dropTcpConnections`).
 
 mod described;
 mod prepared;
 mod state;
+mod traffic;
 
 use std::fmt;
 use std::io;
@@ -16,24 +18,26 @@ use tokio::sync::watch;
 use van_core::amqp::Condition;
 use van_core::management::Attributes;
 use van_core::management::config::{
-    self, AutoLink, Configuration, Connector, Listener, ProxyProfile, TcpConnector, TcpListener,
+    self, AutoLink, Configuration, Connector, Listener, ListenerAddress, ProxyProfile, TcpConnector, TcpListener,
 };
 use van_core::plane::ConnectionId;
-use van_tls::Credentials;
 use van_tls::directory::ProfileFiles;
+use van_tls::{Credentials, Trust};
 
 pub(crate) use self::prepared::{Prepared, cannot_listen, place, read_password};
 pub(crate) use self::state::Board;
 pub use self::state::{
-    AccessState, Connects, ConsumerState, Count, HttpListenerState, LinkState, States, TcpConnectorState,
+    AccessState, ConsumerState, Count, HttpListenerState, LinkState, ListenerAddressState, States, TcpConnectorState,
     TcpListenerState,
 };
+pub use self::traffic::{Totals, Traffic};
 use crate::control::{Change, Control};
+use crate::shard::{Shards, TcpConnection};
 
 /// What a router is made of.
 #[derive(Debug, Clone)]
 pub enum Entity {
-    /// Certificates of links.
+    /// Certificates of links, clients and workloads.
     TlsProfile(TlsProfile),
     /// A proxy that links go through. An update counts from the next dialling on.
     ProxyProfile(ProxyProfile),
@@ -45,6 +49,8 @@ pub enum Entity {
     Listener(Listener),
     /// Where clients of a routing key come in.
     TcpListener(TcpListener),
+    /// A routing key of a tcpListener that has several.
+    ListenerAddress(ListenerAddress),
     /// A workload that consumes a routing key.
     TcpConnector(TcpConnector),
 }
@@ -64,11 +70,13 @@ pub enum EntityKind {
     Listener,
     /// [`Entity::TcpListener`]
     TcpListener,
+    /// [`Entity::ListenerAddress`]
+    ListenerAddress,
     /// [`Entity::TcpConnector`]
     TcpConnector,
 }
 
-/// Certificates of links, by name.
+/// Certificates of links, clients and workloads, by name.
 ///
 /// An update takes effect with the next handshake. With a higher ordinal, links that are up are dialled anew beside the old
 /// connections, which end with the streams on them; routing does not notice.
@@ -87,10 +95,13 @@ pub struct TlsProfile {
 /// Where a TLS profile's certificates are.
 #[derive(Debug, Clone)]
 pub enum CredentialsSource {
-    /// In files, all three of which links need; read when the profile is created and with every update.
+    /// In files; read when the profile is created and with every update. Links need all three, tcpListeners certificate and
+    /// key, tcpConnectors the CA.
     Files(ProfileFiles),
     /// Here.
     Memory(Box<Credentials>),
+    /// Here, and nothing to show: enough for a tcpConnector.
+    Trust(Trust),
 }
 
 impl TlsProfile {
@@ -117,6 +128,7 @@ impl Entity {
             Self::Connector(_) => EntityKind::Connector,
             Self::Listener(_) => EntityKind::Listener,
             Self::TcpListener(_) => EntityKind::TcpListener,
+            Self::ListenerAddress(_) => EntityKind::ListenerAddress,
             Self::TcpConnector(_) => EntityKind::TcpConnector,
         }
     }
@@ -130,6 +142,7 @@ impl Entity {
             Self::Connector(connector) => &connector.name,
             Self::Listener(listener) => &listener.name,
             Self::TcpListener(listener) => &listener.name,
+            Self::ListenerAddress(address) => &address.name,
             Self::TcpConnector(connector) => &connector.name,
         }
     }
@@ -144,6 +157,7 @@ impl Entity {
             .chain(configuration.connectors.into_iter().map(Self::Connector))
             .chain(configuration.listeners.into_iter().map(Self::Listener))
             .chain(configuration.tcp_listeners.into_iter().map(Self::TcpListener))
+            .chain(configuration.listener_addresses.into_iter().map(Self::ListenerAddress))
             .chain(configuration.tcp_connectors.into_iter().map(Self::TcpConnector))
     }
 }
@@ -164,6 +178,7 @@ impl fmt::Display for EntityKind {
             Self::Connector => "connector",
             Self::Listener => "listener",
             Self::TcpListener => "tcpListener",
+            Self::ListenerAddress => "listenerAddress",
             Self::TcpConnector => "tcpConnector",
         })
     }
@@ -175,11 +190,17 @@ pub struct Entities {
     control: Control,
     runtime: Handle,
     states: watch::Receiver<Arc<States>>,
+    shards: Arc<Shards>,
 }
 
 impl Entities {
-    pub(crate) fn new(control: Control, runtime: Handle, states: watch::Receiver<Arc<States>>) -> Self {
-        Self { control, runtime, states }
+    pub(crate) fn new(
+        control: Control,
+        runtime: Handle,
+        states: watch::Receiver<Arc<States>>,
+        shards: Arc<Shards>,
+    ) -> Self {
+        Self { control, runtime, states, shards }
     }
 
     /// Adds an entity. It is in [`Entities::states`] when this returns.
@@ -243,6 +264,12 @@ impl Entities {
     /// How everything is doing, now and with every change.
     pub fn states(&self) -> watch::Receiver<Arc<States>> {
         self.states.clone()
+    }
+
+    /// The connections of clients and to workloads, as they are now: what management shows as `tcpConnection`. Streams whose
+    /// end is inside the process have none.
+    pub async fn tcp_connections(&self) -> Vec<TcpConnection> {
+        self.shards.list_streams().await
     }
 
     /// Reads files and looks names up, on a thread that may wait.
@@ -328,18 +355,34 @@ pub enum EntityError {
         /// The profile it names.
         profile: String,
     },
-    /// A profile cannot be deleted now.
-    #[error("{kind} \"{profile}\" is used by {user}; delete that first")]
+    /// An entity cannot be deleted now.
+    #[error("{kind} \"{name}\" is used by {user}; delete that first")]
     InUse {
-        /// The kind of profile.
+        /// Its kind.
         kind: EntityKind,
-        /// The profile's name.
-        profile: String,
+        /// Its name.
+        name: String,
         /// An entity that uses it.
         user: String,
     },
+    /// There is no such tcpListener.
+    #[error("{entity}: there is no tcpListener named `{listener}`; create it first")]
+    NoListener {
+        /// The entity.
+        entity: String,
+        /// The tcpListener it names.
+        listener: String,
+    },
+    /// A tcpListener is to have a routing key besides its own.
+    #[error("{entity}: tcpListener \"{listener}\" has an address of its own; give it a multiAddressStrategy instead")]
+    OneAddress {
+        /// The entity.
+        entity: String,
+        /// The tcpListener it names.
+        listener: String,
+    },
     /// Peers are to show certificates where there is no TLS.
-    #[error("{entity}: authenticatePeer needs an sslProfile: routers authenticate by certificate")]
+    #[error("{entity}: authenticatePeer needs an sslProfile: peers authenticate by certificate")]
     NoTls {
         /// The entity.
         entity: String,

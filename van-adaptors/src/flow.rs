@@ -9,7 +9,7 @@ use van_core::flow::{Attribute, Audience, BEACONS, Now, Record, RecordType, SHAR
 use van_routing::Treatment;
 
 use crate::control::sleep_until;
-use crate::entities::States;
+use crate::entities::{States, TcpListenerState};
 use crate::messages::Messages;
 
 /// The site that a router belongs to, as others shall see it.
@@ -154,13 +154,23 @@ fn entities(states: &States, router: &str) -> BTreeMap<String, Record> {
         }
         record
     });
-    let listeners = states.tcp_listeners.iter().map(|(name, listener)| {
-        record(RecordType::Listener, &listener.identity, name)
+    // A listener with several routing keys is one for each of them.
+    let listener_record = |name: &str, listener: &TcpListenerState, (identity, key, count): (&str, &str, u64)| {
+        record(RecordType::Listener, identity, name)
             .with(Attribute::Protocol, "tcp")
             .with(Attribute::DestinationHost, listener.host.as_str())
             .with(Attribute::DestinationPort, listener.port.to_string().as_str())
-            .with(Attribute::VanAddress, listener.key.as_str())
-            .with(Attribute::FlowCountL4, listener.connections.value())
+            .with(Attribute::VanAddress, key)
+            .with(Attribute::FlowCountL4, count)
+    };
+    let listeners = states.tcp_listeners.iter().filter(|(_, listener)| !listener.key.is_empty());
+    let listeners = listeners.map(|(name, listener)| {
+        listener_record(name, listener, (&listener.identity, &listener.key, listener.traffic.totals().opened))
+    });
+    let addresses = states.listener_addresses.values().filter_map(|address| {
+        let listener = states.tcp_listeners.get(&address.listener)?;
+        let own = (&*address.identity, &*address.key, address.connections.value());
+        Some(listener_record(&address.listener, listener, own))
     });
     let connectors = states.tcp_connectors.iter().map(|(name, connector)| {
         record(RecordType::Connector, &connector.identity, name)
@@ -168,14 +178,14 @@ fn entities(states: &States, router: &str) -> BTreeMap<String, Record> {
             .with(Attribute::DestinationHost, connector.host.as_str())
             .with(Attribute::DestinationPort, connector.port.to_string().as_str())
             .with(Attribute::VanAddress, connector.key.as_str())
-            .with(Attribute::FlowCountL4, connector.connects.count())
+            .with(Attribute::FlowCountL4, connector.traffic.totals().opened)
     });
     let consumers = states.consumers.values().map(|consumer| {
         record(RecordType::Connector, &consumer.identity, &consumer.key)
             .with(Attribute::Protocol, "tcp")
             .with(Attribute::VanAddress, consumer.key.as_str())
     });
-    let all = links.chain(accesses).chain(listeners).chain(connectors).chain(consumers);
+    let all = links.chain(accesses).chain(listeners).chain(addresses).chain(connectors).chain(consumers);
     all.map(|record| (record.identity.to_string(), record)).collect()
 }
 

@@ -49,13 +49,14 @@ mod web;
 pub use amqp::{HashError, hash_password};
 pub use dial::{AcceptError, DialError, Dialer, Incoming, Stream};
 pub use entities::{
-    AccessState, Connects, ConsumerState, Count, CredentialsSource, Entities, Entity, EntityError, EntityKind,
-    HttpListenerState, LinkState, States, TcpConnectorState, TcpListenerState, TlsProfile,
+    AccessState, ConsumerState, Count, CredentialsSource, Entities, Entity, EntityError, EntityKind, HttpListenerState,
+    LinkState, ListenerAddressState, States, TcpConnectorState, TcpListenerState, TlsProfile, Totals, Traffic,
 };
 pub use flow::SiteInfo;
 pub use management::{LogLine, Logs};
 pub use messages::{Messages, Reachability, SendError, Subscription};
 pub use router::{Options, Router, StartError};
+pub use shard::{Direction, TcpConnection};
 
 /// An error and what caused it, in one line.
 pub fn with_causes(error: &dyn std::error::Error) -> String {

@@ -109,12 +109,13 @@ impl Router {
             published,
             FlowIds::new(flow_id.clone()),
             data_connections,
+            configuration.drops_tcp_connections,
             random,
         );
         let control = task.control();
         let messages = task.messages();
         let dialer = Dialer::new(control.clone(), routes.clone(), Arc::clone(&shards));
-        let entities = Entities::new(control.clone(), runtime.handle().clone(), task.states());
+        let entities = Entities::new(control.clone(), runtime.handle().clone(), task.states(), Arc::clone(&shards));
         {
             // Tasks of this runtime are made here and wait: nothing runs before its thread does.
             let _context = runtime.enter();

@@ -1,27 +1,31 @@
 //! Shards: the threads of the data plane. Each owns its connections and streams, and runs one [`Plane`](van_core::plane::Plane).
 
+mod meter;
 mod ready;
 mod runtime;
 mod socket;
 mod stats;
 mod world;
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use van_core::amqp;
 use van_core::plane::{
-    ConnectionId, ConnectorId, Crossing, Key, ListenerId, Purpose, Report, Routes, ShardId, ShownLink,
+    Client, ConnectionId, ConnectorId, Crossing, Key, ListenerId, Purpose, Report, Routes, ShardId, ShownLink,
 };
 use van_core::router::Output;
 use van_tls::{OutBuf, RecordLayer};
 
+pub(crate) use self::meter::Meter;
+pub use self::meter::{Direction, TcpConnection};
 pub(crate) use self::socket::Socket;
 pub(crate) use self::stats::Stats;
 use crate::dial;
-use crate::entities::{Connects, Count};
+use crate::entities::Traffic;
+use crate::tcp::{Entrance, Target};
 
 /// What a shard is told. Unbounded, and bounded all the same: by the windows of streams for what crosses, by the number of
 /// peers, clients and entities for the rest.
@@ -37,14 +41,14 @@ pub(crate) enum Message {
     ShowLinks { reply: oneshot::Sender<Vec<ShownLink>> },
     /// The control plane has dealt with a message of this many octets.
     Taken { connection: ConnectionId, octets: usize },
-    /// Clients of a routing key are to be accepted here.
-    Listen { listener: ListenerId, socket: TcpListener, key: Arc<str>, connections: Count },
+    /// Clients are to be accepted here.
+    Listen { listener: ListenerId, socket: TcpListener, entrance: watch::Receiver<Arc<Entrance>> },
     /// No more of them. Told when its sockets are closed here.
     Unlisten { listener: ListenerId, closed: oneshot::Sender<()> },
-    /// A client that another shard accepted.
-    Accepted { socket: TcpStream, key: Arc<str> },
-    /// A client inside the process.
-    Dialled { socket: Socket, key: Arc<str> },
+    /// A client of a routing key that some shard accepted.
+    Accepted { socket: TcpStream, key: Arc<str>, entrance: Arc<Entrance> },
+    /// A client that has shaken hands, or one inside the process, which has no meter.
+    Client { socket: Socket, client: Client, meter: Option<Meter> },
     /// A consumer inside the process that streams may be offered to.
     Consumer { connector: ConnectorId, queue: mpsc::Sender<dial::Stream> },
     /// It takes no more.
@@ -55,6 +59,10 @@ pub(crate) enum Message {
     ForgetConnector { connector: ConnectorId },
     /// A workload's answer to a connect of this shard.
     Connected { stream: Key, outcome: std::io::Result<Socket> },
+    /// The streams of an entity are to end.
+    DropStreams { of: Traffic },
+    /// Somebody wants to see the streams of all entities.
+    ListStreams { reply: oneshot::Sender<Vec<TcpConnection>> },
     /// From another shard.
     Crossing { from: ShardId, crossing: Crossing },
     /// A socket of a closed connection is closed too.
@@ -78,23 +86,6 @@ pub(crate) struct Adopted {
     pub(crate) opened: Vec<u8>,
     /// Octets sealed and not yet written.
     pub(crate) output: OutBuf,
-}
-
-/// Where a workload is.
-#[derive(Debug)]
-pub(crate) struct Target {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    /// Its address if the host is one: no name to look up.
-    pub(crate) address: Option<SocketAddr>,
-    pub(crate) connects: Connects,
-}
-
-impl Target {
-    pub(crate) fn new(host: &str, port: u16, connects: Connects) -> Self {
-        let address = host.parse().ok().map(|ip| SocketAddr::new(ip, port));
-        Self { host: host.to_owned(), port, address, connects }
-    }
 }
 
 /// All shards of a router.
@@ -174,6 +165,21 @@ impl Shards {
         for shard in 0..self.inboxes.len() {
             self.tell(ShardId(shard as u16), message());
         }
+    }
+
+    /// The streams of all entities, as they are now.
+    pub(crate) async fn list_streams(&self) -> Vec<TcpConnection> {
+        let ask = |shard| {
+            let (reply, answer) = oneshot::channel();
+            self.tell(ShardId(shard as u16), Message::ListStreams { reply });
+            answer
+        };
+        let answers: Vec<_> = (0..self.inboxes.len()).map(ask).collect();
+        let mut all = Vec::new();
+        for answer in answers {
+            all.extend(answer.await.unwrap_or_default());
+        }
+        all
     }
 
     /// Resets all streams, closes all connections in order, ends the threads and waits for them.

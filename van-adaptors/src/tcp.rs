@@ -1,20 +1,109 @@
-//! TCP: accepting clients of routing keys, connecting workloads.
+//! TCP: accepting clients of routing keys, connecting workloads, with TLS or without.
 
+pub(crate) mod destinations;
 pub(crate) mod listener;
 
 use std::io;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
+use van_core::management::config::Observer;
+use van_tls::ServiceStream;
 
-use crate::shard::Target;
+use self::destinations::Destinations;
+use crate::amqp::Profile;
+use crate::entities::Traffic;
+use crate::shard::Socket;
+use crate::with_causes;
 
 /// How long to rest when a connection cannot be accepted because there are no descriptors left, before trying again.
 pub(crate) const EXHAUSTED_REST: Duration = Duration::from_millis(50);
 
 /// How long a peer may take to end its half of a closed connection.
 pub(crate) const LINGER_TIME: Duration = Duration::from_secs(1);
+
+/// A workload that does not answer for this long is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a workload may take for its part of a TLS handshake.
+const WORKLOAD_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The same for a client. As long as for a link.
+const CLIENT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where clients come in: what those who accept them know of a tcpListener.
+#[derive(Debug, Clone)]
+pub(crate) struct Entrance {
+    pub(crate) name: String,
+    /// What is to be looked for in the octets of new streams.
+    pub(crate) observer: Observer,
+    pub(crate) destinations: Destinations,
+    pub(crate) tls: Option<ClientTls>,
+    pub(crate) traffic: Traffic,
+}
+
+/// How clients are met by TLS.
+#[derive(Debug, Clone)]
+pub(crate) struct ClientTls {
+    pub(crate) profile: watch::Receiver<Arc<Profile>>,
+    pub(crate) requires_authentication: bool,
+}
+
+/// Where a workload is: what those who connect it know of a tcpConnector.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// Its address if the host is one: no name to look up.
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) key: Arc<str>,
+    pub(crate) tls: Option<WorkloadTls>,
+    pub(crate) traffic: Traffic,
+}
+
+/// How a workload is met by TLS.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkloadTls {
+    pub(crate) profile: watch::Receiver<Arc<Profile>>,
+    pub(crate) verifies_host: bool,
+}
+
+impl Entrance {
+    /// Shakes hands with a client. Dropping the future gives the client up.
+    pub(crate) async fn secure(tls: &ClientTls, client: TcpStream) -> io::Result<ServiceStream<TcpStream>> {
+        let profile = Arc::clone(&tls.profile.borrow());
+        let acceptor = profile.service_acceptor(tls.requires_authentication).map_err(io::Error::other)?;
+        let shaking = async { acceptor.accept(SystemTime::now(), client).await.map_err(|error| tls_error(&error)) };
+        within(CLIENT_HANDSHAKE_TIMEOUT, "the client has not finished its TLS handshake", shaking).await
+    }
+}
+
+impl Target {
+    /// Connects to the workload: the addresses of its name in turn; with TLS, `alpn` is what it is offered.
+    ///
+    /// Dropping the future gives the attempt up.
+    pub(crate) async fn connect(&self, alpn: Option<&str>) -> io::Result<Socket> {
+        let dialling = async {
+            match self.address {
+                Some(address) => TcpStream::connect(address).await,
+                None => TcpStream::connect((self.host.as_str(), self.port)).await,
+            }
+        };
+        let socket = within(CONNECT_TIMEOUT, "the workload does not answer", dialling).await?;
+        let Some(tls) = &self.tls else { return Ok(socket.into()) };
+        let profile = Arc::clone(&tls.profile.borrow());
+        let connector = profile.service_connector(tls.verifies_host).map_err(io::Error::other)?;
+        let shaking = async {
+            connector.connect(&self.host, alpn, SystemTime::now(), socket).await.map_err(|error| tls_error(&error))
+        };
+        let stalled = "the workload does not answer by TLS; does it speak it at this port?";
+        Ok(within(WORKLOAD_HANDSHAKE_TIMEOUT, stalled, shaking).await?.into())
+    }
+}
 
 /// Closes a socket once the peer has ended, or took too long. Linux resets a socket that is closed before all that came is
 /// read, and the peer would not hear what was said last.
@@ -26,12 +115,11 @@ pub(crate) async fn linger(mut socket: TcpStream) {
     let _ = tokio::time::timeout(LINGER_TIME, rest).await;
 }
 
-/// Connects to a workload: the addresses of its name in turn.
-///
-/// Dropping the future gives the attempt up.
-pub(crate) async fn connect(target: &Target) -> io::Result<TcpStream> {
-    match target.address {
-        Some(address) => TcpStream::connect(address).await,
-        None => TcpStream::connect((target.host.as_str(), target.port)).await,
-    }
+async fn within<T>(time: Duration, otherwise: &str, doing: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let late = || format!("{otherwise} (within {} s)", time.as_secs());
+    tokio::time::timeout(time, doing).await.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, late())))
+}
+
+fn tls_error(error: &van_tls::TlsError) -> io::Error {
+    io::Error::other(format!("TLS: {}", with_causes(error)))
 }

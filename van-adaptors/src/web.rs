@@ -107,7 +107,9 @@ async fn serve_client(site: Site, view: View, client: TcpStream, address: Socket
     let Some(profile) = site.tls.as_ref().map(|profile| Arc::clone(&profile.borrow())) else {
         return serve_http(&site, &view, client, address).await;
     };
-    match tokio::time::timeout(REQUEST_TIMEOUT, profile.https.accept(client)).await {
+    // No listener gets or keeps a profile that lacks it.
+    let acceptor = profile.https().ok()?;
+    match tokio::time::timeout(REQUEST_TIMEOUT, acceptor.accept(client)).await {
         Ok(Ok(client)) => serve_http(&site, &view, client, address).await,
         Ok(Err(error)) => {
             debug!(listener = %site.name, peer = %address, %error, "a client did not get as far as HTTP");

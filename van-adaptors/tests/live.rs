@@ -20,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn start(id: &str) -> Router {
-    let text = format!(r#"[["router", {{"id": "{id}", "mode": "interior", "workerThreads": 2}}]]"#);
+    let router = r#""mode": "interior", "workerThreads": 2, "dropTcpConnections": false"#;
+    let text = format!(r#"[["router", {{"id": "{id}", {router}}}]]"#);
     let configuration = Configuration::parse(&text, |_| None).expect("valid");
     let options = Options { flow_id: Some("abcde".into()), ..Options::default() };
     Router::start(configuration, &options).expect("it starts")
@@ -244,9 +245,9 @@ async fn a_connector_sends_new_streams_to_its_new_place() {
     update(&entities, tcp_connector("workload", workload(b'b').await, "key")).await;
     Client::greeted_by(port, b'b').await;
     client.check_echo().await;
-    let connects = now(&entities).tcp_connectors["workload"].connects.clone();
-    assert_eq!((connects.count(), connects.last_error()), (2, None));
-    assert_eq!(now(&entities).tcp_listeners["clients"].connections.value(), 2);
+    let traffic = now(&entities).tcp_connectors["workload"].traffic.clone();
+    assert_eq!((traffic.totals().opened, traffic.last_error()), (2, None));
+    assert_eq!(now(&entities).tcp_listeners["clients"].traffic.totals().opened, 2);
     // A port that nobody listens on any more.
     let closed = TcpListener::bind((HOST, 0)).await.expect("a port is free").local_addr().expect("bound").port();
     update(&entities, tcp_connector("workload", closed, "key")).await;
@@ -254,7 +255,7 @@ async fn a_connector_sends_new_streams_to_its_new_place() {
     if let Ok(mut refused) = TcpStream::connect((HOST, port)).await {
         assert!(refused.read_u8().await.is_err());
     }
-    assert!(connects.last_error().is_some_and(|error| error.contains("refused")), "{connects:?}");
+    assert!(traffic.last_error().is_some_and(|error| error.contains("refused")), "{traffic:?}");
 }
 
 #[tokio::test]

@@ -19,6 +19,12 @@ const EMPTY_BODY: [u8; 4] = [0x00, 0x53, 0x77, 0x40];
 /// The application property that only our own ends read: a map of a version and a list of features.
 const OWN_PROPERTY: &str = "van";
 
+/// The application property that names the protocol which a client agreed on by ALPN.
+const ALPN_PROPERTY: &str = "alpn";
+
+/// The longest name of a protocol (RFC 7301 §3.1).
+const MAX_ALPN_BYTES: usize = 255;
+
 /// The version of [`OWN_PROPERTY`].
 const OWN_VERSION: u32 = 1;
 
@@ -38,6 +44,8 @@ pub struct ClientStream<'a> {
     pub key: &'a str,
     /// Where the server stream goes.
     pub reply_to: &'a str,
+    /// The protocol that the client agreed on by ALPN, for the workload to be offered.
+    pub alpn: Option<&'a str>,
 }
 
 /// Why a stream's sections cannot be used.
@@ -64,7 +72,7 @@ impl Features {
 
     /// Those named in a stream's application properties; none if the property is absent or not understood.
     pub fn of(head: &Head<'_>) -> Self {
-        let map = head.application_properties.and_then(|mut reader| Value::decode(&mut reader).ok());
+        let map = application_properties(head);
         let names = map.as_ref().and_then(|map| map.entry(OWN_PROPERTY)?.entry("f")?.as_list());
         let has = |name: &str| names.is_some_and(|names| names.iter().any(|item| item.as_text() == Some(name)));
         Self { acks: has("acks"), errors: has("errors") }
@@ -80,7 +88,7 @@ impl Features {
 /// Appends the sections of a client stream that come behind the router annotations.
 pub fn write_client_stream(stream: ClientStream<'_>, features: Features, out: &mut Vec<u8>) {
     write_properties(stream.key, Some(stream.reply_to), out);
-    write_application_properties(Some(features), out);
+    write_application_properties(stream.alpn, Some(features), out);
     out.extend_from_slice(&EMPTY_BODY);
 }
 
@@ -88,7 +96,7 @@ pub fn write_client_stream(stream: ClientStream<'_>, features: Features, out: &m
 /// that has told its own.
 pub fn write_server_stream(reply_to: &str, features: Option<Features>, out: &mut Vec<u8>) {
     write_properties(reply_to, None, out);
-    write_application_properties(features, out);
+    write_application_properties(None, features, out);
     out.extend_from_slice(&EMPTY_BODY);
 }
 
@@ -97,10 +105,22 @@ fn write_properties(to: &str, reply_to: Option<&str>, out: &mut Vec<u8>) {
     Composer::described(out, 0x73).null().null().field(to).null().optional(reply_to).null().field(CONTENT_TYPE).end();
 }
 
-fn write_application_properties(features: Option<Features>, out: &mut Vec<u8>) {
+fn write_application_properties(alpn: Option<&str>, features: Option<Features>, out: &mut Vec<u8>) {
     let mut pairs = vec![(Value::String("V".into()), Value::Uint(MAPPING_VERSION))];
+    pairs.extend(alpn.map(|name| (Value::String(ALPN_PROPERTY.into()), Value::String(name.into()))));
     pairs.extend(features.map(|features| (Value::String(OWN_PROPERTY.into()), features.value())));
     Value::Described(Value::Ulong(0x74).into(), Value::Map(pairs).into()).encode(out);
+}
+
+fn application_properties(head: &Head<'_>) -> Option<Value> {
+    head.application_properties.and_then(|mut reader| Value::decode(&mut reader).ok())
+}
+
+/// The protocol that a client stream's client agreed on by ALPN.
+pub fn alpn(head: &Head<'_>) -> Option<String> {
+    let map = application_properties(head)?;
+    let name = map.entry(ALPN_PROPERTY)?.as_text()?;
+    (1..=MAX_ALPN_BYTES).contains(&name.len()).then(|| name.to_owned())
 }
 
 /// Checks the sections of a stream that ends here. Where its octets start.

@@ -41,7 +41,7 @@ pub use self::routes::{
     NextHop, PeerKind, Routes, ShardId, SubscriberId, Uplink,
 };
 pub use self::shown::{ShownKind, ShownLink};
-pub use self::stream::{MAX_SHARDS, ReplyName};
+pub use self::stream::{Client, MAX_SHARDS, ReplyName};
 use self::stream::{Side, Stream};
 use crate::amqp::{self, Condition, DeliveryState, Event, LinkId};
 use crate::random::Random;
@@ -423,11 +423,11 @@ impl Plane {
     // === sockets ===
 
     /// A client of a routing key has connected. [`Plane::offer`] follows, once the caller has the key.
-    pub fn add_client(&mut self, key: Arc<str>) -> Key {
+    pub fn add_client(&mut self, client: Client) -> Key {
         self.counters.accepted += 1;
         self.counters.streams += 1;
         let salt = self.random.next_u64() as u32 & ReplyName::SALT;
-        self.streams.insert(Stream::new(Side::Client { key, salt }))
+        self.streams.insert(Stream::new(Side::Client { client, salt }))
     }
 
     /// Looks for a consumer for a new client.

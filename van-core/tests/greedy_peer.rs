@@ -44,7 +44,7 @@ impl Io for World {
 
     fn close(&mut self, _: Key, _: bool) {}
 
-    fn connect(&mut self, _: Key, _: ConnectorId) {}
+    fn connect(&mut self, _: Key, _: ConnectorId, _: Option<&str>) {}
 
     fn established(&mut self, _: Key) {}
 

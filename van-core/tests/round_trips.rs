@@ -194,11 +194,13 @@ proptest! {
         flags in any::<u32>(),
         routers in vec("[a-z][a-z0-9.-]{0,20}", 1..12),
         key in "[a-z]{1,20}",
+        alpn in option::of("\\PC{1,40}"),
     ) {
         let mut message = Vec::new();
         Annotations::fresh(flags).forward(&format!("0/{}", routers[0]), &mut message);
         let features = Features::OURS;
-        encapsulation::write_client_stream(ClientStream { key: &key, reply_to: "amqp:/_topo/0/a/temp.1" }, features, &mut message);
+        let said = ClientStream { key: &key, reply_to: "amqp:/_topo/0/a/temp.1", alpn: alpn.as_deref() };
+        encapsulation::write_client_stream(said, features, &mut message);
         for router in &routers[1..] {
             let head = message::scan(&message, false).expect("it is a message").expect("the head is whole");
             let mut next = Vec::new();
@@ -213,6 +215,7 @@ proptest! {
         prop_assert_eq!(annotations.origin(), Some(routers[0].as_str()));
         prop_assert_eq!(annotations.trace().collect::<Vec<_>>(), routers);
         prop_assert_eq!(head.properties.to, Some(key.as_str()));
+        prop_assert_eq!(encapsulation::alpn(&head), alpn);
         prop_assert_eq!(Features::of(&head), features);
         let start = encapsulation::stream_start(&head).expect("it is a stream");
         prop_assert_eq!(&message[start..], b"the first octets");

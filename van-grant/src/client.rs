@@ -14,7 +14,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use van_tls::{CredentialsError, HandshakeError, HttpsConnector, HttpsError, HttpsStream, SetupError, Trust};
+use van_tls::{CredentialsError, HandshakeError, HttpsConnector, HttpsStream, SetupError, TlsError, Trust};
 use zeroize::Zeroizing;
 
 use crate::bundle::{Bundle, BundleError};
@@ -134,7 +134,7 @@ impl Call<'_> {
         let now = SystemTime::now();
         let connected = self.connector.connect(host, now, socket).await;
         connected.map_err(|error| match error {
-            HttpsError::Handshake(HandshakeError::NotTls { .. }) => {
+            TlsError::Handshake(HandshakeError::NotTls { .. }) => {
                 RedeemError::NotHttps { address: self.authority(host) }
             }
             error => tls_error(host.to_owned(), error),
@@ -221,13 +221,13 @@ fn shown(text: &str) -> String {
     visible.take(MAX_SHOWN).collect()
 }
 
-fn tls_error(host: String, source: HttpsError) -> RedeemError {
+fn tls_error(host: String, source: TlsError) -> RedeemError {
     match source {
-        HttpsError::Handshake(HandshakeError::WrongHost { presented, .. }) => {
+        TlsError::Handshake(HandshakeError::WrongHost { presented, .. }) => {
             RedeemError::WrongHost { host, names: presented }
         }
-        HttpsError::Handshake(HandshakeError::Untrusted(source)) => RedeemError::WrongCa { host, source },
-        HttpsError::Handshake(source @ (HandshakeError::Expired { .. } | HandshakeError::NotYetValid { .. })) => {
+        TlsError::Handshake(HandshakeError::Untrusted(source)) => RedeemError::WrongCa { host, source },
+        TlsError::Handshake(source @ (HandshakeError::Expired { .. } | HandshakeError::NotYetValid { .. })) => {
             RedeemError::WrongTime { host, source }
         }
         source => RedeemError::Tls { host, source },
@@ -313,7 +313,7 @@ pub enum RedeemError {
         /// The host.
         host: String,
         /// What TLS says.
-        source: HttpsError,
+        source: TlsError,
     },
     /// The connection ended, or the time was over, after the code was sent.
     #[error(

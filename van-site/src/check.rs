@@ -1,5 +1,7 @@
 //! What a document must say to be carried out, looked at alone.
 
+use std::collections::BTreeSet;
+
 use crate::document::Document;
 use crate::duration::DurationError;
 use crate::names::{self, InputError};
@@ -9,6 +11,7 @@ use crate::resource::certificate::CertificateSpec;
 use crate::resource::connector::ConnectorSpec;
 use crate::resource::link::LinkSpec;
 use crate::resource::listener::ListenerSpec;
+use crate::resource::multi_key_listener::{MAX_KEYS, MultiKeyListenerSpec};
 use crate::resource::router_access::RouterAccessSpec;
 use crate::resource::site::SiteSpec;
 
@@ -54,6 +57,12 @@ pub enum Fault {
         /// Where it listens.
         port: u16,
     },
+    /// A listener with several routing keys that has no strategy, or two.
+    #[error("spec.strategy must be exactly one of priority and weighted")]
+    Strategy,
+    /// A listener with several routing keys that has none, too many, or one twice.
+    #[error("routingKeys must be 1 to {MAX_KEYS}, each once")]
+    RoutingKeys,
     /// Another protocol than TCP.
     #[error("spec.type {0:?} is not supported, only tcp")]
     Protocol(String),
@@ -100,6 +109,7 @@ pub fn check(document: &Document) -> Result<(), Fault> {
         Document::Site(site) => check_site(&site.spec),
         Document::Link(link) => check_link(&link.spec),
         Document::Listener(listener) => check_listener(&listener.spec),
+        Document::MultiKeyListener(listener) => check_multi_key_listener(&listener.spec),
         Document::Connector(connector) => check_connector(&connector.spec),
         Document::RouterAccess(access) => check_router_access(&access.spec),
         Document::AccessGrant(grant) => check_access_grant(&grant.spec),
@@ -118,9 +128,7 @@ fn check_link(spec: &LinkSpec) -> Result<(), Fault> {
     if spec.endpoints.is_empty() {
         return Err(Fault::Missing("spec.endpoints"));
     }
-    if let Some(secret) = &spec.tls_credentials {
-        input("spec.tlsCredentials", names::resource_name(secret))?;
-    }
+    check_credentials(spec.tls_credentials.as_deref())?;
     for endpoint in &spec.endpoints {
         present("spec.endpoints.name", &endpoint.name)?;
         input("spec.endpoints.host", names::host(&endpoint.host))?;
@@ -133,8 +141,28 @@ fn check_listener(spec: &ListenerSpec) -> Result<(), Fault> {
     present("spec.routingKey", &spec.routing_key)?;
     present("spec.host", &spec.host)?;
     input("spec.host", names::host(&spec.host))?;
+    check_credentials(spec.tls_credentials.as_deref())?;
     check_port(spec.port)?;
     check_protocol(spec.protocol.as_deref())
+}
+
+fn check_multi_key_listener(spec: &MultiKeyListenerSpec) -> Result<(), Fault> {
+    present("spec.host", &spec.host)?;
+    input("spec.host", names::host(&spec.host))?;
+    check_credentials(spec.tls_credentials.as_deref())?;
+    check_port(spec.port)?;
+    if spec.strategy.priority.is_some() == spec.strategy.weighted.is_some() {
+        return Err(Fault::Strategy);
+    }
+    if spec.require_client_cert && spec.tls_credentials.is_none() {
+        return Err(Fault::Missing("spec.tlsCredentials, which requireClientCert needs,"));
+    }
+    let keys: Vec<_> = spec.strategy.values().into_iter().map(|(key, _)| key).collect();
+    let distinct: BTreeSet<_> = keys.iter().collect();
+    if !(1..=MAX_KEYS).contains(&keys.len()) || distinct.len() < keys.len() {
+        return Err(Fault::RoutingKeys);
+    }
+    keys.into_iter().try_for_each(|key| present("a routing key", key))
 }
 
 fn check_connector(spec: &ConnectorSpec) -> Result<(), Fault> {
@@ -145,6 +173,7 @@ fn check_connector(spec: &ConnectorSpec) -> Result<(), Fault> {
         (Some(host), None) => input("spec.host", names::host(host))?,
         (None, Some(selector)) => input("spec.selector", names::selector(selector))?,
     }
+    check_credentials(spec.tls_credentials.as_deref())?;
     check_port(spec.port)?;
     check_protocol(spec.protocol.as_deref())
 }
@@ -185,6 +214,11 @@ fn check_certificate(spec: &CertificateSpec) -> Result<(), Fault> {
         input("spec.ca", names::resource_name(&spec.ca))?;
     }
     present("spec.subject", &spec.subject)
+}
+
+/// They become folders.
+fn check_credentials(name: Option<&str>) -> Result<(), Fault> {
+    name.map_or(Ok(()), |name| input("spec.tlsCredentials", names::resource_name(name)))
 }
 
 fn check_port(port: u16) -> Result<(), Fault> {

@@ -12,9 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 use uuid::Uuid;
-use van_adaptors::{
-    CredentialsSource, Dialer, Entity, EntityError, EntityKind, Options, Router, SiteInfo, States, TlsProfile,
-};
+use van_adaptors::{Dialer, Entity, EntityError, EntityKind, Options, Router, SiteInfo, States, TlsProfile};
 use van_core::flow::NetworkView;
 use van_core::management::config::{Configuration, PasswordSource, ProxyProfile};
 use van_core::plane::Routes;
@@ -575,13 +573,12 @@ impl Controller {
         let (Some(identity), Some(namespace)) = (&self.identity, self.store.namespace()) else { return };
         let (name, certs) = (namespace.name(), namespace.runtime_certs());
         let text = router_config(&self.documents, &self.rendered, identity, name, &certs);
-        let profiles =
-            self.rendered.entities.values().filter_map(|(entity, _)| match entity {
-                Entity::TlsProfile(TlsProfile {
-                    name, credentials: CredentialsSource::Memory(credentials), ..
-                }) if !self.certificates.contains_key(name) => Some((name.as_str(), &**credentials)),
-                _ => None,
-            });
+        let profiles = self.rendered.entities.values().filter_map(|(entity, _)| match entity {
+            Entity::TlsProfile(TlsProfile { name, credentials, .. }) if !self.certificates.contains_key(name) => {
+                Some((name.as_str(), credentials))
+            }
+            _ => None,
+        });
         let passwords = self.rendered.entities.values().filter_map(|(entity, _)| match entity {
             Entity::ProxyProfile(ProxyProfile { name, password: Some(PasswordSource::Text(password)), .. }) => {
                 Some((name.as_str(), password.reveal()))
@@ -614,7 +611,8 @@ impl Controller {
 
 impl Surface {
     fn start(&self, site: &Site, identity: &Identity) -> Result<Running, String> {
-        let mut attributes = json!({"id": identity.router, "mode": "interior"});
+        // A document is edited, renamed, taken away and put back; who is connected is not to suffer from it.
+        let mut attributes = json!({"id": identity.router, "mode": "interior", "dropTcpConnections": false});
         if let Some(shards) = self.shards {
             attributes["workerThreads"] = shards.into();
         }

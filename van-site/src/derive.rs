@@ -211,6 +211,7 @@ fn certificates(site: &Site, documents: &DocumentMap, around: &Surroundings<'_>)
             CertificateSpec { ca: ca.into(), subject: client.clone(), client: true, ..CertificateSpec::default() };
         wanted.extend([(name.to_owned(), server), (client, spec)]);
     }
+    wanted.extend(services(documents));
     if grants(documents).next().is_some() {
         let hosts = accesses(documents).flat_map(|access| access_hosts(&access.spec, around)).chain(asked);
         let spec = CertificateSpec {
@@ -221,6 +222,33 @@ fn certificates(site: &Site, documents: &DocumentMap, around: &Surroundings<'_>)
             ..CertificateSpec::default()
         };
         wanted.extend([authority(GRANT_CA), (GRANT_SERVER.into(), spec)]);
+    }
+    wanted
+}
+
+/// Certificates of listeners and connectors that ask for TLS, for who brings none in a Secret: they name the hosts of all
+/// that use them.
+fn services(documents: &DocumentMap) -> BTreeMap<String, CertificateSpec> {
+    let users = documents.values().filter_map(|document| match document {
+        Document::Listener(listener) => Some((listener.spec.tls_credentials.as_ref()?, &listener.spec.host)),
+        Document::MultiKeyListener(listener) => Some((listener.spec.tls_credentials.as_ref()?, &listener.spec.host)),
+        Document::Connector(connector) => {
+            Some((connector.spec.tls_credentials.as_ref()?, connector.spec.host.as_ref()?))
+        }
+        _ => None,
+    });
+    let mut wanted = BTreeMap::new();
+    for (name, host) in users.filter(|(name, _)| !documents.contains_key(&Key::new(Kind::Secret, name.as_str()))) {
+        let spec: &mut CertificateSpec = wanted.entry(name.clone()).or_insert_with(|| CertificateSpec {
+            ca: SERVICE_CA.into(),
+            subject: host.clone(),
+            server: true,
+            client: true,
+            ..CertificateSpec::default()
+        });
+        if !spec.hosts.contains(host) {
+            spec.hosts.push(host.clone());
+        }
     }
     wanted
 }

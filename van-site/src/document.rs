@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::resource::{
-    AccessGrant, AccessToken, Certificate, Connector, Kind, Link, Listener, Metadata, RouterAccess, Secret, Site,
+    AccessGrant, AccessToken, Certificate, Connector, Kind, Link, Listener, Metadata, MultiKeyListener, RouterAccess,
+    Secret, Site,
 };
 use crate::status::Status;
 use crate::yaml::{self, Section, YamlError};
@@ -162,7 +163,18 @@ macro_rules! documents {
     };
 }
 
-documents!(Site, Link, Listener, Connector, RouterAccess, AccessGrant, AccessToken, Certificate, Secret);
+documents!(
+    Site,
+    Link,
+    Listener,
+    MultiKeyListener,
+    Connector,
+    RouterAccess,
+    AccessGrant,
+    AccessToken,
+    Certificate,
+    Secret
+);
 
 impl Document {
     /// Reads one document.
@@ -195,6 +207,7 @@ impl Document {
             (Self::Site(own), Some(Self::Site(other))) => own.status = other.status.clone(),
             (Self::Link(own), Some(Self::Link(other))) => own.status = other.status.clone(),
             (Self::Listener(own), Some(Self::Listener(other))) => own.status = other.status.clone(),
+            (Self::MultiKeyListener(own), Some(Self::MultiKeyListener(other))) => own.status = other.status.clone(),
             (Self::Connector(own), Some(Self::Connector(other))) => own.status = other.status.clone(),
             (Self::RouterAccess(own), Some(Self::RouterAccess(other))) => own.status = other.status.clone(),
             (Self::AccessGrant(own), Some(Self::AccessGrant(other))) => own.status = other.status.clone(),
@@ -211,6 +224,7 @@ impl Document {
             Self::Site(document) => &document.status.common,
             Self::Link(document) => &document.status.common,
             Self::Listener(document) => &document.status.common,
+            Self::MultiKeyListener(document) => &document.status.common,
             Self::Connector(document) => &document.status.common,
             Self::RouterAccess(document) => &document.status.common,
             Self::AccessGrant(document) => &document.status.common,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::check::{Fault, check};
 use crate::document::{Content, Document, DocumentError, Key};
-use crate::resource::{Kind, Link, Listener, RouterAccess};
+use crate::resource::{Kind, Link, RouterAccess};
 use crate::yaml;
 
 /// How large a file may be; a hundred times what the largest network needs.
@@ -231,12 +231,17 @@ impl Documents {
 
     fn check_listeners(&mut self) {
         let mut taken = BTreeMap::new();
-        for key in self.in_file_order(Kind::Listener) {
-            let spec = &self.content::<Listener>(&key).spec;
-            let (host, port) = (spec.host.clone(), spec.port);
-            let name: &String = taken.entry((host.clone(), port)).or_insert_with(|| key.name.clone());
-            if *name != key.name {
-                self.set_fault(&key, Fault::ListenerTaken { name: name.clone(), host, port });
+        let keys = [Kind::Listener, Kind::MultiKeyListener].map(|kind| self.in_file_order(kind));
+        for key in keys.into_iter().flatten() {
+            let (host, port) = match &self.entries[&key].document {
+                Document::Listener(listener) => (listener.spec.host.clone(), listener.spec.port),
+                Document::MultiKeyListener(listener) => (listener.spec.host.clone(), listener.spec.port),
+                _ => continue,
+            };
+            let first: &Key = taken.entry((host.clone(), port)).or_insert_with(|| key.clone());
+            if *first != key {
+                let name = first.name.clone();
+                self.set_fault(&key, Fault::ListenerTaken { name, host, port });
             }
         }
     }

@@ -104,12 +104,14 @@ impl Reconciler {
             }
         }
         changes.sort_by_key(|change| match change {
-            Change::Delete((EntityKind::TlsProfile | EntityKind::ProxyProfile, _)) => 4,
-            Change::Delete(_) => 0,
+            Change::Delete((EntityKind::ListenerAddress, _)) => 0,
+            Change::Delete((EntityKind::TlsProfile | EntityKind::ProxyProfile, _)) => 6,
+            Change::Delete(_) => 1,
             Change::Create(Entity::TlsProfile(_) | Entity::ProxyProfile(_))
-            | Change::Update(Entity::TlsProfile(_) | Entity::ProxyProfile(_)) => 1,
-            Change::Update(_) => 2,
-            Change::Create(_) => 3,
+            | Change::Update(Entity::TlsProfile(_) | Entity::ProxyProfile(_)) => 2,
+            Change::Update(_) => 3,
+            Change::Create(Entity::ListenerAddress(_)) => 5,
+            Change::Create(_) => 4,
         });
         changes
     }
@@ -133,6 +135,7 @@ fn is_same(a: &Entity, b: &Entity) -> bool {
         (Entity::Connector(a), Entity::Connector(b)) => a == b,
         (Entity::Listener(a), Entity::Listener(b)) => a == b,
         (Entity::TcpListener(a), Entity::TcpListener(b)) => a == b,
+        (Entity::ListenerAddress(a), Entity::ListenerAddress(b)) => a == b,
         (Entity::TcpConnector(a), Entity::TcpConnector(b)) => a == b,
         _ => false,
     }
@@ -143,6 +146,7 @@ fn is_same_credentials(a: &TlsProfile, b: &TlsProfile) -> bool {
         (CredentialsSource::Memory(a), CredentialsSource::Memory(b)) => {
             a.identity.chain_pem() == b.identity.chain_pem() && a.trust.pem() == b.trust.pem()
         }
+        (CredentialsSource::Trust(a), CredentialsSource::Trust(b)) => a.pem() == b.pem(),
         (CredentialsSource::Files(a), CredentialsSource::Files(b)) => a == b,
         _ => false,
     }

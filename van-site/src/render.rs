@@ -4,19 +4,23 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use van_adaptors::{CredentialsSource, Entity, EntityKind, TlsProfile};
-use van_core::management::config::{self, Amqp, PasswordSource, ProxyProfile, ProxyScheme, Role};
+use van_core::management::config::{self, Amqp, PasswordSource, ProxyProfile, ProxyScheme, Role, Strategy};
 use van_routing::Cost;
-use van_tls::{Credentials, UnfitError};
+use van_tls::{Credentials, Trust, UnfitError};
 
 use crate::certificates::Certificates;
 use crate::check::Fault;
 use crate::derive::{self, INTER_ROUTER};
 use crate::document::{Document, DocumentMap, Key};
-use crate::resource::{Connector, Kind, Link, Listener, RouterAccess, Site};
+use crate::resource::listener::Observer;
+use crate::resource::{Connector, Kind, Link, Listener, MultiKeyListener, RouterAccess, Secret, Site};
 use crate::store::PROFILE_SUFFIX;
 
 /// Silence after which a peer is lost (skupper-router, `idleTimeoutSeconds`).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What the name of a router's listener begins with that has several routing keys.
+pub(crate) const MULTI_ADDRESS: &str = "multiAddress/";
 
 /// What tells entities apart.
 pub type EntityId = (EntityKind, String);
@@ -42,8 +46,9 @@ pub fn render(documents: &DocumentMap, certificates: &Certificates, now: SystemT
         let entities = match document {
             Document::RouterAccess(access) => render_access(access, certificates),
             Document::Link(link) => render_link(link, documents, certificates, now),
-            Document::Listener(listener) => render_listener(listener),
-            Document::Connector(connector) => render_connector(connector),
+            Document::Listener(listener) => render_listener(listener, documents, certificates),
+            Document::MultiKeyListener(listener) => render_multi_key_listener(listener, documents, certificates),
+            Document::Connector(connector) => render_connector(connector, documents, certificates),
             Document::Certificate(_) => {
                 let fault = certificates.get(&key.name).and_then(|made| made.as_ref().err());
                 fault.map_or_else(|| Ok(Vec::new()), |fault| Err(van_adaptors::with_causes(fault)))
@@ -53,13 +58,26 @@ pub fn render(documents: &DocumentMap, certificates: &Certificates, now: SystemT
         match entities {
             Ok(entities) => {
                 for entity in entities {
-                    rendered.entities.insert((entity.kind(), entity.name().to_owned()), (entity, key.clone()));
+                    rendered.insert(entity, key);
                 }
             }
             Err(fault) => drop(rendered.faults.insert(key.clone(), fault)),
         }
     }
     rendered
+}
+
+impl Rendered {
+    /// Of two profiles of one name, a link's has more than a connector's.
+    fn insert(&mut self, entity: Entity, of: &Key) {
+        let id = (entity.kind(), entity.name().to_owned());
+        let is_trust = |entity: &Entity| {
+            matches!(entity, Entity::TlsProfile(TlsProfile { credentials: CredentialsSource::Trust(_), .. }))
+        };
+        if !is_trust(&entity) || !self.entities.contains_key(&id) {
+            self.entities.insert(id, (entity, of.clone()));
+        }
+    }
 }
 
 fn check_site(site: &Site) -> Result<(), String> {
@@ -160,42 +178,125 @@ fn link_amqp(cost: Cost, profile: &str) -> Amqp {
 
 /// Those of a Secret, or of a folder that the user put there.
 fn credentials(name: &str, documents: &DocumentMap, certificates: &Certificates) -> Result<Credentials, String> {
-    let Some(Document::Secret(secret)) = documents.get(&Key::new(Kind::Secret, name)) else {
+    let Some(secret) = secret(name, documents) else {
         return match certificates.get(name) {
             Some(Ok(credentials)) => Ok(credentials.clone()),
-            _ => Err(format!("secret \"{name}\" not found; add it, or redeem a token, which makes one")),
+            Some(Err(error)) => Err(format!("certificate \"{name}\": {}", van_adaptors::with_causes(error))),
+            None => Err(format!("secret \"{name}\" not found; add it, or redeem a token, which makes one")),
         };
     };
-    let text = |entry: &str| {
-        let missing = || format!("secret \"{name}\" has no text `{entry}`; take it anew from where it came");
-        secret.text(entry).ok_or_else(missing)
-    };
+    let text = |entry| text(name, secret, entry);
     Credentials::from_pem(text("tls.crt")?, text("tls.key")?, text("ca.crt")?)
         .map_err(|error| format!("secret \"{name}\": {}", van_adaptors::with_causes(&error)))
 }
 
-fn render_listener(listener: &Listener) -> Result<Vec<Entity>, String> {
+/// As [`credentials`], of which only the CA is wanted.
+fn trust(name: &str, documents: &DocumentMap, certificates: &Certificates) -> Result<Trust, String> {
+    match secret(name, documents) {
+        Some(secret) => Trust::from_pem(text(name, secret, "ca.crt")?)
+            .map_err(|error| format!("secret \"{name}\": {}", van_adaptors::with_causes(&error))),
+        None => Ok(credentials(name, documents, certificates)?.trust),
+    }
+}
+
+fn secret<'a>(name: &str, documents: &'a DocumentMap) -> Option<&'a Secret> {
+    match documents.get(&Key::new(Kind::Secret, name))? {
+        Document::Secret(secret) => Some(secret),
+        _ => None,
+    }
+}
+
+fn text<'a>(name: &str, secret: &'a Secret, entry: &str) -> Result<&'a str, String> {
+    let missing = || format!("secret \"{name}\" has no text `{entry}`; take it anew from where it came");
+    secret.text(entry).ok_or_else(missing)
+}
+
+fn render_listener(
+    listener: &Listener,
+    documents: &DocumentMap,
+    certificates: &Certificates,
+) -> Result<Vec<Entity>, String> {
     let spec = &listener.spec;
     check_protocol(spec.protocol.as_deref())?;
-    check_clear(spec.tls_credentials.as_deref())?;
-    Ok(vec![Entity::TcpListener(config::TcpListener {
+    let profile = match &spec.tls_credentials {
+        Some(name) => Some(tls_profile(name, credentials(name, documents, certificates)?)),
+        None => None,
+    };
+    let listener = Entity::TcpListener(config::TcpListener {
         name: format!("listener/{}", listener.metadata.name),
         host: spec.host.clone(),
         port: spec.port,
         address: spec.routing_key.clone(),
+        tls_profile: spec.tls_credentials.clone(),
+        observer: observer(spec.observer),
         ..config::TcpListener::default()
-    })])
+    });
+    Ok(profile.into_iter().chain([listener]).collect())
 }
 
-fn render_connector(connector: &Connector) -> Result<Vec<Entity>, String> {
+fn render_multi_key_listener(
+    listener: &MultiKeyListener,
+    documents: &DocumentMap,
+    certificates: &Certificates,
+) -> Result<Vec<Entity>, String> {
+    let (own, spec) = (&listener.metadata.name, &listener.spec);
+    let name = format!("{MULTI_ADDRESS}{own}");
+    let mut entities = Vec::new();
+    if let Some(name) = &spec.tls_credentials {
+        entities.push(tls_profile(name, credentials(name, documents, certificates)?));
+    }
+    let strategy = if spec.strategy.weighted.is_some() { Strategy::Weighted } else { Strategy::Priority };
+    entities.push(Entity::TcpListener(config::TcpListener {
+        name: name.clone(),
+        host: spec.host.clone(),
+        port: spec.port,
+        strategy: Some(strategy),
+        tls_profile: spec.tls_credentials.clone(),
+        requires_authentication: spec.require_client_cert,
+        observer: observer(spec.observer),
+        ..config::TcpListener::default()
+    }));
+    entities.extend(spec.strategy.values().into_iter().map(|(key, value)| {
+        let (name, address, listener) = (format!("{own}/{key}"), key.to_owned(), name.clone());
+        Entity::ListenerAddress(config::ListenerAddress { name, address, value, listener })
+    }));
+    Ok(entities)
+}
+
+fn render_connector(
+    connector: &Connector,
+    documents: &DocumentMap,
+    certificates: &Certificates,
+) -> Result<Vec<Entity>, String> {
     let spec = &connector.spec;
     check_protocol(spec.protocol.as_deref())?;
-    check_clear(spec.tls_credentials.as_deref())?;
     let Some(host) = &spec.host else {
         return Err("workloads are not found by `selector` on linux; set `host`".into());
     };
+    let profile = match &spec.tls_credentials {
+        Some(name) if spec.use_client_cert => Some(tls_profile(name, credentials(name, documents, certificates)?)),
+        Some(name) => {
+            let credentials = CredentialsSource::Trust(trust(name, documents, certificates)?);
+            Some(profile_of(&format!("{name}{PROFILE_SUFFIX}"), credentials))
+        }
+        None => None,
+    };
     let name = format!("connector/{}@{host}", connector.metadata.name);
-    Ok(vec![Entity::TcpConnector(config::TcpConnector::new(name, host, spec.port, &spec.routing_key))])
+    let connector = Entity::TcpConnector(config::TcpConnector {
+        tls_profile: profile.as_ref().map(|profile| profile.name().to_owned()),
+        verifies_host: spec.verify_hostname,
+        ..config::TcpConnector::new(name, host, spec.port, &spec.routing_key)
+    });
+    Ok(profile.into_iter().chain([connector]).collect())
+}
+
+fn observer(wanted: Option<Observer>) -> config::Observer {
+    match wanted.unwrap_or_default() {
+        Observer::Auto => config::Observer::Auto,
+        Observer::None => config::Observer::None,
+        Observer::Http1 => config::Observer::Http1,
+        Observer::Http2 => config::Observer::Http2,
+    }
 }
 
 fn check_protocol(protocol: Option<&str>) -> Result<(), String> {
@@ -205,18 +306,10 @@ fn check_protocol(protocol: Option<&str>) -> Result<(), String> {
     }
 }
 
-fn check_clear(credentials: Option<&str>) -> Result<(), String> {
-    match credentials {
-        None => Ok(()),
-        Some(_) => Err("TLS with clients and workloads is not in this version; remove `tlsCredentials`".into()),
-    }
+fn tls_profile(name: &str, credentials: Credentials) -> Entity {
+    profile_of(name, CredentialsSource::Memory(credentials.into()))
 }
 
-fn tls_profile(name: &str, credentials: Credentials) -> Entity {
-    Entity::TlsProfile(TlsProfile {
-        name: name.to_owned(),
-        credentials: CredentialsSource::Memory(credentials.into()),
-        ordinal: 0,
-        oldest_valid_ordinal: 0,
-    })
+fn profile_of(name: &str, credentials: CredentialsSource) -> Entity {
+    Entity::TlsProfile(TlsProfile { name: name.to_owned(), credentials, ordinal: 0, oldest_valid_ordinal: 0 })
 }

@@ -12,10 +12,12 @@ use crate::certificates::Certificates;
 use crate::derive::{self, GROUP, HOSTS, INTER_ROUTER, Surroundings};
 use crate::document::{Document, DocumentMap, Key};
 use crate::network;
-use crate::render::EntityId;
+use crate::render::{EntityId, MULTI_ADDRESS};
+use crate::resource::multi_key_listener::StrategyStatus;
 use crate::resource::site::ControllerRecord;
 use crate::resource::{
-    AccessGrant, AccessToken, Certificate, Connector, Endpoint, Kind, Link, Listener, RouterAccess, Site,
+    AccessGrant, AccessToken, Certificate, Connector, Endpoint, Kind, Link, Listener, MultiKeyListener, RouterAccess,
+    Site,
 };
 use crate::status::{self, LinkReport, NO_ACTIVE_SITE, Obstacle};
 
@@ -55,6 +57,7 @@ impl Facts<'_> {
                 Document::Site(site) => self.site(key, site).into(),
                 Document::Link(link) => self.link(key, link).into(),
                 Document::Listener(listener) => self.listener(key, listener).into(),
+                Document::MultiKeyListener(listener) => self.multi_key_listener(key, listener).into(),
                 Document::Connector(connector) => self.connector(key, connector).into(),
                 Document::RouterAccess(access) => self.access(key, access).into(),
                 Document::AccessGrant(grant) => self.grant(key, grant).into(),
@@ -141,6 +144,23 @@ impl Facts<'_> {
         let is_matched = state.is_some_and(|state| state.is_open)
             && self.routes.is_some_and(|routes| routes.is_reachable(&listener.spec.routing_key));
         listener.status = status::listener_status(&listener.status, configured, is_matched, self.now);
+        listener
+    }
+
+    fn multi_key_listener(&self, key: &Key, listener: &MultiKeyListener) -> MultiKeyListener {
+        let mut listener = listener.clone();
+        let own = &listener.metadata.name;
+        let name = format!("{MULTI_ADDRESS}{own}");
+        let state = self.states.tcp_listeners.get(&name);
+        let mut configured = self.configured_at_site(key, (EntityKind::TcpListener, name));
+        if let Some(error) = state.and_then(|state| state.error.clone()) {
+            configured = configured.and(Err(error));
+        }
+        let address = |key: &str| self.states.listener_addresses.get(&format!("{own}/{key}"));
+        let is_reachable = |key: &str| address(key).is_some_and(|address| address.is_reachable);
+        let strategy = StrategyStatus::of(&listener.spec.strategy, is_reachable);
+        let is_open = state.is_some_and(|state| state.is_open);
+        listener.status = status::multi_key_listener_status(&listener.status, configured, strategy, is_open, self.now);
         listener
     }
 

@@ -10,6 +10,7 @@ pub mod certificate;
 pub mod connector;
 pub mod link;
 pub mod listener;
+pub mod multi_key_listener;
 pub mod router_access;
 pub mod secret;
 pub mod site;
@@ -28,6 +29,7 @@ pub use certificate::Certificate;
 pub use connector::Connector;
 pub use link::Link;
 pub use listener::Listener;
+pub use multi_key_listener::MultiKeyListener;
 pub use router_access::RouterAccess;
 pub use secret::Secret;
 pub use site::Site;
@@ -50,6 +52,8 @@ pub enum Kind {
     Link,
     /// [`Listener`]
     Listener,
+    /// [`MultiKeyListener`]
+    MultiKeyListener,
     /// [`Connector`]
     Connector,
     /// [`RouterAccess`]
@@ -66,10 +70,11 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which things are listed.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Site,
         Self::Link,
         Self::Listener,
+        Self::MultiKeyListener,
         Self::Connector,
         Self::RouterAccess,
         Self::AccessGrant,
@@ -84,6 +89,7 @@ impl Kind {
             Self::Site => "Site",
             Self::Link => "Link",
             Self::Listener => "Listener",
+            Self::MultiKeyListener => "MultiKeyListener",
             Self::Connector => "Connector",
             Self::RouterAccess => "RouterAccess",
             Self::AccessGrant => "AccessGrant",

@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use serde::Serialize;
-use van_adaptors::Entity;
-use van_core::management::config::{self, Service};
+use van_adaptors::{CredentialsSource, Entity, TlsProfile};
+use van_core::management::config::{self, Service, Strategy};
 
 use crate::derive;
 use crate::document::Document;
@@ -29,6 +29,7 @@ enum Pair<'a> {
     Listener(&'static str, Listener<'a>),
     Address(&'static str, Address),
     Tcp(&'static str, Tcp<'a>),
+    ListenerAddress(&'static str, ListenerAddress<'a>),
     Log(&'static str, Log),
     Site(&'static str, Site<'a>),
 }
@@ -40,6 +41,7 @@ struct Router<'a> {
     mode: &'static str,
     hello_max_age_seconds: &'static str,
     metadata: String,
+    drop_tcp_connections: bool,
 }
 
 #[derive(Serialize)]
@@ -53,8 +55,10 @@ struct Metadata<'a> {
 #[serde(rename_all = "camelCase")]
 struct SslProfile<'a> {
     name: &'a str,
-    cert_file: String,
-    private_key_file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cert_file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    private_key_file: Option<String>,
     ca_cert_file: String,
 }
 
@@ -109,8 +113,27 @@ struct Tcp<'a> {
     name: &'a str,
     host: &'a str,
     port: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
     address: &'a str,
     site_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ssl_profile: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verify_hostname: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    observer: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authenticate_peer: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    multi_address_strategy: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct ListenerAddress<'a> {
+    name: &'a str,
+    address: &'a str,
+    value: u32,
+    listener: &'a str,
 }
 
 #[derive(Serialize)]
@@ -142,16 +165,19 @@ pub fn router_config(
         mode: "interior",
         hello_max_age_seconds: HELLO_MAX_AGE_SECONDS,
         metadata: serde_json::to_string(&metadata).expect("three texts"),
+        drop_tcp_connections: false,
     };
     let local = local_access(documents);
     let entities = || rendered.entities.values().map(|(entity, _)| entity);
-    let profiles = local.iter().filter_map(|listener| listener.ssl_profile);
+    let profiles = local.iter().filter_map(|listener| Some((listener.ssl_profile?, true)));
     let profiles = profiles.chain(entities().filter_map(|entity| match entity {
-        Entity::TlsProfile(profile) => Some(profile.name.as_str()),
+        Entity::TlsProfile(TlsProfile { name, credentials, .. }) => {
+            Some((name.as_str(), !matches!(credentials, CredentialsSource::Trust(_))))
+        }
         _ => None,
     }));
     let mut pairs = vec![Pair::Router("router", router)];
-    pairs.extend(profiles.map(|name| Pair::SslProfile("sslProfile", ssl_profile(name, certs))));
+    pairs.extend(profiles.map(|profile| Pair::SslProfile("sslProfile", ssl_profile(profile, certs))));
     pairs.extend(entities().filter_map(|entity| match entity {
         Entity::ProxyProfile(proxy) => Some(Pair::ProxyProfile("proxyProfile", proxy_profile(proxy, certs))),
         _ => None,
@@ -168,20 +194,33 @@ pub fn router_config(
     pairs.push(Pair::Address("address", Address { prefix: "mc", distribution: "multicast" }));
     let site_id = &identity.id;
     pairs.extend(entities().filter_map(|entity| match entity {
-        Entity::TcpConnector(config::TcpConnector { name, host, port, address, .. }) => {
-            Some(Pair::Tcp("tcpConnector", Tcp { name, host, port: port.to_string(), address, site_id }))
-        }
+        Entity::TcpConnector(connector) => Some(Pair::Tcp("tcpConnector", tcp_connector(connector, site_id))),
         _ => None,
     }));
     pairs.extend(entities().filter_map(|entity| match entity {
-        Entity::TcpListener(config::TcpListener { name, host, port, address, .. }) => {
-            Some(Pair::Tcp("tcpListener", Tcp { name, host, port: port.to_string(), address, site_id }))
+        Entity::TcpListener(listener) => Some(Pair::Tcp("tcpListener", tcp_listener(listener, site_id))),
+        _ => None,
+    }));
+    pairs.extend(entities().filter_map(|entity| match entity {
+        Entity::ListenerAddress(config::ListenerAddress { name, address, value, listener }) => {
+            let address = ListenerAddress { name, address, value: *value, listener };
+            Some(Pair::ListenerAddress("listenerAddress", address))
         }
         _ => None,
     }));
     pairs.push(Pair::Log("log", Log { module: "ROUTER_CORE", enable: "error+" }));
     pairs.push(Pair::Site("site", Site { name: &identity.router, platform, namespace, version }));
     serde_json::to_string_pretty(&pairs).expect("texts, numbers and truths") + "\n"
+}
+
+/// What is not the default.
+fn observer_name(observer: config::Observer) -> Option<&'static str> {
+    match observer {
+        config::Observer::Auto => None,
+        config::Observer::None => Some("none"),
+        config::Observer::Http1 => Some("http1"),
+        config::Observer::Http2 => Some("http2"),
+    }
 }
 
 /// The access for clients of this machine, which our router does not open yet and others do.
@@ -199,9 +238,44 @@ fn local_access(documents: &DocumentMap) -> Option<Listener<'_>> {
     })
 }
 
-fn ssl_profile<'a>(name: &'a str, certs: &Path) -> SslProfile<'a> {
+fn ssl_profile<'a>((name, has_identity): (&'a str, bool), certs: &Path) -> SslProfile<'a> {
     let file = |file| certs.join(name).join(file).display().to_string();
-    SslProfile { name, cert_file: file("tls.crt"), private_key_file: file("tls.key"), ca_cert_file: file("ca.crt") }
+    let own = |name| has_identity.then(|| file(name));
+    SslProfile { name, cert_file: own("tls.crt"), private_key_file: own("tls.key"), ca_cert_file: file("ca.crt") }
+}
+
+fn tcp_connector<'a>(connector: &'a config::TcpConnector, site_id: &'a str) -> Tcp<'a> {
+    let ssl_profile = connector.tls_profile.as_deref();
+    Tcp {
+        name: &connector.name,
+        host: &connector.host,
+        port: connector.port.to_string(),
+        address: &connector.address,
+        site_id,
+        ssl_profile,
+        verify_hostname: ssl_profile.map(|_| connector.verifies_host),
+        observer: None,
+        authenticate_peer: None,
+        multi_address_strategy: None,
+    }
+}
+
+fn tcp_listener<'a>(listener: &'a config::TcpListener, site_id: &'a str) -> Tcp<'a> {
+    Tcp {
+        name: &listener.name,
+        host: &listener.host,
+        port: listener.port.to_string(),
+        address: &listener.address,
+        site_id,
+        ssl_profile: listener.tls_profile.as_deref(),
+        verify_hostname: None,
+        observer: observer_name(listener.observer),
+        authenticate_peer: Some(true).filter(|_| listener.requires_authentication),
+        multi_address_strategy: listener.strategy.map(|strategy| match strategy {
+            Strategy::Priority => "priority",
+            Strategy::Weighted => "weighted",
+        }),
+    }
 }
 
 fn proxy_profile<'a>(proxy: &'a config::ProxyProfile, certs: &Path) -> ProxyProfile<'a> {

@@ -13,6 +13,7 @@ use crate::resource::certificate::CertificateStatus;
 use crate::resource::connector::ConnectorStatus;
 use crate::resource::link::LinkStatus;
 use crate::resource::listener::ListenerStatus;
+use crate::resource::multi_key_listener::{MultiKeyListenerStatus, StrategyStatus};
 use crate::resource::router_access::RouterAccessStatus;
 use crate::resource::site::{SiteSpec, SiteStatus};
 use crate::resource::{Endpoint, null_as_default};
@@ -245,6 +246,24 @@ pub enum LinkReport {
         /// The router's last error.
         error: Option<String>,
     },
+}
+
+/// The status of a listener with several routing keys; it is operational while one of them can be reached.
+///
+/// It is also said to be ready or not, which Skupper leaves out.
+pub fn multi_key_listener_status(
+    so_far: &MultiKeyListenerStatus,
+    configured: Result<(), String>,
+    strategy: StrategyStatus,
+    has_destination: bool,
+    now: Timestamp,
+) -> MultiKeyListenerStatus {
+    let mut status = MultiKeyListenerStatus { has_destination, strategy, ..so_far.clone() };
+    let operational = if has_destination { Ok(()) } else { pending("No matching connectors") };
+    status.common.set(ConditionKind::Configured, configured.map_err(Obstacle::Error), now);
+    status.common.set(ConditionKind::Operational, operational, now);
+    status.common.conclude_ready(&[ConditionKind::Configured, ConditionKind::Operational], now);
+    status
 }
 
 /// The status of a link; it keeps the name of the remote site while it is down.

@@ -9,9 +9,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use van_adaptors::CredentialsSource;
 use van_grant::Grant;
-use van_tls::Credentials;
 use van_tls::directory::{self, LoadError};
+use van_tls::{Credentials, Trust};
 
 use crate::document::{Document, DocumentMap, Key};
 use crate::folder::{self, FolderError, Namespace};
@@ -265,12 +266,20 @@ impl Store {
     pub fn put_router_config(
         &self,
         text: &str,
-        profiles: &[(&str, &Credentials)],
+        profiles: &[(&str, &CredentialsSource)],
         passwords: &[(&str, &str)],
     ) -> Result<(), StoreError> {
         let Some(namespace) = self.namespace() else { return Ok(()) };
         for (name, credentials) in profiles {
             let folder = namespace.runtime_certs().join(name);
+            let credentials = match credentials {
+                CredentialsSource::Memory(credentials) => credentials,
+                CredentialsSource::Trust(trust) => {
+                    put_trust(&folder, trust)?;
+                    continue;
+                }
+                CredentialsSource::Files(_) => continue,
+            };
             let is_same = |known: Credentials| {
                 known.identity.chain_pem() == credentials.identity.chain_pem()
                     && known.trust.pem() == credentials.trust.pem()
@@ -353,6 +362,15 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Keeps a CA alone.
+fn put_trust(folder: &Path, trust: &Trust) -> Result<(), StoreError> {
+    let file = folder.join(directory::CA_FILE);
+    if fs::read(&file).is_ok_and(|known| known == trust.pem().as_bytes()) {
+        return Ok(());
+    }
+    Ok(folder::replace(&file, trust.pem(), PUBLIC)?)
 }
 
 fn identity_file(namespace: &Namespace) -> PathBuf {

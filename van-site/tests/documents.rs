@@ -139,7 +139,7 @@ fn kinds_without_effect_are_named() {
     for (api_version, kind) in [
         ("apps/v1", "Deployment"),
         ("v1", "ConfigMap"),
-        ("skupper.io/v2alpha1", "MultiKeyListener"),
+        ("skupper.io/v2alpha1", "AttachedConnector"),
         ("skupper.io/v1", "Listener"),
     ] {
         let text = format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {{any: [thing]}}\n");

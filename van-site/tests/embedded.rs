@@ -1,10 +1,17 @@
 //! Sites in one process: linked by tokens, streams without sockets.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use van_site::document::{Document, Key};
+use van_site::resource::{Kind, Secret};
 use van_site::{Site, TokenRequest};
+use van_tls::{
+    Authority, AuthorityRequest, Credentials, HostCheck, KeyKind, LeafRequest, ServiceAcceptor, ServiceConnector,
+    Trust, Usage,
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -46,4 +53,84 @@ async fn a_routing_key_need_not_be_a_name() {
     let site = Site::builder("hub").start().await.expect("the hub starts");
     site.connector("Orders/v1:8080", "127.0.0.1:9").await.expect("a connector");
     site.listener("Orders/v1:8080", "127.0.0.1:0").await.expect("a listener");
+}
+
+// === TLS, and several routing keys ===
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn free_port() -> u16 {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    socket.local_addr().expect("it is bound").port()
+}
+
+/// A certificate for this machine, and the CA it is from.
+fn credentials() -> Credentials {
+    let (now, key) = (SystemTime::now(), KeyKind::EcdsaP256);
+    let request = AuthorityRequest { common_name: "services".into(), key, now, valid_for: DAY };
+    let (common_name, hosts, usage) = ("backend".into(), vec!["127.0.0.1".into()], Usage::Both);
+    let leaf = LeafRequest { common_name, hosts, usage, key, now, valid_for: DAY };
+    Authority::create(&request).expect("a CA can be made").issue(&leaf).expect("it can be issued")
+}
+
+/// Declares what a YAML text says, and waits until the last of it is ready.
+async fn declare(site: &Site, text: &str) {
+    let documents: Vec<_> = Document::read_all(text).into_iter().map(|it| it.expect("it is sound")).collect();
+    let last = documents.last().expect("there is one").key();
+    for document in documents {
+        site.declare(document).await.expect("it can be carried out");
+    }
+    timeout(PATIENCE, site.ready(last.kind, &last.name)).await.expect("in time").expect("it is ready");
+}
+
+/// What a workload says to a client of TLS that believes `trust`.
+async fn heard(port: u16, trust: &Trust) -> String {
+    let connector = ServiceConnector::new(trust, None, HostCheck::Verify).expect("there are suites");
+    let socket = TcpStream::connect(("127.0.0.1", port)).await.expect("the listener is open");
+    let shaken = connector.connect("127.0.0.1", None, SystemTime::now(), socket).await;
+    let (mut stream, mut heard) = (shaken.expect("hands are shaken"), String::new());
+    timeout(PATIENCE, stream.read_to_string(&mut heard)).await.expect("in time").expect("a clean end");
+    heard
+}
+
+#[tokio::test]
+async fn documents_ask_for_tls_at_both_ends_and_for_several_keys() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let credentials = credentials();
+    let acceptor = ServiceAcceptor::new(&credentials.identity, None, &[]).expect("there are suites");
+    let workload = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let target = workload.local_addr().expect("it is bound").port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = workload.accept().await {
+            let mut stream = acceptor.accept(SystemTime::now(), client).await.expect("hands are shaken");
+            stream.write_all(b"hello").await.expect("it is open");
+            stream.shutdown().await.expect("it is open");
+        }
+    });
+    let mut secret = Secret::new("backend", "kubernetes.io/tls");
+    secret.set("tls.crt", credentials.identity.chain_pem());
+    secret.set("tls.key", credentials.identity.key_pem());
+    secret.set("ca.crt", credentials.trust.pem());
+    let builder = Site::builder("hub").state_dir(folder.path()).document(secret);
+    let site = builder.start().await.expect("the hub starts");
+    let (own, several) = (free_port(), free_port());
+    let head = |kind, name| format!("---\napiVersion: skupper.io/v2alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\n");
+    let text = head("Connector", "backend")
+        + &format!("spec: {{routingKey: backend, host: 127.0.0.1, port: {target}, tlsCredentials: backend}}\n")
+        + &head("Listener", "own")
+        + &format!("spec: {{routingKey: backend, host: 127.0.0.1, port: {own}, tlsCredentials: backend}}\n")
+        + &head("MultiKeyListener", "several")
+        + &format!("spec: {{host: 127.0.0.1, port: {several}, tlsCredentials: made, strategy: ")
+        + "{priority: {routingKeys: [absent, backend]}}}\n";
+    declare(&site, &text).await;
+    assert_eq!(heard(own, &credentials.trust).await, "hello");
+    // Nobody gave a Secret `made`.
+    let made = van_tls::directory::read(&folder.path().join("runtime/certs/made")).expect("the site made it");
+    assert_eq!(heard(several, &made.trust).await, "hello");
+    let snapshot = site.watch().borrow().clone();
+    let key = Key::new(Kind::MultiKeyListener, "several");
+    let Some(Document::MultiKeyListener(listener)) = snapshot.documents.get(&key) else { panic!("it is there") };
+    let reachable = listener.status.strategy.priority.as_ref().map(|it| it.routing_keys_reachable.clone());
+    assert_eq!((listener.status.has_destination, reachable), (true, Some(vec!["backend".to_owned()])));
+    site.shutdown(Duration::ZERO).await;
 }

@@ -230,3 +230,25 @@ fn a_document_that_cannot_be_read_is_named() {
         "5: Listener x: spec.port: not a whole number from 0 to 65535",
     );
 }
+
+#[test]
+fn a_listener_of_several_keys_has_one_strategy_and_each_key_once() {
+    let several =
+        |strategy: &str| document("MultiKeyListener", "m", &format!("host: h, port: 1, strategy: {{{strategy}}}"));
+    let fault = |text: &str| {
+        let folder = folder(&[("x.yaml", text)]);
+        let documents = Documents::load(folder.path(), "west");
+        let entry = documents.entry(Kind::MultiKeyListener, "m").expect("it is read");
+        entry.fault.as_ref().map(ToString::to_string)
+    };
+    assert_eq!(fault(&several("weighted: {routingKeys: {a: 1, b: 0}}")), None);
+    let one = "spec.strategy must be exactly one of priority and weighted";
+    assert_eq!(fault(&several("")).as_deref(), Some(one));
+    assert_eq!(fault(&several("priority: {routingKeys: [a]}, weighted: {routingKeys: {a: 1}}")).as_deref(), Some(one));
+    let keys = "routingKeys must be 1 to 256, each once";
+    assert_eq!(fault(&several("priority: {routingKeys: [a, b, a]}")).as_deref(), Some(keys));
+    assert_eq!(fault(&several("priority: {}")).as_deref(), Some(keys));
+    assert_eq!(fault(&several("priority: {routingKeys: ['']}")).as_deref(), Some("a routing key is missing"));
+    let taken = listener("a", "h", 1) + &several("priority: {routingKeys: [a]}");
+    assert_eq!(fault(&taken).as_deref(), Some("Listener a with host h and port 1 already exists in namespace"));
+}

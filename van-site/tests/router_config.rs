@@ -21,12 +21,17 @@ spec: {linkAccess: default, settings: {link-bind-host: 127.0.0.1}}
 apiVersion: skupper.io/v2alpha1
 kind: Listener
 metadata: {name: backend}
-spec: {routingKey: backend, host: 127.0.0.1, port: 8080}
+spec: {routingKey: backend, host: 127.0.0.1, port: 8080, tlsCredentials: web, observer: none}
 ---
 apiVersion: skupper.io/v2alpha1
 kind: Connector
 metadata: {name: db}
-spec: {routingKey: db, host: 10.1.2.3, port: 5432}
+spec: {routingKey: db, host: 10.1.2.3, port: 5432, tlsCredentials: db}
+---
+apiVersion: skupper.io/v2alpha1
+kind: MultiKeyListener
+metadata: {name: mk}
+spec: {host: 127.0.0.1, port: 8081, strategy: {priority: {routingKeys: [first, second]}}}
 ---
 apiVersion: skupper.io/v2alpha1
 kind: Link
@@ -45,17 +50,22 @@ stringData: {host: proxy.example.com, port: \"3128\", username: svc, password: s
 ";
 
 /// One entity a line, as the original's file has them.
-const EXPECTED: &str = r#"["router",{"id":"west-1","mode":"interior","helloMaxAgeSeconds":"3","metadata":"{\"id\":\"9a0d\",\"version\":\"VERSION\",\"platform\":\"linux\"}"}]
+const EXPECTED: &str = r#"["router",{"id":"west-1","mode":"interior","helloMaxAgeSeconds":"3","metadata":"{\"id\":\"9a0d\",\"version\":\"VERSION\",\"platform\":\"linux\"}","dropTcpConnections":false}]
 ["sslProfile",{"name":"skupper-local-server","certFile":"/certs/skupper-local-server/tls.crt","privateKeyFile":"/certs/skupper-local-server/tls.key","caCertFile":"/certs/skupper-local-server/ca.crt"}]
+["sslProfile",{"name":"db-profile","caCertFile":"/certs/db-profile/ca.crt"}]
 ["sslProfile",{"name":"hub-profile","certFile":"/certs/hub-profile/tls.crt","privateKeyFile":"/certs/hub-profile/tls.key","caCertFile":"/certs/hub-profile/ca.crt"}]
+["sslProfile",{"name":"web","certFile":"/certs/web/tls.crt","privateKeyFile":"/certs/web/tls.key","caCertFile":"/certs/web/ca.crt"}]
 ["sslProfile",{"name":"west","certFile":"/certs/west/tls.crt","privateKeyFile":"/certs/west/tls.key","caCertFile":"/certs/west/ca.crt"}]
 ["proxyProfile",{"name":"corp","host":"proxy.example.com","port":"3128","username":"svc","password":"file:/proxies/corp/password.txt"}]
 ["connector",{"name":"hub","role":"inter-router","host":"hub.example.com","port":"55671","cost":2,"sslProfile":"hub-profile","proxyProfile":"corp"}]
 ["listener",{"name":"skupper-local-normal","role":"normal","host":"127.0.0.1","port":5671,"sslProfile":"skupper-local-server","saslMechanisms":"EXTERNAL","authenticatePeer":true}]
 ["listener",{"name":"west-inter-router","role":"inter-router","host":"127.0.0.1","port":55671,"sslProfile":"west","saslMechanisms":"EXTERNAL","authenticatePeer":true}]
 ["address",{"prefix":"mc","distribution":"multicast"}]
-["tcpConnector",{"name":"connector/db@10.1.2.3","host":"10.1.2.3","port":"5432","address":"db","siteId":"9a0d"}]
-["tcpListener",{"name":"listener/backend","host":"127.0.0.1","port":"8080","address":"backend","siteId":"9a0d"}]
+["tcpConnector",{"name":"connector/db@10.1.2.3","host":"10.1.2.3","port":"5432","address":"db","siteId":"9a0d","sslProfile":"db-profile","verifyHostname":false}]
+["tcpListener",{"name":"listener/backend","host":"127.0.0.1","port":"8080","address":"backend","siteId":"9a0d","sslProfile":"web","observer":"none"}]
+["tcpListener",{"name":"multiAddress/mk","host":"127.0.0.1","port":"8081","siteId":"9a0d","multiAddressStrategy":"priority"}]
+["listenerAddress",{"name":"mk/first","address":"first","value":1,"listener":"multiAddress/mk"}]
+["listenerAddress",{"name":"mk/second","address":"second","value":0,"listener":"multiAddress/mk"}]
 ["log",{"module":"ROUTER_CORE","enable":"error+"}]
 ["site",{"name":"west-1","platform":"linux","namespace":"west","version":"VERSION"}]"#;
 
@@ -99,7 +109,7 @@ fn the_file_has_the_attributes_and_types_of_the_original() {
 
     let read = Configuration::parse(&text, |_| None).expect("our router reads it");
     assert_eq!((read.connectors.len(), read.listeners.len()), (1, 2));
-    assert_eq!((read.tcp_connectors.len(), read.tcp_listeners.len(), read.tls_profiles.len()), (1, 1, 3));
+    assert_eq!((read.tcp_connectors.len(), read.tcp_listeners.len(), read.tls_profiles.len()), (1, 2, 5));
 }
 
 #[test]

@@ -306,7 +306,7 @@ pub enum HandshakeError {
     #[error("the peer refused the handshake: {0}")]
     Refused(Alert),
     /// The peer knows no version, suite or group that we accept.
-    #[error("the peer offers nothing we accept; links need TLS 1.3")]
+    #[error("the peer offers nothing we accept; links need TLS 1.3, services 1.2")]
     Incompatible(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The peer closed the connection without a word.
     #[error("the peer closed the connection during the handshake; its log may say why")]

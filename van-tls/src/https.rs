@@ -48,10 +48,10 @@ impl HttpsAcceptor {
     /// Shakes hands with a client. It has no clock: bound its time from outside; dropping it closes the connection.
     ///
     /// # Errors
-    /// [`HttpsError::Handshake`] and [`HttpsError::Io`].
-    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> Result<HttpsStream<S>, HttpsError> {
+    /// [`TlsError::Handshake`] and [`TlsError::Io`].
+    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> Result<HttpsStream<S>, TlsError> {
         let accepted = TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await;
-        accepted.map(|stream| HttpsStream(stream.into())).map_err(https_error)
+        accepted.map(|stream| HttpsStream(stream.into())).map_err(tls_error)
     }
 }
 
@@ -83,18 +83,18 @@ impl HttpsConnector {
     /// Bound its time from outside; dropping it closes the connection.
     ///
     /// # Errors
-    /// [`HttpsError`].
+    /// [`TlsError`].
     pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         host: &str,
         now: SystemTime,
         stream: S,
-    ) -> Result<HttpsStream<S>, HttpsError> {
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| HttpsError::Host { host: host.to_owned() })?;
+    ) -> Result<HttpsStream<S>, TlsError> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Host { host: host.to_owned() })?;
         let mut config = self.config.clone();
         config.time_provider = Arc::new(At(now));
         let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-        connected.map(|stream| HttpsStream(stream.into())).map_err(https_error)
+        connected.map(|stream| HttpsStream(stream.into())).map_err(tls_error)
     }
 }
 
@@ -152,9 +152,9 @@ impl<S> fmt::Debug for HttpsStream<S> {
     }
 }
 
-/// Why there is no HTTPS connection.
+/// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-pub enum HttpsError {
+pub enum TlsError {
     /// The host cannot stand in a certificate; whoever wrote the URL is to correct it.
     #[error("{host:?} is neither a DNS name nor an IP address")]
     Host {
@@ -169,12 +169,12 @@ pub enum HttpsError {
     Io(#[source] io::Error),
 }
 
-fn names(protocols: &[&str]) -> Vec<Vec<u8>> {
+pub(crate) fn names(protocols: &[&str]) -> Vec<Vec<u8>> {
     protocols.iter().map(|name| name.as_bytes().to_vec()).collect()
 }
 
 /// tokio-rustls wraps the errors of rustls.
-fn https_error(error: io::Error) -> HttpsError {
+pub(crate) fn tls_error(error: io::Error) -> TlsError {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         return HandshakeError::Closed.into();
     }
@@ -183,6 +183,6 @@ fn https_error(error: io::Error) -> HttpsError {
             HandshakeError::NotTls { protocol: "something else".to_owned() }.into()
         }
         Ok(error) => handshake_error(error).into(),
-        Err(error) => HttpsError::Io(error),
+        Err(error) => TlsError::Io(error),
     }
 }

@@ -5,8 +5,9 @@
 //!   certificates, nothing is resumed.
 //! * A handshake ends in a [`VerifiedPeer`], the evidence without which no link is made, and in [`Tls13Records`], which
 //!   seal and open what the link carries, many parts and many records at a time.
-//! * With feature `https`, an `HttpsConnector` and an `HttpsAcceptor` speak HTTPS over streams of tokio, for the few
-//!   conversations beside the links: only the server shows a certificate.
+//! * With feature `https`, over streams of tokio: an `HttpsConnector` and an `HttpsAcceptor` for the few conversations beside
+//!   the links, where only the server shows a certificate; a `ServiceConnector` and a `ServiceAcceptor` for workloads and
+//!   clients, TLS 1.2 too.
 //!
 //! Nothing here opens a socket, starts a thread or looks at a clock: octets come in, octets go out, `now` is an argument.
 //! Only [`directory`] touches files. Types of rustls, rcgen and x509-parser stay inside, so that another TLS library, or
@@ -74,6 +75,8 @@ mod mutual;
 mod provider;
 mod record;
 mod request;
+#[cfg(feature = "https")]
+mod service;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -83,7 +86,7 @@ pub use authority::{Authority, AuthorityError, IssueError};
 pub use credentials::{Credentials, CredentialsError, Identity, Trust, UnfitError};
 pub use handshake::{Established, Handshake, HandshakeError};
 #[cfg(feature = "https")]
-pub use https::{HttpsAcceptor, HttpsConnector, HttpsError, HttpsStream};
+pub use https::{HttpsAcceptor, HttpsConnector, HttpsStream, TlsError};
 pub use inspect::{Certificate, Fingerprint, InspectError, Validity};
 pub use mutual::{ConnectError, HostCheck, LinkAcceptor, LinkConnector, SetupError};
 pub use provider::{Policy, SUITES, Suite};
@@ -91,4 +94,6 @@ pub use record::{
     MAX_RECORD_PAYLOAD, OpenError, Opened, OutBuf, Plain, RECORD_OVERHEAD, RecordLayer, SealError, Tls13Records,
 };
 pub use request::{AuthorityRequest, KeyKind, LeafRequest, SKUPPER_LIFE, Usage};
+#[cfg(feature = "https")]
+pub use service::{ServiceAcceptor, ServiceConnector, ServiceStream};
 pub use verify::VerifiedPeer;

@@ -91,6 +91,12 @@ impl Suite {
     }
 }
 
+/// What clients and workloads may negotiate: all that is safe, TLS 1.2 included, the hybrid group first.
+#[cfg(feature = "https")]
+pub(crate) fn provider_of_services() -> Arc<CryptoProvider> {
+    Arc::new(default_provider())
+}
+
 pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
     let suite = cipher_suite::TLS13_AES_128_GCM_SHA256.tls13().expect("a suite of TLS 1.3");
     let digest = suite.common.hash_provider.hash(data);

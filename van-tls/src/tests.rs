@@ -9,6 +9,8 @@ mod https;
 mod openssl;
 mod records;
 mod secrets;
+#[cfg(feature = "https")]
+mod service;
 
 use std::io::IoSlice;
 use std::sync::OnceLock;

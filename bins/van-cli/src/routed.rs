@@ -46,7 +46,7 @@ struct Fields {
     /// A host name or an IP address
     #[arg(long)]
     host: Option<String>,
-    /// The Secret with what TLS needs here; not in this version: it makes the document an error
+    /// The Secret with what TLS needs here, or the name of a certificate that the site makes
     #[arg(long, value_name = "NAME")]
     tls_credentials: Option<String>,
     /// The protocol

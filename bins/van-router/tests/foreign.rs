@@ -15,7 +15,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -96,6 +96,102 @@ fn nginx_answers_every_request_of_wrk() {
         let rate = check_wrk(&chain.site, &wrk, chain.entrance(0), load_time(), connection);
         println!("nginx and wrk, connection {connection}: {rate} requests/s");
     }
+}
+
+// === TLS with clients and workloads ===
+
+/// What nginx has at `/`, and answers if it was asked by TLS of that version, with a certificate of our CA.
+fn start_secure_nginx(site: &Site, folder: &Path, nginx: &Path, certificates: &Path, version: &str) -> Server {
+    let address = site.free_address();
+    let (file, certificate) = (|name: &str| folder.join(name).display().to_string(), certificates.display());
+    let configuration = format!(
+        "daemon off; master_process off; pid {}; error_log stderr;
+         events {{ worker_connections 4096; }}
+         http {{
+           access_log off; keepalive_requests 1000000000; root {};
+           server {{
+             listen {address} ssl; ssl_protocols {version};
+             ssl_certificate {certificate}/tls.crt; ssl_certificate_key {certificate}/tls.key;
+             ssl_client_certificate {certificate}/ca.crt; ssl_verify_client on;
+             add_header X-Verified $ssl_client_verify; add_header X-Protocol $ssl_alpn_protocol;
+           }}
+         }}",
+        file("nginx.pid"),
+        folder.display(),
+    );
+    fs::write(file("nginx.conf"), configuration).expect("a configuration can be written");
+    fs::write(file("index.html"), "a".repeat(PAGE_BYTES)).expect("a page can be written");
+    Server::start(site, address, folder, Command::new(nginx).args(["-e", "stderr", "-c", &file("nginx.conf")]))
+}
+
+/// What `openssl s_client` shows of a request and its answer, to the end of the connection.
+fn ask_by_openssl(openssl: &Path, entrance: SocketAddr, ca: &Path, options: &[&str]) -> String {
+    let mut command = Command::new(openssl);
+    command.args(["s_client", "-ign_eof", "-verify_return_error", "-connect", &entrance.to_string()]);
+    command.arg("-CAfile").arg(ca).args(options);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut client = command.spawn().expect("openssl runs");
+    let request = b"GET / HTTP/1.0\r\n\r\n";
+    // It goes before it reads all of this if it does not like the server; the answer tells.
+    let _ = client.stdin.take().expect("it is piped").write_all(request);
+    let output = client.wait_with_output().expect("it ends");
+    [output.stdout, output.stderr].map(|output| String::from_utf8_lossy(&output).into_owned()).concat()
+}
+
+#[test]
+#[ignore = "needs openssl, nginx and wrk"]
+fn openssl_asks_nginx_by_tls_at_both_ends() {
+    let Some([openssl, nginx, wrk]) = given(program::find_all(["openssl", "nginx", "wrk"])) else { return };
+    let (site, folder) = (Site::here(), folder());
+    let certificates = Certificates::new(folder.path());
+    let (access, entrance) = (site.free_address(), site.free_address());
+    let near = Plan::new("near", &json!({})).accepting(&[access]).listening("key", entrance).by_tls();
+    let near = Router::start(&site, folder.path(), &certificates, near);
+    let ca = folder.path().join("near").join("ca.crt");
+    for (version, option, shown) in [("TLSv1.2", "-tls1_2", "TLSv1.2"), ("TLSv1.3", "-tls1_3", "TLSv1.3")] {
+        let pages = tempfile::tempdir_in(folder.path()).expect("a folder can be made");
+        let nginx = start_secure_nginx(&site, pages.path(), &nginx, &folder.path().join("near"), version);
+        let far = Plan::new("far", &json!({})).linked_to(access).connecting("key", nginx.address()).by_tls();
+        let _far = Router::start(&site, folder.path(), &certificates, far);
+        rig::wait_until("nginx can be reached", || site.connect(entrance).is_ok());
+        let answer = ask_by_openssl(&openssl, entrance, &ca, &[option, "-alpn", "h2,http/1.1"]);
+        for expected in [shown, "ALPN protocol: http/1.1", "Verify return code: 0 (ok)", "X-Verified: SUCCESS"] {
+            assert!(answer.contains(expected), "{version}: no {expected:?}\n{answer}");
+        }
+        assert!(answer.contains("X-Protocol: http/1.1") && answer.contains(&"a".repeat(PAGE_BYTES)), "{answer}");
+        let mut command = Command::new(&wrk);
+        let time = load_time().min(Duration::from_secs(5));
+        command.args(["-t", "2", "-c", "32", "-d", &format!("{}s", time.as_secs()), &format!("https://{entrance}/")]);
+        let report = program::run(&site, time, &mut command);
+        assert!(!report.contains("Socket errors") && !report.contains("Non-2xx"), "{report}");
+        assert!(report.contains("Requests/sec:") && !report.contains("Requests/sec:      0"), "{report}");
+        println!("{version}: {report}");
+    }
+    drop(near);
+}
+
+#[test]
+#[ignore = "needs openssl"]
+fn a_listener_shows_openssl_no_protocol_that_it_did_not_name() {
+    let Some(openssl) = given(program::find("openssl")) else { return };
+    let (site, folder) = (Site::here(), folder());
+    let certificates = Certificates::new(folder.path());
+    let workload = Workload::start(&site, |mut stream| {
+        let mut request = [0; 18];
+        stream.read_exact(&mut request).and_then(|()| stream.write_all(b"seen")).expect("the stream is open");
+    });
+    let entrance = site.free_address();
+    let alone = Plan::new("alone", &json!({})).connecting("key", workload.address());
+    let alone = Router::start(&site, folder.path(), &certificates, alone.listening_by_tls("key", entrance));
+    let ca = folder.path().join("alone").join("ca.crt");
+    rig::wait_until("the workload can be reached", || site.connect(entrance).is_ok());
+    let answer = ask_by_openssl(&openssl, entrance, &ca, &["-alpn", "h2"]);
+    assert!(answer.contains("ALPN protocol: h2") && answer.contains("seen"), "{answer}");
+    let answer = ask_by_openssl(&openssl, entrance, &ca, &[]);
+    assert!(answer.contains("No ALPN negotiated") && answer.contains("seen"), "{answer}");
+    let answer = ask_by_openssl(&openssl, entrance, &ca, &["-alpn", "imap"]);
+    assert!(answer.contains("no application protocol"), "{answer}");
+    drop(alone);
 }
 
 // === PostgreSQL and pgbench ===

@@ -43,8 +43,11 @@ pub(crate) fn stream(octets: &[u8]) -> bool {
     let features = Features::of(&head);
     if let (Some(key), Some(reply_to)) = (head.properties.to, head.properties.reply_to) {
         let mut client = Vec::new();
-        encapsulation::write_client_stream(ClientStream { key, reply_to }, features, &mut client);
+        let alpn = encapsulation::alpn(&head);
+        let said = ClientStream { key, reply_to, alpn: alpn.as_deref() };
+        encapsulation::write_client_stream(said, features, &mut client);
         check_stream(&client, (key, Some(reply_to)), features);
+        assert_eq!(encapsulation::alpn(&scan(&client)), alpn);
         let mut server = Vec::new();
         encapsulation::write_server_stream(reply_to, Some(features), &mut server);
         check_stream(&server, (reply_to, None), features);

@@ -169,7 +169,7 @@ impl Io for World {
         self.closed.insert(stream);
     }
 
-    fn connect(&mut self, stream: Key, _: ConnectorId) {
+    fn connect(&mut self, stream: Key, _: ConnectorId, _: Option<&str>) {
         self.connecting.push(stream);
     }
 

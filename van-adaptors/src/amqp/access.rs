@@ -185,7 +185,7 @@ async fn open(access: &Access, socket: TcpStream, peer: SocketAddr) -> Result<Op
     let profile = access.tls.as_ref().map(|profile| Arc::clone(&profile.borrow()));
     let asks_certificate = access.asks_certificate();
     let accept = |profile: Arc<Profile>| {
-        let acceptor = if asks_certificate { &profile.acceptor } else { &profile.open_acceptor };
+        let acceptor = if asks_certificate { profile.acceptor()? } else { profile.open_acceptor()? };
         Ok::<_, EstablishError>((acceptor.accept(SystemTime::now())?, profile.ordinal))
     };
     let tls = profile.map(accept).transpose()?;

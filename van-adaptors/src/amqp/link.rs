@@ -291,7 +291,7 @@ async fn open(link: &Link, group: &Group, dialled: &Dialled) -> Result<Opened, L
     let establishing = async {
         let tls = match group.profile(link) {
             Some(profile) => {
-                let connector = profile.connector(link.verifies_host);
+                let connector = profile.connector(link.verifies_host)?;
                 Some((connector.connect(host, SystemTime::now())?, profile.ordinal))
             }
             None => None,

@@ -13,6 +13,7 @@ use van_tls::{
 };
 
 use super::Users;
+use super::profile::Lack;
 use crate::{tcp, with_causes};
 
 /// How long a peer may take from its first octet to its open. (skupper-router waits for ever.)
@@ -49,6 +50,8 @@ pub(crate) enum EstablishError {
     NoOpen,
     #[error("the connection broke off: {0}")]
     Io(#[from] io::Error),
+    #[error("sslProfile: {0}")]
+    Profile(#[from] Lack),
     #[error("TLS: {}", with_causes(.0))]
     Start(#[from] ConnectError),
     #[error("TLS: {}", with_causes(.0))]

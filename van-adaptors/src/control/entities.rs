@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tracing::info;
 use van_core::management::Attributes;
-use van_core::management::config::{AutoLink, Direction, Listener, Service};
+use van_core::management::config::{AutoLink, Direction, Listener, ListenerAddress, Service};
 use van_core::router;
 
 use super::clients::ClientListener;
@@ -16,9 +16,10 @@ use super::connectors::RunningConnector;
 use super::links::RunningLink;
 use super::listeners::RunningListener;
 use super::{Owner, Task};
-use crate::amqp::Profile;
 use crate::amqp::proxy::Proxy;
-use crate::entities::{EntityError, EntityKind, Prepared, place};
+use crate::amqp::{Profile, Usage};
+use crate::entities::{EntityError, EntityKind, Prepared, Traffic, place};
+use crate::shard::Message;
 
 /// What is to become of an entity.
 pub(crate) enum Change {
@@ -37,6 +38,7 @@ pub(super) struct Running {
     pub(super) links: BTreeMap<String, RunningLink>,
     pub(super) listeners: BTreeMap<String, RunningListener>,
     pub(super) tcp_listeners: BTreeMap<String, ClientListener>,
+    pub(super) listener_addresses: BTreeMap<String, ListenerAddress>,
     pub(super) tcp_connectors: BTreeMap<String, RunningConnector>,
 }
 
@@ -49,6 +51,7 @@ impl Running {
             EntityKind::Connector => self.links.contains_key(name),
             EntityKind::Listener => self.listeners.contains_key(name),
             EntityKind::TcpListener => self.tcp_listeners.contains_key(name),
+            EntityKind::ListenerAddress => self.listener_addresses.contains_key(name),
             EntityKind::TcpConnector => self.tcp_connectors.contains_key(name),
         }
     }
@@ -59,14 +62,22 @@ impl Running {
             || self.listeners.values().any(|listener| listener.owner == owner)
     }
 
-    /// An entity that uses a profile.
-    fn user(&self, profile: &str) -> Option<String> {
-        let link = self.links.values().find(|link| link.entity.amqp.tls_profile.as_deref() == Some(profile));
-        let listener = || self.listeners.values().find(|listener| tls_profile(&listener.entity) == Some(profile));
-        match link {
-            Some(link) => Some(EntityKind::Connector.label(&link.entity.name)),
-            None => listener().map(|listener| EntityKind::Listener.label(&listener.entity.name)),
-        }
+    /// The entities that use a profile, and for what.
+    fn users<'a>(&'a self, profile: &'a str) -> impl Iterator<Item = (EntityKind, &'a str, Usage)> {
+        let links = self.links.values().map(|link| (&link.entity.name, link.entity.amqp.tls_profile.as_deref()));
+        let links = links.map(|(name, used)| (EntityKind::Connector, name, used, Usage::Links));
+        let listeners = self.listeners.values().map(|listener| &listener.entity);
+        let listeners =
+            listeners.map(|entity| (EntityKind::Listener, &entity.name, tls_profile(entity), usage(&entity.service)));
+        let tcp_listeners = self.tcp_listeners.values().map(|listener| {
+            let usage = Usage::Clients { authenticated: listener.entity.requires_authentication };
+            (EntityKind::TcpListener, &listener.entity.name, listener.entity.tls_profile.as_deref(), usage)
+        });
+        let tcp_connectors = self.tcp_connectors.values().map(|connector| &connector.entity);
+        let tcp_connectors = tcp_connectors
+            .map(|entity| (EntityKind::TcpConnector, &entity.name, entity.tls_profile.as_deref(), Usage::Workloads));
+        let all = links.chain(listeners).chain(tcp_listeners).chain(tcp_connectors);
+        all.filter(move |(_, _, used, _)| *used == Some(profile)).map(|(kind, name, _, usage)| (kind, &**name, usage))
     }
 
     /// A link that uses a proxy.
@@ -110,9 +121,13 @@ impl Running {
         &self,
         name: &str,
         user: (EntityKind, &str),
+        usage: Usage,
     ) -> Result<watch::Receiver<Arc<Profile>>, EntityError> {
         match self.profiles.get(name) {
-            Some(Ok(profile)) => Ok(profile.subscribe()),
+            Some(Ok(profile)) => {
+                profile.borrow().check(usage).map_err(|lack| unusable(name, lack.to_string()))?;
+                Ok(profile.subscribe())
+            }
             Some(Err(message)) => Err(unusable(name, message.clone())),
             None => Err(no_profile(user, EntityKind::TlsProfile, name)),
         }
@@ -135,6 +150,14 @@ fn no_profile(user: (EntityKind, &str), kind: EntityKind, profile: &str) -> Enti
 
 fn unusable(profile: &str, message: String) -> EntityError {
     EntityError::Credentials { profile: profile.to_owned(), message }
+}
+
+/// What a listener uses a profile for.
+pub(super) fn usage(service: &Service) -> Usage {
+    match service {
+        Service::Amqp(_) => Usage::Links,
+        Service::Http { .. } => Usage::Https,
+    }
 }
 
 fn tls_profile(listener: &Listener) -> Option<&str> {
@@ -211,7 +234,8 @@ impl Task {
             Prepared::Connector(connector) => self.create_link(connector)?,
             Prepared::Listener(listener, addresses) => self.create_listener(listener, &addresses)?,
             Prepared::TcpListener(listener, addresses) => self.create_tcp_listener(listener, &addresses)?,
-            Prepared::TcpConnector(connector) => self.create_tcp_connector(connector),
+            Prepared::ListenerAddress(address) => self.create_listener_address(address)?,
+            Prepared::TcpConnector(connector) => self.create_tcp_connector(connector)?,
         }
         Ok(())
     }
@@ -223,7 +247,11 @@ impl Task {
         }
         match entity {
             Prepared::TlsProfile { profile, .. } => {
-                self.update_profile(&name, profile.map_err(|message| unusable(&name, message))?);
+                let profile = profile.map_err(|message| unusable(&name, message))?;
+                for (.., usage) in self.running.users(&name) {
+                    profile.check(usage).map_err(|lack| unusable(&name, lack.to_string()))?;
+                }
+                self.update_profile(&name, profile);
                 Ok(())
             }
             Prepared::AutoLink(link) => {
@@ -238,10 +266,8 @@ impl Task {
             Prepared::Connector(connector) => self.update_link(connector),
             Prepared::Listener(listener, addresses) => self.update_listener(listener, &addresses).await,
             Prepared::TcpListener(listener, addresses) => self.update_tcp_listener(listener, &addresses).await,
-            Prepared::TcpConnector(connector) => {
-                self.update_tcp_connector(connector).await;
-                Ok(())
-            }
+            Prepared::ListenerAddress(address) => self.update_listener_address(address).await,
+            Prepared::TcpConnector(connector) => self.update_tcp_connector(connector).await,
         }
     }
 
@@ -251,21 +277,22 @@ impl Task {
         }
         match kind {
             EntityKind::TlsProfile => {
-                if let Some(user) = self.running.user(name) {
-                    return Err(EntityError::InUse { kind, profile: name.to_owned(), user });
+                if let Some((user, used, _)) = self.running.users(name).next() {
+                    return Err(EntityError::InUse { kind, name: name.to_owned(), user: user.label(used) });
                 }
                 self.running.profiles.remove(name);
             }
             EntityKind::AutoLink => self.delete_auto_link(name),
             EntityKind::ProxyProfile => {
                 if let Some(user) = self.running.user_of_proxy(name) {
-                    return Err(EntityError::InUse { kind, profile: name.to_owned(), user });
+                    return Err(EntityError::InUse { kind, name: name.to_owned(), user });
                 }
                 self.running.proxies.remove(name);
             }
             EntityKind::Connector => self.delete_link(name),
             EntityKind::Listener => self.delete_listener(name).await,
-            EntityKind::TcpListener => self.delete_tcp_listener(name).await,
+            EntityKind::TcpListener => self.delete_tcp_listener(name).await?,
+            EntityKind::ListenerAddress => self.delete_listener_address(name).await,
             EntityKind::TcpConnector => self.delete_tcp_connector(name).await,
         }
         Ok(())
@@ -287,6 +314,19 @@ impl Task {
     fn delete_auto_link(&mut self, name: &str) {
         self.running.auto_links.remove(name);
         self.core.remove_auto_link(Instant::now(), name);
+    }
+
+    /// For a new tcpListener or tcpConnector.
+    pub(super) fn new_traffic(&self) -> Traffic {
+        Traffic::new(self.shards.inboxes.len())
+    }
+
+    /// The streams of an entity that is deleted end with it, if that is configured.
+    pub(super) fn drop_streams(&self, of: &Traffic) {
+        if self.drops_tcp_connections {
+            of.end();
+            self.shards.tell_all(|| Message::DropStreams { of: of.clone() });
+        }
     }
 
     fn update_profile(&mut self, name: &str, profile: Arc<Profile>) {

@@ -7,6 +7,7 @@ use van_core::plane::PeerKind;
 use van_core::router::Place;
 
 use super::{Owner, Task};
+use crate::amqp::Usage;
 use crate::amqp::link::{self, Link};
 use crate::entities::{EntityError, EntityKind, LinkState};
 
@@ -71,7 +72,8 @@ impl Task {
     /// What a link is to know; without profile there is none.
     fn link(&mut self, entity: &Connector) -> Result<Link, EntityError> {
         let user = (EntityKind::Connector, entity.name.as_str());
-        let tls = entity.amqp.tls_profile.as_ref().map(|name| self.running.profile(name, user)).transpose()?;
+        let tls =
+            entity.amqp.tls_profile.as_ref().map(|name| self.running.profile(name, user, Usage::Links)).transpose()?;
         let proxy = entity.proxy_profile.as_ref().map(|name| self.running.proxy(name, user)).transpose()?;
         let scheme = if tls.is_some() { "amqps" } else { "amqp" };
         let mut places = vec![Place { scheme: Some(scheme.into()), host: entity.host.clone(), port: entity.port }];

@@ -9,7 +9,7 @@ use van_core::amqp::Mechanism;
 use van_core::management::config::{self, Listener, Role, Service};
 use van_core::plane::PeerKind;
 
-use super::entities::any_overlap;
+use super::entities::{any_overlap, usage};
 use super::{Owner, Task};
 use crate::amqp::Users;
 use crate::amqp::access::{self, Access};
@@ -137,7 +137,7 @@ impl Task {
         let tls = match &entity.service {
             Service::Amqp(access) | Service::Http { access, .. } => &access.amqp.tls_profile,
         };
-        let tls = tls.as_ref().map(|name| self.running.profile(name, user)).transpose()?;
+        let tls = tls.as_ref().map(|name| self.running.profile(name, user, usage(&entity.service))).transpose()?;
         match &entity.service {
             Service::Amqp(config::Access { requires_authentication: true, users_file: None, .. }) if tls.is_none() => {
                 Err(EntityError::NoTls { entity: user.0.label(user.1) })

@@ -2,7 +2,9 @@
 
 use van_core::amqp::Value;
 use van_core::management::Attributes;
-use van_core::management::config::{Amqp, Connector, Direction, Listener, Service, TcpConnector, TcpListener};
+use van_core::management::config::{
+    Amqp, Connector, Direction, Listener, ListenerAddress, Service, Strategy, TcpConnector, TcpListener,
+};
 
 use super::{CredentialsSource, Entity, TlsProfile};
 
@@ -18,14 +20,14 @@ impl Entity {
             }
             Self::Connector(connector) => self::connector(connector),
             Self::Listener(listener) => self::listener(listener),
-            Self::TcpListener(TcpListener { host, port, address, backlog, .. }) => {
-                let mut attributes = place(host, *port);
-                attributes.extend([("address", text(address)), ("backlog", number(backlog.unwrap_or(0)))]);
-                attributes
+            Self::TcpListener(listener) => tcp_listener(listener),
+            Self::ListenerAddress(ListenerAddress { address, value, listener, .. }) => {
+                Attributes::from([("address", text(address)), ("value", number(*value)), ("listener", text(listener))])
             }
-            Self::TcpConnector(TcpConnector { host, port, address, .. }) => {
+            Self::TcpConnector(TcpConnector { host, port, address, tls_profile, verifies_host, .. }) => {
                 let mut attributes = place(host, *port);
-                attributes.insert("address", text(address));
+                attributes.extend([("address", text(address)), ("verifyHostname", Value::Bool(*verifies_host))]);
+                attributes.extend(tls_profile.as_ref().map(|profile| ("sslProfile", text(profile))));
                 attributes
             }
         };
@@ -33,6 +35,23 @@ impl Entity {
         attributes.insert("name", text(self.name()));
         attributes
     }
+}
+
+fn tcp_listener(listener: &TcpListener) -> Attributes {
+    let mut attributes = place(&listener.host, listener.port);
+    attributes.insert("backlog", number(listener.backlog.unwrap_or(0)));
+    attributes.insert("authenticatePeer", Value::Bool(listener.requires_authentication));
+    attributes.extend(listener.tls_profile.as_ref().map(|profile| ("sslProfile", text(profile))));
+    let strategy = match listener.strategy {
+        None => "none",
+        Some(Strategy::Priority) => "priority",
+        Some(Strategy::Weighted) => "weighted",
+    };
+    attributes.insert("multiAddressStrategy", text(strategy));
+    if listener.strategy.is_none() {
+        attributes.insert("address", text(&listener.address));
+    }
+    attributes
 }
 
 fn tls_profile(profile: &TlsProfile) -> Attributes {

@@ -7,10 +7,10 @@ use std::time::SystemTime;
 
 use van_core::amqp::Secret;
 use van_core::management::config::{
-    AutoLink, Connector, Family, Listener, PasswordSource, ProxyProfile, Service, TcpConnector, TcpListener,
+    AutoLink, Connector, Family, Listener, ListenerAddress, PasswordSource, ProxyProfile, Service, TcpConnector,
+    TcpListener,
 };
-use van_tls::Credentials;
-use van_tls::directory::ProfileFiles;
+use van_tls::directory;
 
 use super::{CredentialsSource, Entity, EntityError, EntityKind, TlsProfile};
 use crate::amqp::Profile;
@@ -32,6 +32,7 @@ pub(crate) enum Prepared {
     Connector(Connector),
     Listener(Listener, Vec<SocketAddr>),
     TcpListener(TcpListener, Vec<SocketAddr>),
+    ListenerAddress(ListenerAddress),
     TcpConnector(TcpConnector),
 }
 
@@ -61,6 +62,7 @@ impl Prepared {
                 let found = addresses(kind, &listener.name, &listener.host, listener.port, None)?;
                 Self::TcpListener(listener, found)
             }
+            Entity::ListenerAddress(address) => Self::ListenerAddress(address),
             Entity::TcpConnector(connector) => Self::TcpConnector(connector),
         })
     }
@@ -73,6 +75,7 @@ impl Prepared {
             Self::Connector(_) => EntityKind::Connector,
             Self::Listener(..) => EntityKind::Listener,
             Self::TcpListener(..) => EntityKind::TcpListener,
+            Self::ListenerAddress(_) => EntityKind::ListenerAddress,
             Self::TcpConnector(_) => EntityKind::TcpConnector,
         }
     }
@@ -85,6 +88,7 @@ impl Prepared {
             Self::Connector(connector) => &connector.name,
             Self::Listener(listener, _) => &listener.name,
             Self::TcpListener(listener, _) => &listener.name,
+            Self::ListenerAddress(address) => &address.name,
             Self::TcpConnector(connector) => &connector.name,
         }
     }
@@ -134,18 +138,16 @@ pub(crate) fn place(host: &str, port: u16) -> String {
 
 /// Reads a profile's certificates and checks that they can be used now.
 fn read(profile: TlsProfile) -> Result<Profile, String> {
-    let credentials = match profile.credentials {
-        CredentialsSource::Files(files) => read_files(&files)?,
-        CredentialsSource::Memory(credentials) => *credentials,
+    let now = SystemTime::now();
+    let read = match profile.credentials {
+        CredentialsSource::Files(files) => files.read().map_err(|error| with_causes(&error))?,
+        CredentialsSource::Memory(both) => {
+            directory::Profile { identity: Some(both.identity), trust: Some(both.trust) }
+        }
+        CredentialsSource::Trust(trust) => directory::Profile { identity: None, trust: Some(trust) },
     };
-    credentials.check(SystemTime::now()).map_err(|error| with_causes(&error))?;
-    Profile::new(&credentials, profile.ordinal, profile.oldest_valid_ordinal).map_err(|error| with_causes(&error))
-}
-
-fn read_files(files: &ProfileFiles) -> Result<Credentials, String> {
-    let read = files.read().map_err(|error| with_causes(&error))?;
-    match (read.identity, read.trust) {
-        (Some(identity), Some(trust)) => Ok(Credentials { identity, trust }),
-        _ => Err("links need all of caCertFile, certFile and privateKeyFile".into()),
-    }
+    let identity = read.identity.as_ref().map_or(Ok(()), |identity| identity.check(now));
+    let fit = identity.and_then(|()| read.trust.as_ref().map_or(Ok(()), |trust| trust.check(now)));
+    fit.map_err(|error| with_causes(&error))?;
+    Profile::new(read, profile.ordinal, profile.oldest_valid_ordinal).map_err(|error| with_causes(&error))
 }

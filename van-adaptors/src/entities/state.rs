@@ -1,14 +1,15 @@
 //! How entities are doing: what [`Entities::states`](super::Entities::states) shows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::watch;
 use van_core::management::Attributes;
+use van_core::management::config::Observer;
 
-use super::EntityKind;
+use super::{EntityKind, Traffic};
 
 /// The state of every entity, by name.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +26,8 @@ pub struct States {
     pub http_listeners: BTreeMap<String, HttpListenerState>,
     /// Where clients come in.
     pub tcp_listeners: BTreeMap<String, TcpListenerState>,
+    /// The routing keys of those that have several.
+    pub listener_addresses: BTreeMap<String, ListenerAddressState>,
     /// Workloads.
     pub tcp_connectors: BTreeMap<String, TcpConnectorState>,
     /// Workloads inside the process, by a number of their own.
@@ -101,12 +104,12 @@ pub struct HttpListenerState {
     pub port: u16,
 }
 
-/// A place where clients of a routing key come in.
+/// A place where clients of a routing key come in, or of one of several.
 #[derive(Debug, Clone)]
 pub struct TcpListenerState {
     /// Its VanFlow identity.
     pub identity: String,
-    /// The routing key.
+    /// The routing key; empty if there are several, which are [`States::listener_addresses`].
     pub key: String,
     /// The host it listens on; empty for all.
     pub host: String,
@@ -116,7 +119,33 @@ pub struct TcpListenerState {
     pub is_open: bool,
     /// Why it is not open although it should be; tried again every second.
     pub error: Option<String>,
-    /// Clients accepted so far.
+    /// What is to be looked for in the octets of new streams.
+    pub observer: Observer,
+    /// What has gone through it.
+    pub traffic: Traffic,
+}
+
+impl TcpListenerState {
+    /// What is wrong, if something is: that it cannot be opened, or with the client that came last.
+    pub fn message(&self) -> Option<String> {
+        self.error.clone().or_else(|| self.traffic.last_error())
+    }
+}
+
+/// A routing key of a tcpListener that has several.
+#[derive(Debug, Clone)]
+pub struct ListenerAddressState {
+    /// Its VanFlow identity.
+    pub identity: String,
+    /// The tcpListener.
+    pub listener: String,
+    /// The routing key.
+    pub key: String,
+    /// Its priority or weight.
+    pub value: u32,
+    /// Whether it has a consumer.
+    pub is_reachable: bool,
+    /// Clients that were sent there so far.
     pub connections: Count,
 }
 
@@ -131,8 +160,8 @@ pub struct TcpConnectorState {
     pub host: String,
     /// The workload's port.
     pub port: u16,
-    /// How connecting to it goes.
-    pub connects: Connects,
+    /// What has gone through it, and why connecting to it failed the last time, if it did.
+    pub traffic: Traffic,
 }
 
 /// A workload inside the process.
@@ -159,33 +188,6 @@ impl Count {
     }
 }
 
-/// How connecting to a workload goes, at this moment.
-#[derive(Debug, Clone, Default)]
-pub struct Connects {
-    count: Count,
-    last_error: Arc<Mutex<Option<String>>>,
-}
-
-impl Connects {
-    /// Connections made so far.
-    pub fn count(&self) -> u64 {
-        self.count.value()
-    }
-
-    /// Why the last attempt failed, if it did.
-    pub fn last_error(&self) -> Option<String> {
-        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(crate) fn record<T>(&self, outcome: &std::io::Result<T>) {
-        if outcome.is_ok() {
-            self.count.add_one();
-        }
-        let error = outcome.as_ref().err().map(ToString::to_string);
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
-    }
-}
-
 /// Where states are written.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Board(watch::Sender<Arc<States>>);
@@ -193,6 +195,10 @@ pub(crate) struct Board(watch::Sender<Arc<States>>);
 impl Board {
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<States>> {
         self.0.subscribe()
+    }
+
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&States) -> T) -> T {
+        look(&self.0.borrow())
     }
 
     pub(crate) fn write(&self, change: impl FnOnce(&mut States)) {

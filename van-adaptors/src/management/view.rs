@@ -16,7 +16,7 @@ use van_routing::Treatment;
 
 use super::{LogLine, Logs, Settings};
 use crate::control::Snapshot;
-use crate::entities::{EntityKind, States};
+use crate::entities::{EntityKind, States, Traffic};
 use crate::shard::Stats;
 
 /// The protocol between routers; there is only one.
@@ -132,17 +132,32 @@ impl View<'_> {
                 let Some(listener) = self.states.tcp_listeners.get(name) else { return };
                 attributes.extend([
                     ("operStatus", text(if listener.is_open { "up" } else { "down" })),
-                    ("connectionMsg", text(listener.error.as_deref().unwrap_or_default())),
-                    ("connectionsOpened", count(listener.connections.value())),
+                    ("connectionMsg", text(&listener.message().unwrap_or_default())),
                 ]);
+                attributes.extend(counts(&listener.traffic));
+            }
+            EntityKind::ListenerAddress => {
+                let Some(address) = self.states.listener_addresses.get(name) else { return };
+                attributes.insert("connectionsOpened", count(address.connections.value()));
             }
             EntityKind::TcpConnector => {
                 let Some(connector) = self.states.tcp_connectors.get(name) else { return };
-                attributes.insert("connectionsOpened", count(connector.connects.count()));
+                attributes.extend(counts(&connector.traffic));
             }
             _ => {}
         }
     }
+}
+
+/// What has gone through a tcpListener or tcpConnector.
+fn counts(traffic: &Traffic) -> [(&'static str, Value); 4] {
+    let totals = traffic.totals();
+    [
+        ("connectionsOpened", count(totals.opened)),
+        ("connectionsClosed", count(totals.closed)),
+        ("bytesIn", count(totals.octets_in)),
+        ("bytesOut", count(totals.octets_out)),
+    ]
 }
 
 // === what is so ===

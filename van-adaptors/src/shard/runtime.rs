@@ -12,19 +12,19 @@ use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 use tracing::{debug, error};
+use van_core::Random;
 use van_core::amqp::Condition;
-use van_core::plane::{Io, Key, ListenerId, Plane, Report};
+use van_core::plane::{Client, Io, Key, ListenerId, Plane, Report};
 use van_core::router::Output;
 
 use super::ready::{Subject, Token};
 use super::world::{Received, World};
-use super::{Adopted, Message, Seed, Socket, Stats};
-use crate::entities::Count;
-use crate::tcp::listener;
+use super::{Adopted, Direction, Message, Meter, Seed, Socket, Stats};
+use crate::tcp::{Entrance, listener};
 
 /// Messages handled in one turn.
 const MESSAGES_PER_TURN: usize = 256;
@@ -65,6 +65,7 @@ struct Shard {
     ready: Vec<Arc<Token>>,
     touched: Vec<Key>,
     buffer: Vec<u8>,
+    random: Random,
 }
 
 impl Shard {
@@ -84,6 +85,7 @@ impl Shard {
             ready: Vec::new(),
             touched: Vec::new(),
             buffer: vec![0; RECEIVE_OCTETS],
+            random: Random::new(!seed),
         }
     }
 
@@ -133,21 +135,17 @@ impl Shard {
                     world.wake(key);
                 }
             }
-            Message::Listen { listener, socket, key, connections } => self.listen(listener, socket, key, connections),
+            Message::Listen { listener, socket, entrance } => self.listen(listener, socket, entrance),
             Message::Unlisten { listener, closed } => self.unlisten(listener, closed),
-            Message::Accepted { socket, key } => {
-                if let Ok(socket) = TcpStream::from_std(socket) {
-                    self.accept(socket.into(), key);
-                }
-            }
-            Message::Dialled { socket, key } => self.accept(socket, key),
+            Message::Accepted { socket, key, entrance } => self.meet(socket, key, entrance),
+            Message::Client { socket, client, meter } => self.accept(socket, client, meter),
             Message::Consumer { connector, queue } => drop(world.consumers.insert(connector, queue)),
             Message::ConsumerGone { connector } => drop(world.consumers.remove(&connector)),
             Message::Connector { connector, target } => drop(world.targets.insert(connector, target)),
             Message::ForgetConnector { connector } => drop(world.targets.remove(&connector)),
             Message::Connected { stream, outcome } if world.is_connecting(stream) => match outcome {
                 Ok(socket) => {
-                    world.add_stream(stream, socket);
+                    world.give_socket(stream, socket);
                     plane.connected(world, stream);
                 }
                 Err(error) => {
@@ -156,6 +154,15 @@ impl Shard {
                 }
             },
             Message::Connected { .. } | Message::Stop => {}
+            Message::DropStreams { of } => {
+                for (stream, has_socket) in world.streams_of(&of) {
+                    match has_socket {
+                        true => plane.drop_stream(world, stream),
+                        false => plane.connect_failed(world, stream),
+                    }
+                }
+            }
+            Message::ListStreams { reply } => drop(reply.send(world.show_streams())),
             Message::Crossing { from, crossing } => plane.crossed(world, from, crossing),
             Message::Lingered => world.lingered(),
         }
@@ -177,20 +184,47 @@ impl Shard {
         self.timer_at = None;
     }
 
-    fn accept(&mut self, socket: Socket, key: Arc<str>) {
-        let stream = self.plane.add_client(key);
-        self.world.add_stream(stream, socket);
+    /// Takes a client that was accepted, or shakes hands with it first.
+    fn meet(&mut self, socket: std::net::TcpStream, key: Arc<str>, entrance: Arc<Entrance>) {
+        let Ok(socket) = TcpStream::from_std(socket) else { return };
+        let meter = Meter::new(entrance.traffic.clone(), Arc::clone(&key), Direction::In);
+        if entrance.tls.is_none() {
+            return self.accept(socket.into(), key.into(), Some(meter));
+        }
+        let inbox = self.inboxes[self.number].clone();
+        tokio::task::spawn_local(async move {
+            let Some(tls) = &entrance.tls else { return };
+            let outcome = Entrance::secure(tls, socket).await;
+            entrance.traffic.record(&outcome);
+            match outcome {
+                Ok(stream) => {
+                    let client = Client { key, alpn: stream.protocol().map(Arc::from) };
+                    let _ = inbox.send(Message::Client { socket: stream.into(), client, meter: Some(meter) });
+                }
+                Err(error) => debug!(listener = %entrance.name, %error, "a client cannot be met"),
+            }
+        });
+    }
+
+    fn accept(&mut self, socket: Socket, client: Client, meter: Option<Meter>) {
+        // Its listener, and all its streams, may have gone while it shook hands.
+        if meter.as_ref().is_some_and(|meter| meter.traffic().is_over()) {
+            return socket.reset();
+        }
+        let stream = self.plane.add_client(client);
+        self.world.add_stream(stream, socket, meter);
         self.plane.offer(&mut self.world, stream);
     }
 
-    fn listen(&mut self, id: ListenerId, socket: std::net::TcpListener, key: Arc<str>, connections: Count) {
+    fn listen(&mut self, id: ListenerId, socket: std::net::TcpListener, entrance: watch::Receiver<Arc<Entrance>>) {
         match TcpListener::from_std(socket) {
             Ok(socket) => {
                 let (inboxes, stats) = (Arc::clone(&self.inboxes), Arc::clone(&self.stats));
-                let task = listener::serve(socket, key, inboxes, stats, self.number, connections);
+                let random = Random::new(self.random.next_u64());
+                let task = listener::serve(socket, entrance, inboxes, stats, self.number, random);
                 self.listeners.entry(id).or_default().push(tokio::task::spawn_local(task));
             }
-            Err(error) => error!(listener = %key, %error, "cannot listen"),
+            Err(error) => error!(listener = entrance.borrow().name, %error, "cannot listen"),
         }
     }
 
@@ -214,6 +248,7 @@ impl Shard {
                 Subject::Connection(key) => self.serve_connection(key, &token),
                 Subject::Stream(key) if self.world.is_broken(key) => self.plane.drop_stream(&mut self.world, key),
                 Subject::Stream(key) => {
+                    self.world.flush(key);
                     self.plane.readable(&mut self.world, key);
                     self.plane.drained(&mut self.world, key);
                 }
@@ -286,6 +321,7 @@ impl Future for Shard {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        this.world.now = Instant::now();
         this.world.ready.set_server(context.waker());
         let mut is_busy = false;
         if !this.take_messages(context, &mut is_busy) {

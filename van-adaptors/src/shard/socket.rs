@@ -1,7 +1,7 @@
-//! What is at the end of a stream: a TCP connection, or one inside the process.
+//! What is at the end of a stream: a TCP connection, with TLS or without, or one inside the process.
 
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use van_tls::ServiceStream;
 
 use crate::dial::End;
 
@@ -17,6 +18,11 @@ use crate::dial::End;
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
+    Tls {
+        stream: Box<ServiceStream<TcpStream>>,
+        /// Our direction is at its end, as soon as what waits in the stream has left.
+        is_ending: bool,
+    },
     /// `established`: who dialled waits for this.
     InProcess {
         end: End,
@@ -28,6 +34,7 @@ impl Socket {
     pub(super) fn poll_read(&mut self, context: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_read(context, space),
+            Self::Tls { stream, .. } => Pin::new(stream).poll_read(context, space),
             Self::InProcess { end, .. } => end.poll_read(context, space),
         }
     }
@@ -35,22 +42,39 @@ impl Socket {
     pub(super) fn poll_write(&mut self, context: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(context, parts),
+            Self::Tls { stream, .. } => Pin::new(stream).poll_write_vectored(context, parts),
             Self::InProcess { end, .. } => end.poll_write(context, parts),
         }
     }
 
-    pub(super) fn shut_down(&mut self) {
+    /// Has what was written leave this process, and then the end of our direction, if it is at its end.
+    pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tls { stream, is_ending: true } => Pin::new(stream).poll_shutdown(context),
+            Self::Tls { stream, .. } => Pin::new(stream).poll_flush(context),
+            Self::Tcp(_) | Self::InProcess { .. } => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Ends our direction; with TLS, as [`Socket::poll_flush`] gets on.
+    pub(super) fn shut_down(&mut self, context: &mut Context<'_>) {
         let _ = match self {
             Self::Tcp(socket) => SockRef::from(&*socket).shutdown(Shutdown::Write),
+            Self::Tls { is_ending, .. } => {
+                *is_ending = true;
+                return drop(self.poll_flush(context));
+            }
             Self::InProcess { end, .. } => end.shut_down(),
         };
     }
 
     /// Closes it so that the other end sees an error.
     pub(super) fn reset(self) {
+        // Closing with linger 0 sends a reset.
+        let reset = |socket: &TcpStream| drop(SockRef::from(socket).set_linger(Some(Duration::ZERO)));
         match self {
-            // Closing with linger 0 sends a reset.
-            Self::Tcp(socket) => drop(SockRef::from(&socket).set_linger(Some(Duration::ZERO))),
+            Self::Tcp(socket) => reset(&socket),
+            Self::Tls { stream, .. } => reset(stream.get_ref()),
             Self::InProcess { end, .. } => end.abort(),
         }
     }
@@ -68,17 +92,32 @@ impl Socket {
     /// called when it does.
     pub(super) fn is_broken(&mut self, context: &Context<'_>) -> bool {
         match self {
-            Self::Tcp(_) => false,
+            Self::Tcp(_) | Self::Tls { .. } => false,
             Self::InProcess { end, .. } => end.poll_broken(context).is_ready(),
+        }
+    }
+
+    /// The other end's address.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(socket) => socket.peer_addr().ok(),
+            Self::Tls { stream, .. } => stream.get_ref().peer_addr().ok(),
+            Self::InProcess { .. } => None,
         }
     }
 }
 
 impl From<TcpStream> for Socket {
     fn from(socket: TcpStream) -> Self {
-        // It fails only where the connection is already broken, which reading will tell.
-        let _ = socket.set_nodelay(true);
+        set_nodelay(&socket);
         Self::Tcp(socket)
+    }
+}
+
+impl From<ServiceStream<TcpStream>> for Socket {
+    fn from(stream: ServiceStream<TcpStream>) -> Self {
+        set_nodelay(stream.get_ref());
+        Self::Tls { stream: stream.into(), is_ending: false }
     }
 }
 
@@ -86,4 +125,9 @@ impl From<End> for Socket {
     fn from(end: End) -> Self {
         Self::InProcess { end, established: None }
     }
+}
+
+fn set_nodelay(socket: &TcpStream) {
+    // It fails only where the connection is already broken, which reading will tell.
+    let _ = socket.set_nodelay(true);
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,8 +17,10 @@ use van_core::plane::{ConnectorId, Crossing, Io, Key, Read, Report, ShardId, Wri
 use van_tls::{OutBuf, RecordLayer};
 
 use super::ready::{ReadyList, Subject, Token};
-use super::{Message, Socket, Target};
-use crate::{dial, tcp};
+use super::{Direction, Message, Meter, Socket, TcpConnection};
+use crate::dial;
+use crate::entities::Traffic;
+use crate::tcp::{self, Target};
 
 /// Sealed octets that may wait in user space for a connection's socket.
 const OUT_OCTETS: usize = 262_144;
@@ -29,11 +31,14 @@ const GATHER_OCTETS: usize = 4_096;
 /// Records written with one system call.
 const SLICES: usize = 64;
 
+/// The bits of a stream's number that are its own; those above are its shard's.
+const METER_BITS: u32 = 48;
+
 /// Sealed octets that wait before a connection is read no more: a peer that does not read gets no answers to remember.
 const STALL_OCTETS: usize = 1_048_576;
 
-/// A workload that does not answer for this long is not there.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long what was written last, and the farewell of TLS, may take to leave a connection that is closed.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The sockets of a shard.
 pub(super) struct World {
@@ -50,6 +55,10 @@ pub(super) struct World {
     touched: Vec<Key>,
     /// Sockets of closed connections whose peers have not ended yet.
     lingering: usize,
+    /// When this turn began: near enough to the present for what is shown to people.
+    pub(super) now: Instant,
+    /// Streams that had a meter so far.
+    metered: u64,
 }
 
 struct Connection {
@@ -74,6 +83,8 @@ struct Stream {
     key: Key,
     /// Absent while the workload is being connected.
     socket: Option<Socket>,
+    /// Absent inside the process.
+    meter: Option<Meter>,
     waker: Waker,
 }
 
@@ -104,6 +115,8 @@ impl World {
             streams: Vec::new(),
             touched: Vec::new(),
             lingering: 0,
+            now: Instant::now(),
+            metered: 0,
         }
     }
 
@@ -223,17 +236,46 @@ impl World {
 
     // === streams ===
 
+    /// Takes a client's stream.
+    pub(super) fn add_stream(&mut self, key: Key, socket: Socket, meter: Option<Meter>) {
+        let waker = self.waker(Subject::Stream(key));
+        put(&mut self.streams, key, Stream { key, socket: None, meter, waker });
+        self.give_socket(key, socket);
+    }
+
     /// Gives a stream its socket.
-    pub(super) fn add_stream(&mut self, key: Key, mut socket: Socket) {
-        let waker = match get(&mut self.streams, key, |it| it.key) {
-            Some(stream) => stream.waker.clone(),
-            None => self.waker(Subject::Stream(key)),
-        };
-        // A client is not read before it is answered, but may go away.
-        if socket.is_broken(&Context::from_waker(&waker)) {
-            waker.wake_by_ref();
+    pub(super) fn give_socket(&mut self, key: Key, mut socket: Socket) {
+        let Some(stream) = get(&mut self.streams, key, |it| it.key) else { return };
+        if let Some(meter) = &mut stream.meter {
+            self.metered += 1;
+            let id = u64::from(self.shard.0) << METER_BITS | self.metered;
+            meter.open(id, self.now, socket.peer(), self.shard);
         }
-        put(&mut self.streams, key, Stream { key, socket: Some(socket), waker });
+        // A client is not read before it is answered, but may go away.
+        if socket.is_broken(&Context::from_waker(&stream.waker)) {
+            stream.waker.wake_by_ref();
+        }
+        stream.socket = Some(socket);
+    }
+
+    /// Gets rid of what waits in a stream's socket.
+    pub(super) fn flush(&mut self, key: Key) {
+        if let Some(Stream { socket: Some(socket), waker, .. }) = get(&mut self.streams, key, |it| it.key) {
+            // What goes wrong, reading and writing will tell.
+            let _ = socket.poll_flush(&mut Context::from_waker(waker));
+        }
+    }
+
+    /// The streams of an entity, and whether they have a socket.
+    pub(super) fn streams_of(&self, entity: &Traffic) -> Vec<(Key, bool)> {
+        let is_of = |stream: &&Stream| stream.meter.as_ref().is_some_and(|meter| meter.traffic().is(entity));
+        let streams = self.streams.iter().flatten().filter(is_of);
+        streams.map(|stream| (stream.key, stream.socket.is_some())).collect()
+    }
+
+    /// The streams of all entities, as management shows them.
+    pub(super) fn show_streams(&self) -> Vec<TcpConnection> {
+        self.streams.iter().flatten().filter_map(|stream| stream.meter.as_ref()?.show(self.now)).collect()
     }
 
     /// Whether a stream's socket is known to be broken.
@@ -329,65 +371,87 @@ impl Io for World {
     }
 
     fn read(&mut self, key: Key, buffer: &mut [u8]) -> Read {
-        let Some(Stream { socket: Some(socket), waker, .. }) = get(&mut self.streams, key, |it| it.key) else {
+        let Some(Stream { socket: Some(socket), meter, waker, .. }) = get(&mut self.streams, key, |it| it.key) else {
             return Read::Blocked;
         };
         let mut space = ReadBuf::new(buffer);
         match socket.poll_read(&mut Context::from_waker(waker), &mut space) {
             Poll::Ready(Ok(())) if space.filled().is_empty() => Read::End,
-            Poll::Ready(Ok(())) => Read::Octets(space.filled().len()),
-            Poll::Ready(Err(_)) => Read::Failed,
+            Poll::Ready(Ok(())) => {
+                let count = space.filled().len();
+                if let Some(meter) = meter {
+                    meter.read(self.now, count);
+                }
+                Read::Octets(count)
+            }
+            Poll::Ready(Err(error)) => {
+                if let Some(meter) = meter {
+                    meter.failed(error);
+                }
+                Read::Failed
+            }
             Poll::Pending => Read::Blocked,
         }
     }
 
     fn write(&mut self, key: Key, parts: &[IoSlice<'_>]) -> Write {
-        let Some(Stream { socket: Some(socket), waker, .. }) = get(&mut self.streams, key, |it| it.key) else {
+        let Some(Stream { socket: Some(socket), meter, waker, .. }) = get(&mut self.streams, key, |it| it.key) else {
             return Write::Blocked;
         };
         match socket.poll_write(&mut Context::from_waker(waker), parts) {
             Poll::Ready(Ok(0)) => Write::Failed,
-            Poll::Ready(Ok(count)) => Write::Octets(count),
+            Poll::Ready(Ok(count)) => {
+                if let Some(meter) = meter {
+                    meter.written(self.now, count);
+                }
+                Write::Octets(count)
+            }
             Poll::Ready(Err(_)) => Write::Failed,
             Poll::Pending => Write::Blocked,
         }
     }
 
     fn shut_down(&mut self, key: Key) {
-        if let Some(Stream { socket: Some(socket), .. }) = get(&mut self.streams, key, |it| it.key) {
-            socket.shut_down();
+        if let Some(Stream { socket: Some(socket), waker, .. }) = get(&mut self.streams, key, |it| it.key) {
+            socket.shut_down(&mut Context::from_waker(waker));
         }
     }
 
     fn close(&mut self, key: Key, reset: bool) {
-        let stream = remove(&mut self.streams, key, |it| it.key);
-        if let Some(Stream { socket: Some(socket), .. }) = stream
-            && reset
-        {
-            socket.reset();
+        let Some(Stream { socket: Some(mut socket), .. }) = remove(&mut self.streams, key, |it| it.key) else { return };
+        if reset {
+            return socket.reset();
+        }
+        if socket.poll_flush(&mut Context::from_waker(Waker::noop())).is_pending() {
+            tokio::task::spawn_local(async move {
+                let leaving = std::future::poll_fn(|context| socket.poll_flush(context));
+                let _ = tokio::time::timeout(FAREWELL_TIMEOUT, leaving).await;
+            });
         }
     }
 
-    fn connect(&mut self, key: Key, connector: ConnectorId) {
+    fn connect(&mut self, key: Key, connector: ConnectorId, alpn: Option<&str>) {
         let waker = self.waker(Subject::Stream(key));
-        put(&mut self.streams, key, Stream { key, socket: None, waker });
         let inbox = self.inboxes[usize::from(self.shard.0)].clone();
         if let Some(queue) = self.consumers.get(&connector) {
+            put(&mut self.streams, key, Stream { key, socket: None, meter: None, waker });
             let outcome = dial::offer(queue).map(Socket::from);
             return drop(inbox.send(Message::Connected { stream: key, outcome }));
         }
         let target = self.targets.get(&connector).cloned();
+        let meter = target.as_ref().map(|it| Meter::new(it.traffic.clone(), Arc::clone(&it.key), Direction::Out));
+        put(&mut self.streams, key, Stream { key, socket: None, meter, waker });
+        let alpn = alpn.map(str::to_owned);
         tokio::task::spawn_local(async move {
             let outcome = match target {
                 Some(target) => {
-                    let connected = tokio::time::timeout(CONNECT_TIMEOUT, tcp::connect(&target)).await;
-                    let outcome = connected.unwrap_or(Err(io::ErrorKind::TimedOut.into()));
-                    target.connects.record(&outcome);
+                    let outcome = target.connect(alpn.as_deref()).await;
+                    target.traffic.record(&outcome);
                     outcome
                 }
                 None => Err(io::ErrorKind::NotFound.into()),
             };
-            let _ = inbox.send(Message::Connected { stream: key, outcome: outcome.map(Socket::from) });
+            let _ = inbox.send(Message::Connected { stream: key, outcome });
         });
     }
 

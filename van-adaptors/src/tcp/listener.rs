@@ -5,12 +5,12 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::warn;
+use van_core::Random;
 use van_core::management::config::Family;
 
-use super::EXHAUSTED_REST;
-use crate::entities::Count;
+use super::{EXHAUSTED_REST, Entrance};
 use crate::shard::{Message, Stats};
 
 /// Connections that may wait to be accepted, unless configured.
@@ -92,28 +92,32 @@ fn try_bind_all(addresses: &[SocketAddr], backlog: Option<u32>) -> io::Result<Ve
     Ok(sockets)
 }
 
-/// Accepts clients of a routing key for as long as it is not dropped, and hands each to the shard with the fewest streams.
+/// Accepts clients for as long as it is not dropped, and hands each to the shard with the fewest streams.
 pub(crate) async fn serve(
     socket: tokio::net::TcpListener,
-    key: Arc<str>,
+    entrance: watch::Receiver<Arc<Entrance>>,
     inboxes: Arc<[mpsc::UnboundedSender<Message>]>,
     stats: Arc<[Stats]>,
     here: usize,
-    connections: Count,
+    mut random: Random,
 ) {
     let mut turn = here;
     loop {
         match socket.accept().await {
             Ok((client, _)) => {
                 turn += 1;
-                connections.add_one();
+                let entrance = Arc::clone(&entrance.borrow());
+                let Some(destination) = entrance.destinations.choose(random.next_u64()) else { continue };
+                destination.chosen.add_one();
+                let key = Arc::clone(&destination.key);
                 let shard = least_loaded(&stats, turn);
                 let Ok(socket) = client.into_std() else { continue };
-                let _ = inboxes[shard].send(Message::Accepted { socket, key: Arc::clone(&key) });
+                let _ = inboxes[shard].send(Message::Accepted { socket, key, entrance });
             }
             Err(error) if is_transient(&error) => {}
             Err(error) => {
-                warn!(listener = %key, %error, "cannot accept a client; trying again");
+                let listener = entrance.borrow().name.clone();
+                warn!(listener, %error, "cannot accept a client; trying again");
                 tokio::time::sleep(EXHAUSTED_REST).await;
             }
         }

@@ -1,4 +1,6 @@
-//! Routers in this process, linked by mutual TLS, and octets that both ends know.
+//! Routers in this process, linked by mutual TLS, and octets that both ends know. No test uses all of it.
+
+#![allow(dead_code)]
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -48,7 +50,10 @@ pub(crate) fn linked(at_west: &[Value], at_east: &[Value]) -> [Site; 2] {
 
 fn start(id: &str, entities: &[Value], folder: Option<TempDir>) -> Site {
     // More than the link has data connections, so that streams cross as well.
-    let router = json!(["router", {"id": id, "mode": "interior", "workerThreads": 3}]);
+    start_with(json!(["router", {"id": id, "mode": "interior", "workerThreads": 3}]), entities, folder)
+}
+
+pub(crate) fn start_with(router: Value, entities: &[Value], folder: Option<TempDir>) -> Site {
     let text = json!([&[router], entities].concat()).to_string();
     let configuration = Configuration::parse(&text, |_| None).expect("a valid configuration");
     let router = Router::start(configuration, &Options::default()).expect("a router starts");

@@ -146,7 +146,7 @@ pub const ENTITY_TYPES: &[EntityType] = &[
             word("defaultDistribution", DISTRIBUTIONS),
             text("metadata"),
             text("dataConnectionCount"),
-            unserved(truth("dropTcpConnections"), &["true"]),
+            truth("dropTcpConnections"),
         ],
         ..SINGLE
     },
@@ -291,7 +291,7 @@ pub const ENTITY_TYPES: &[EntityType] = &[
     EntityType {
         name: "listenerAddress",
         attributes: &[required(text("address")), required(number("value")), required(text("listener"))],
-        ..UNSERVED
+        ..SERVED
     },
     EntityType { name: "network", attributes: &[text("networkId"), text("tenantId")], is_single: true, ..UNSERVED },
     EntityType {

@@ -55,6 +55,8 @@ struct Workload {
     connector: ConnectorId,
     carried: Carried,
     answer: Box<Answer>,
+    /// The protocol that the client agreed on by ALPN.
+    alpn: Option<String>,
     /// Where the stream's octets start.
     start: usize,
 }
@@ -287,7 +289,13 @@ impl Plane {
         match (encapsulation::stream_start(head), head.properties.reply_to) {
             (Ok(start), Some(reply_to)) => {
                 let answer = Answer { reply_to: reply_to.to_owned(), offered: Features::of(head), connection: None };
-                Way::Workload(Workload { connector, carried, answer: answer.into(), start })
+                Way::Workload(Workload {
+                    connector,
+                    carried,
+                    answer: answer.into(),
+                    alpn: encapsulation::alpn(head),
+                    start,
+                })
             }
             // Another connector may know what to do with it.
             _ => Way::Refused(DeliveryState::Released),
@@ -321,7 +329,7 @@ impl Plane {
     // === taking the way ===
 
     fn go_to_workload(&mut self, io: &mut impl Io, key: Key, offer: Box<Offer>, workload: Workload) {
-        let Workload { connector, carried, mut answer, start } = workload;
+        let Workload { connector, carried, mut answer, alpn, start } = workload;
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         let is_ours = matches!(attachment.inlet, Inlet::Socket(_));
         if let Inlet::Delivery { connection, .. } = attachment.inlet {
@@ -335,7 +343,7 @@ impl Plane {
         attachment.message = Some(offer);
         attachment.carried = Some(carried);
         attachment.outlet = Outlet::Connecting(stream);
-        io.connect(stream, connector);
+        io.connect(stream, connector, alpn.as_deref());
     }
 
     fn go_to_next_hop(
@@ -606,11 +614,12 @@ impl Plane {
 
     /// Looks for a consumer for a new client.
     pub(super) fn offer_client_stream(&mut self, io: &mut impl Io, stream: Key) {
-        let Some(Stream { side: Side::Client { key, salt }, .. }) = self.streams.get(stream) else { return };
+        let Some(Stream { side: Side::Client { client, salt }, .. }) = self.streams.get(stream) else { return };
         let name = ReplyName::stream(self.shard, stream, *salt);
         let reply_to = self.routes.own_address(&name.to_text());
         let mut octets = Vec::with_capacity(256);
-        encapsulation::write_client_stream(ClientStream { key, reply_to: &reply_to }, Features::OURS, &mut octets);
+        let said = ClientStream { key: &client.key, reply_to: &reply_to, alpn: client.alpn.as_deref() };
+        encapsulation::write_client_stream(said, Features::OURS, &mut octets);
         let up = self.add_reader(stream);
         let flags = STREAMING | RESEND_RELEASED | DISABLE_Q2;
         self.make_offer(io, up, Offer { octets, flags, is_stream: true, ..Offer::default() });

@@ -37,9 +37,10 @@ pub trait Io {
     /// Closes a stream's socket; with `reset` so that the other end sees an error and no clean end.
     fn close(&mut self, stream: Key, reset: bool);
 
-    /// Connects a stream to a connector's workload. [`Plane::connected`](super::Plane::connected) or
-    /// [`Plane::connect_failed`](super::Plane::connect_failed) follows, unless it is closed before.
-    fn connect(&mut self, stream: Key, connector: ConnectorId);
+    /// Connects a stream to a connector's workload; `alpn` is the protocol that the client agreed on.
+    /// [`Plane::connected`](super::Plane::connected) or [`Plane::connect_failed`](super::Plane::connect_failed) follows,
+    /// unless it is closed before.
+    fn connect(&mut self, stream: Key, connector: ConnectorId, alpn: Option<&str>);
 
     /// A workload has answered a client's stream: from now on it is read and written.
     fn established(&mut self, stream: Key);

@@ -20,12 +20,33 @@ pub(super) struct Stream {
     pub(super) is_write_done: bool,
 }
 
+/// What is known of a client before its stream is offered to anybody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// The routing key.
+    pub key: Arc<str>,
+    /// The protocol it agreed on by ALPN.
+    pub alpn: Option<Arc<str>>,
+}
+
+impl From<Arc<str>> for Client {
+    fn from(key: Arc<str>) -> Self {
+        Self { key, alpn: None }
+    }
+}
+
+impl From<&str> for Client {
+    fn from(key: &str) -> Self {
+        Arc::<str>::from(key).into()
+    }
+}
+
 /// Who is behind the socket.
 #[derive(Debug)]
 pub(super) enum Side {
     /// A client of a routing key. `salt` is in the reply address, so that a late answer to an earlier stream is not taken
     /// for this one's.
-    Client { key: Arc<str>, salt: u32 },
+    Client { client: Client, salt: u32 },
     /// A workload, and what it takes to answer the client stream.
     Server { answer: Option<Box<Answer>> },
 }

@@ -98,7 +98,7 @@ impl Io for World {
         }
     }
 
-    fn connect(&mut self, stream: Key, connector: ConnectorId) {
+    fn connect(&mut self, stream: Key, connector: ConnectorId, _: Option<&str>) {
         self.connecting.insert(stream);
         self.effects.push(Effect::Connect { stream, connector });
     }

@@ -373,7 +373,7 @@ impl Io for World {
 
     fn close(&mut self, _: Key, _: bool) {}
 
-    fn connect(&mut self, stream: Key, _: ConnectorId) {
+    fn connect(&mut self, stream: Key, _: ConnectorId, _: Option<&str>) {
         self.connecting.push(stream);
     }
 

@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
 
-type Ends = (Result<HttpsStream<DuplexStream>, HttpsError>, Result<HttpsStream<DuplexStream>, HttpsError>);
+type Ends = (Result<HttpsStream<DuplexStream>, TlsError>, Result<HttpsStream<DuplexStream>, TlsError>);
 
 /// Connects to `host`, whose server shows `identity`, as of `at`. The first is the client.
 async fn connect(trust: &Trust, host: &str, at: SystemTime, identity: &Identity) -> Ends {
@@ -31,7 +31,7 @@ async fn what_one_end_writes_the_other_reads() {
 async fn the_server_is_verified() {
     let west = west();
     let check = async |trust: &Trust, host: &str, at: SystemTime| match connect(trust, host, at, &west.identity).await {
-        (Err(HttpsError::Handshake(error)), Err(_)) => error,
+        (Err(TlsError::Handshake(error)), Err(_)) => error,
         (outcome, _) => panic!("{outcome:?}"),
     };
     let other = new_ca("skupper-site-ca", KeyKind::EcdsaP256);
@@ -56,7 +56,7 @@ async fn other_protocols_and_early_ends_are_told_apart() {
         far.shutdown().await.unwrap();
         let outcome = connector.connect("west", now(), near).await;
         match outcome {
-            Err(HttpsError::Handshake(error)) => error,
+            Err(TlsError::Handshake(error)) => error,
             outcome => panic!("{outcome:?}"),
         }
     };
@@ -64,5 +64,5 @@ async fn other_protocols_and_early_ends_are_told_apart() {
     assert!(matches!(check(b"").await, HandshakeError::Closed));
     let connector = HttpsConnector::new(&west.trust, &[]).unwrap();
     let outcome = connector.connect("no host", now(), duplex(1).0).await;
-    assert!(matches!(outcome, Err(HttpsError::Host { .. })));
+    assert!(matches!(outcome, Err(TlsError::Host { .. })));
 }

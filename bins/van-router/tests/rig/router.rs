@@ -101,6 +101,23 @@ impl Plan {
         self
     }
 
+    /// As [`Plan::listening`], by TLS.
+    pub(crate) fn listening_by_tls(self, key: &str, at: SocketAddr) -> Self {
+        let mut plan = self.listening(key, at);
+        plan.entities.last_mut().expect("added above")[1]["sslProfile"] = PROFILE.into();
+        plan
+    }
+
+    /// Speaks TLS with clients and workloads.
+    pub(crate) fn by_tls(mut self) -> Self {
+        for entity in
+            self.entities.iter_mut().filter(|entity| entity[0] == "tcpListener" || entity[0] == "tcpConnector")
+        {
+            entity[1]["sslProfile"] = PROFILE.into();
+        }
+        self
+    }
+
     /// Reaches a workload.
     pub(crate) fn connecting(mut self, key: &str, to: SocketAddr) -> Self {
         self.entities.push(json!(["tcpConnector", {"name": key, "host": to.ip(), "port": to.port(), "address": key}]));

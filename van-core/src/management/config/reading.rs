@@ -639,15 +639,6 @@ impl Reading {
             _ => None,
         };
         let requires_authentication = entity.truth("authenticatePeer", false);
-        let later = [
-            ("sslProfile", entity.has("sslProfile")),
-            ("authenticatePeer", requires_authentication),
-            ("multiAddressStrategy", strategy.is_some()),
-        ];
-        if let Some((key, _)) = later.iter().find(|(_, is_set)| *is_set) {
-            self.leave_out(entity, &format!("`{key}` is not in this version"));
-            return None;
-        }
         if !entity.has("address") && strategy.is_none() {
             self.fault(&entity.place, "`address` is missing: the routing key");
         }
@@ -676,10 +667,6 @@ impl Reading {
     }
 
     fn tcp_connector(&mut self, entity: &Entity) -> Option<TcpConnector> {
-        if entity.has("sslProfile") {
-            self.leave_out(entity, "`sslProfile` is not in this version");
-            return None;
-        }
         Some(TcpConnector {
             name: entity.name.clone(),
             host: entity.text("host")?,
@@ -917,15 +904,9 @@ mod tests {
         assert_eq!(configuration.id.as_str(), "west-pod-1");
         assert_eq!(u32::from(configuration.connectors[0].amqp.cost), 5);
         assert_eq!(configuration.listeners.len(), 3);
-        assert_eq!((configuration.tcp_listeners.len(), configuration.tcp_connectors.len()), (1, 1));
-        assert_eq!(
-            configuration.warnings,
-            [
-                "listenerAddress \"mk/primary\" is not started: entities of this type are not in this version",
-                "tcpListener \"listener/secure\" is not started: `sslProfile` is not in this version",
-                "tcpListener \"multiAddress/mk\" is not started: `multiAddressStrategy` is not in this version",
-            ]
-        );
+        assert_eq!((configuration.tcp_listeners.len(), configuration.tcp_connectors.len()), (3, 1));
+        assert_eq!(configuration.listener_addresses.len(), 1);
+        assert!(configuration.warnings.is_empty(), "{:?}", configuration.warnings);
     }
 
     #[test]
@@ -1016,7 +997,7 @@ mod tests {
     #[test]
     fn what_has_no_effect_is_told_unless_it_changes_nothing() {
         let text = r#"[
-            ["router", {"id": "a", "mode": "interior", "hostName": "h", "dropTcpConnections": "no"}],
+            ["router", {"id": "a", "mode": "interior", "hostName": "h"}],
             ["sslProfile", {"name": "p", "ciphers": "ALL", "protocols": "TLSv1.3", "oldestValidOrdinal": 0}],
             ["listener", {"name": "tls", "role": "inter-router", "port": 1, "sslProfile": "p", "saslMechanisms": "EXTERNAL"}],
             ["listener", {"name": "clear", "role": "inter-router", "port": 2, "saslMechanisms": "EXTERNAL"}],
@@ -1032,7 +1013,6 @@ mod tests {
                 "connector \"far\" is not started: networks are not connected by van (role inter-network); link sites instead".into(),
                 no_effect("listener \"clear\": `saslMechanisms`"),
                 "listener \"clients\": the SASL mechanism GSSAPI is not in this version and is left out".into(),
-                no_effect("router \"a\": `dropTcpConnections`"),
                 no_effect("sslProfile \"p\": `ciphers`"),
             ]
         );
