@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use van_core::plane::Counters;
 
 /// Octets of messages that may be on their way from the control plane to a shard; more are dropped.
-const MAX_FORWARDING_OCTETS: usize = 4 * 1024 * 1024;
+const MAX_FORWARDING_OCTETS: usize = 16 * 1024 * 1024;
 
 /// What such a message takes besides its octets.
 const FORWARDING_OVERHEAD: usize = 256;
