@@ -41,6 +41,7 @@ const MODULES: &[&str] = &[
     "message",
     "encapsulation",
     "address",
+    "observe",
     "flow",
     "plane",
     "router",

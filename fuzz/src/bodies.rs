@@ -7,5 +7,6 @@ pub(crate) mod flow;
 pub(crate) mod grant;
 pub(crate) mod management;
 pub(crate) mod message;
+pub(crate) mod observe;
 pub(crate) mod router;
 pub(crate) mod tls;

@@ -41,6 +41,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "stream", body: bodies::message::stream },
     Target { name: "flow", body: bodies::flow::flow },
     Target { name: "management", body: bodies::management::management },
+    Target { name: "http1", body: bodies::observe::http1 },
+    Target { name: "http2", body: bodies::observe::http2 },
     Target { name: "router", body: bodies::router::router },
     Target { name: "config", body: bodies::config::config },
     Target { name: "conf", body: bodies::config::conf },

@@ -29,7 +29,8 @@ use self::snapshot::Shown;
 pub(crate) use self::snapshot::{Snapshot, link_row};
 use crate::amqp::Opened;
 use crate::dial;
-use crate::entities::{Board, ConsumerState, EntityError, States};
+use crate::entities::{Board, ConsumerState, EntityError, LinkOctets, States};
+use crate::flow::SiteInfo;
 use crate::messages::{self, Messages, Subscriber};
 use crate::shard::{Adopted, Message, Shards};
 
@@ -286,9 +287,8 @@ impl Task {
         reports: mpsc::UnboundedReceiver<(ShardId, Report)>,
         published: watch::Sender<Arc<Routes>>,
         flow_ids: FlowIds,
-        data_connections: u16,
-        drops_tcp_connections: bool,
         random: Random,
+        (data_connections, drops_tcp_connections): (u16, bool),
     ) -> Self {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (outbox, unsent) = mpsc::channel(messages::MAX_UNSENT);
@@ -316,6 +316,14 @@ impl Task {
             background: JoinSet::new(),
             random,
         }
+    }
+
+    /// A site with an identity: one for this life of the router if it has none.
+    pub(crate) fn name_site(&mut self, mut site: SiteInfo) -> SiteInfo {
+        if site.id.is_empty() {
+            site.id = self.flow_ids.next();
+        }
+        site
     }
 
     /// Runs something beside the router, until it stops.
@@ -472,7 +480,9 @@ impl Task {
                     }
                 };
                 let (id, purpose) = (admitted.id, admitted.purpose);
-                let adopted = Adopted { id, purpose, is_initiator, socket, records, engine, received, opened, output };
+                let octets = self.link_octets(owner);
+                let adopted =
+                    Adopted { id, purpose, is_initiator, socket, records, engine, received, opened, output, octets };
                 let ((riser, up), (closer, closed)) = (oneshot::channel(), oneshot::channel());
                 let at = ConnectionRef { id, shard: admitted.shard };
                 // Links with addresses are there when somebody wants them: nothing else has to come up.
@@ -494,10 +504,17 @@ impl Task {
         }
     }
 
+    /// Where the octets of a link that this router dials are counted.
+    fn link_octets(&self, owner: Owner) -> Option<LinkOctets> {
+        let link = self.running.links.values().find(|link| link.owner == owner)?;
+        self.board.subscribe().borrow().links.get(&link.entity.name).map(|state| state.octets.clone())
+    }
+
     /// Who was told that it is done finds the consumer in the routes.
     async fn add_consumer(&mut self, connector: ConnectorId, key: &Arc<str>, queue: &mpsc::Sender<dial::Stream>) {
-        self.shards.tell_all(|| Message::Consumer { connector, queue: queue.clone() });
         let state = ConsumerState { identity: self.flow_ids.next(), key: key.to_string() };
+        let identity: Arc<str> = state.identity.as_str().into();
+        self.shards.tell_all(|| Message::Consumer { connector, identity: Arc::clone(&identity), queue: queue.clone() });
         self.board.write(|states| drop(states.consumers.insert(connector.0, state)));
         self.core.add_connector(Instant::now(), connector, key);
         self.act().await;

@@ -151,7 +151,7 @@ impl Dialer {
         let (established, is_established) = oneshot::channel();
         let shard = least_loaded(&shards.stats, turn.fetch_add(1, Ordering::Relaxed));
         let socket = Socket::InProcess { end: there, established: Some(established) };
-        shards.tell(ShardId(shard as u16), Message::Client { socket, client: key.into(), meter: None });
+        shards.tell(ShardId(shard as u16), Message::Client { socket, client: key.into(), meter: None, arrival: None });
         match is_established.await {
             Ok(()) => Ok(Stream(here)),
             Err(_) if self.is_stopping() => Err(DialError::Stopped),

@@ -27,8 +27,8 @@ use van_tls::{Credentials, Trust};
 pub(crate) use self::prepared::{Prepared, cannot_listen, place, read_password};
 pub(crate) use self::state::Board;
 pub use self::state::{
-    AccessState, ConsumerState, Count, HttpListenerState, LinkState, ListenerAddressState, States, TcpConnectorState,
-    TcpListenerState,
+    AccessState, ConsumerState, Count, HttpListenerState, LinkOctets, LinkState, ListenerAddressState, States,
+    TcpConnectorState, TcpListenerState,
 };
 pub use self::traffic::{Totals, Traffic};
 use crate::control::{Change, Control};

@@ -1,21 +1,35 @@
-//! What a router tells the network of itself, as VanFlow (docs/wire.md §9.1): its site, itself, and its entities.
+//! What a router tells the network of itself, as VanFlow (docs/wire.md §9.1).
+//!
+//! * `entities` what it says of them · `traffic` connections and requests · `logs` lines of the log
+
+mod entities;
+mod logs;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{oneshot, watch};
 use van_core::flow::{Attribute, Audience, BEACONS, Now, Record, RecordType, SHARED, Source};
 use van_routing::Treatment;
 
+use self::entities::micros;
+use self::logs::Lines;
+pub use self::logs::LogLines;
+use self::traffic::Traffic;
 use crate::control::sleep_until;
-use crate::entities::{States, TcpListenerState};
+use crate::entities::States;
 use crate::messages::Messages;
+use crate::shard::Shards;
+
+/// How often numbers that grow are told.
+const COUNTS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The site that a router belongs to, as others shall see it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SiteInfo {
-    /// Its id.
+    /// Its id. If it has none, the router gives it one for its own life.
     pub id: String,
     /// Its name.
     pub name: String,
@@ -25,6 +39,23 @@ pub struct SiteInfo {
     pub platform: String,
     /// The version of what runs it.
     pub version: String,
+    /// Where it is.
+    pub location: String,
+    /// Who runs what it is on.
+    pub provider: String,
+}
+
+/// What a router runs in, as others shall see it. What is empty is not told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// The name of the image.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The host or pod.
+    pub host: String,
+    /// The namespace of the pod.
+    pub namespace: String,
 }
 
 /// Who speaks.
@@ -34,13 +65,19 @@ pub(crate) struct Speaker {
     pub(crate) flow_id: String,
     /// The router's id.
     pub(crate) router: String,
+    /// The router's mode, as VanFlow has it.
+    pub(crate) mode: &'static str,
+    /// One without a name is told by somebody else.
     pub(crate) site: Option<SiteInfo>,
+    pub(crate) image: ImageInfo,
+    pub(crate) logs: Option<LogLines>,
 }
 
 /// Tells until the router stops, then that all has ended.
 pub(crate) async fn tell(
     speaker: Speaker,
     messages: Messages,
+    shards: Arc<Shards>,
     mut states: watch::Receiver<Arc<States>>,
     mut stop: oneshot::Receiver<()>,
 ) {
@@ -49,29 +86,54 @@ pub(crate) async fn tell(
         source.insert(now(), record);
     }
     let mut asked = messages.subscribe(source.direct(), Treatment::AnycastClosest);
+    let mut traffic = Traffic::new(&speaker.flow_id, messages.clone(), shards);
+    let mut lines = Lines::new(speaker.logs.as_ref(), source.id(), &speaker.flow_id);
     let mut routes = messages.watch_routes();
     routes.mark_changed();
+    states.mark_changed();
     let mut told = BTreeMap::new();
+    let mut counts_at = Instant::now();
     loop {
-        let current = entities(&states.borrow_and_update(), source.id());
-        tell_changes(&mut source, &mut told, current);
         send(&mut source, &messages);
-        let timeout = source.poll_timeout();
+        let counts = source.has_audience().then_some(counts_at);
+        let timeout = [source.poll_timeout(), traffic.poll_timeout(), counts].into_iter().flatten().min();
         tokio::select! {
             _ = &mut stop => break,
-            changed = states.changed() => if changed.is_err() { break },
+            changed = states.changed() => match changed {
+                Ok(()) => tell_changes(&mut source, &mut told, &states.borrow_and_update()),
+                Err(_) => break,
+            },
             Ok(()) = routes.changed() => {
                 let routes = routes.borrow_and_update().clone();
                 source.set_audience(now(), Audience::Beacons, routes.consuming_routers(BEACONS));
                 source.set_audience(now(), Audience::Shared, routes.consuming_routers(SHARED));
                 source.set_audience(now(), Audience::Own, routes.consuming_routers(source.address()));
+                traffic.set_routes(&routes);
+                lines.set_routes(&routes);
             }
-            Some(_) = asked.recv() => source.handle_flush(now()),
-            () = sleep_until(timeout) => source.handle_timeout(now()),
+            Some(_) = asked.recv() => {
+                source.handle_flush(now());
+                traffic.handle_flush();
+            }
+            () = traffic.recv() => {}
+            Some(line) = lines.recv() => {
+                // As with all that is told: what is lost is lost.
+                let _ = messages.send(lines.address(), line);
+            }
+            () = sleep_until(timeout) => {
+                source.handle_timeout(now());
+                traffic.handle_timeout();
+                if counts_at <= Instant::now() {
+                    counts_at = Instant::now() + COUNTS_INTERVAL;
+                    tell_changes(&mut source, &mut told, &states.borrow());
+                    traffic.tell_dropped(&mut source);
+                }
+            }
         }
     }
     source.end(now());
     send(&mut source, &messages);
+    traffic.end().await;
 }
 
 fn send(source: &mut Source, messages: &Messages) {
@@ -82,7 +144,8 @@ fn send(source: &mut Source, messages: &Messages) {
 }
 
 /// Tells what is other than it was told before.
-fn tell_changes(source: &mut Source, told: &mut BTreeMap<String, Record>, current: BTreeMap<String, Record>) {
+fn tell_changes(source: &mut Source, told: &mut BTreeMap<String, Record>, states: &States) {
+    let current = entities::records(states, source.id());
     for identity in told.keys().filter(|identity| !current.contains_key(*identity)) {
         source.remove(now(), identity);
     }
@@ -99,101 +162,44 @@ fn tell_changes(source: &mut Source, told: &mut BTreeMap<String, Record>, curren
 impl Speaker {
     /// The site and the router. The router's record has the source's own identity.
     fn records(&self) -> Vec<Record> {
-        let identity = format!("{}:0", self.flow_id);
-        let mut router = Record::new(RecordType::Router, identity)
-            .with(Attribute::Name, format!("0/{}", self.router).as_str())
-            .with(Attribute::Mode, "interior")
-            .with(Attribute::BuildVersion, env!("CARGO_PKG_VERSION"));
-        let Some(site) = &self.site else { return vec![router] };
-        router = router.with(Attribute::Parent, site.id.as_str()).with(Attribute::Namespace, site.namespace.as_str());
-        let site = Record::new(RecordType::Site, site.id.as_str())
-            .with(Attribute::Name, site.name.as_str())
-            .with(Attribute::Namespace, site.namespace.as_str())
-            .with(Attribute::Platform, site.platform.as_str())
-            .with(Attribute::BuildVersion, site.version.as_str());
-        vec![site, router]
+        let site = self.site.clone().unwrap_or_default();
+        let namespace = [&site.namespace, &self.image.namespace].into_iter().find(|namespace| !namespace.is_empty());
+        let router = told(
+            Record::new(RecordType::Router, format!("{}:0", self.flow_id)),
+            [
+                (Attribute::Parent, &*site.id),
+                (Attribute::Name, &format!("0/{}", self.router)),
+                (Attribute::Mode, self.mode),
+                (Attribute::BuildVersion, env!("CARGO_PKG_VERSION")),
+                (Attribute::ImageName, &self.image.name),
+                (Attribute::ImageVersion, &self.image.version),
+                (Attribute::HostName, &self.image.host),
+                (Attribute::Namespace, namespace.map_or("", String::as_str)),
+            ],
+        );
+        let is_told = !site.name.is_empty();
+        let site = told(
+            Record::new(RecordType::Site, site.id.as_str()),
+            [
+                (Attribute::Name, &*site.name),
+                (Attribute::Namespace, &site.namespace),
+                (Attribute::Platform, &site.platform),
+                (Attribute::BuildVersion, &site.version),
+                (Attribute::Location, &site.location),
+                (Attribute::Provider, &site.provider),
+            ],
+        );
+        is_told.then_some(site).into_iter().chain([router]).collect()
     }
 }
 
-/// The records of all entities, by identity.
-fn entities(states: &States, router: &str) -> BTreeMap<String, Record> {
-    let record = |kind, identity: &str, name: &str| {
-        Record::new(kind, identity).with(Attribute::Parent, router).with(Attribute::Name, name)
-    };
-    let links = states.links.iter().map(|(name, link)| {
-        let mut record = record(RecordType::Link, &link.identity, name)
-            .with(Attribute::Role, "inter-router")
-            .with(Attribute::Protocol, "amqp")
-            .with(Attribute::LinkCost, u64::from(link.cost))
-            .with(Attribute::DestinationPort, link.port.to_string().as_str())
-            .with(Attribute::OperStatus, if link.is_up { "up" } else { "down" })
-            .with(Attribute::DownCount, link.down_count);
-        if let Some(peer) = &link.peer_access {
-            record.set(Attribute::Peer, peer.as_str());
-        }
-        if let Some(ordinal) = link.ordinal {
-            record.set(Attribute::ActiveTlsOrdinal, ordinal);
-        }
-        if let Some(error) = &link.last_error {
-            record.set(Attribute::Reason, error.as_str());
-        }
-        if let Some(at) = link.up_since {
-            record.set(Attribute::UpTimestamp, micros(at));
-        }
-        if let Some(at) = link.down_since {
-            record.set(Attribute::DownTimestamp, micros(at));
-        }
-        record
-    });
-    let accesses = states.accesses.iter().map(|(name, access)| {
-        let mut record = record(RecordType::RouterAccess, &access.identity, name)
-            .with(Attribute::Role, "inter-router")
-            .with(Attribute::LinkCount, access.links);
-        if let Some(ordinal) = access.ordinal {
-            record.set(Attribute::ActiveTlsOrdinal, ordinal);
-        }
-        record
-    });
-    // A listener with several routing keys is one for each of them.
-    let listener_record = |name: &str, listener: &TcpListenerState, (identity, key, count): (&str, &str, u64)| {
-        record(RecordType::Listener, identity, name)
-            .with(Attribute::Protocol, "tcp")
-            .with(Attribute::DestinationHost, listener.host.as_str())
-            .with(Attribute::DestinationPort, listener.port.to_string().as_str())
-            .with(Attribute::VanAddress, key)
-            .with(Attribute::FlowCountL4, count)
-    };
-    let listeners = states.tcp_listeners.iter().filter(|(_, listener)| !listener.key.is_empty());
-    let listeners = listeners.map(|(name, listener)| {
-        listener_record(name, listener, (&listener.identity, &listener.key, listener.traffic.totals().opened))
-    });
-    let addresses = states.listener_addresses.values().filter_map(|address| {
-        let listener = states.tcp_listeners.get(&address.listener)?;
-        let own = (&*address.identity, &*address.key, address.connections.value());
-        Some(listener_record(&address.listener, listener, own))
-    });
-    let connectors = states.tcp_connectors.iter().map(|(name, connector)| {
-        record(RecordType::Connector, &connector.identity, name)
-            .with(Attribute::Protocol, "tcp")
-            .with(Attribute::DestinationHost, connector.host.as_str())
-            .with(Attribute::DestinationPort, connector.port.to_string().as_str())
-            .with(Attribute::VanAddress, connector.key.as_str())
-            .with(Attribute::FlowCountL4, connector.traffic.totals().opened)
-    });
-    let consumers = states.consumers.values().map(|consumer| {
-        record(RecordType::Connector, &consumer.identity, &consumer.key)
-            .with(Attribute::Protocol, "tcp")
-            .with(Attribute::VanAddress, consumer.key.as_str())
-    });
-    let all = links.chain(accesses).chain(listeners).chain(addresses).chain(connectors).chain(consumers);
-    all.map(|record| (record.identity.to_string(), record)).collect()
+/// A record with those texts that are not empty.
+fn told<const N: usize>(record: Record, texts: [(Attribute, &str); N]) -> Record {
+    let texts = texts.into_iter().filter(|(_, text)| !text.is_empty());
+    texts.fold(record, |record, (attribute, text)| record.with(attribute, text))
 }
 
-fn micros(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
-}
-
-fn now() -> Now {
-    let wall = micros(SystemTime::now());
-    Now { instant: Instant::now(), wall_micros: wall }
+/// The time, twice.
+pub(crate) fn now() -> Now {
+    Now { instant: Instant::now(), wall_micros: micros(SystemTime::now()) }
 }

@@ -50,9 +50,10 @@ pub use amqp::{HashError, hash_password};
 pub use dial::{AcceptError, DialError, Dialer, Incoming, Stream};
 pub use entities::{
     AccessState, ConsumerState, Count, CredentialsSource, Entities, Entity, EntityError, EntityKind, HttpListenerState,
-    LinkState, ListenerAddressState, States, TcpConnectorState, TcpListenerState, TlsProfile, Totals, Traffic,
+    LinkOctets, LinkState, ListenerAddressState, States, TcpConnectorState, TcpListenerState, TlsProfile, Totals,
+    Traffic,
 };
-pub use flow::SiteInfo;
+pub use flow::{ImageInfo, LogLines, SiteInfo};
 pub use management::{LogLine, Logs};
 pub use messages::{Messages, Reachability, SendError, Subscription};
 pub use router::{Options, Router, StartError};

@@ -17,7 +17,7 @@ use van_routing::RouterId;
 use crate::control::{Control, FlowIds, Task};
 use crate::dial::Dialer;
 use crate::entities::{Entities, Entity, EntityError, Prepared};
-use crate::flow::{self, SiteInfo, Speaker};
+use crate::flow::{self, ImageInfo, LogLines, SiteInfo, Speaker};
 use crate::management::{self, Logs, Node, Settings};
 use crate::messages::Messages;
 use crate::shard::Shards;
@@ -34,6 +34,10 @@ pub struct Options {
     pub site: Option<SiteInfo>,
     /// What keeps the log, for management to look at and to change. Without one it cannot.
     pub logs: Option<Arc<dyn Logs>>,
+    /// What it runs in.
+    pub image: ImageInfo,
+    /// The log whose warnings and errors it tells.
+    pub lines: Option<LogLines>,
 }
 
 /// Characters that VanFlow identities of one router have in common.
@@ -95,11 +99,17 @@ impl Router {
             mesh: (mode == Mode::Edge).then(|| random.discriminator()),
         };
         let (router, instance) = (identity.id.to_string(), identity.instance);
+        let mode = match configuration.mode {
+            Mode::Standalone => "standalone",
+            Mode::Interior => "interior",
+            Mode::Edge => "edge",
+        };
         let core =
             Core::new(identity, configuration.timing.clone(), configuration.distribution.clone(), Instant::now());
         let (reports_in, reports) = mpsc::unbounded_channel();
-        let shards =
-            Arc::new(Shards::start(shard_count, core.routes(), &reports_in, seed).map_err(StartError::Thread)?);
+        let shards = Arc::new(
+            Shards::start((shard_count, &flow_id), core.routes(), &reports_in, seed).map_err(StartError::Thread)?,
+        );
         let (published, routes) = watch::channel(Arc::clone(core.routes()));
         let runtime = ControlRuntime::new().map_err(StartError::Thread)?;
         let mut task = Task::new(
@@ -108,9 +118,8 @@ impl Router {
             reports,
             published,
             FlowIds::new(flow_id.clone()),
-            data_connections,
-            configuration.drops_tcp_connections,
             random,
+            (data_connections, configuration.drops_tcp_connections),
         );
         let control = task.control();
         let messages = task.messages();
@@ -125,7 +134,14 @@ impl Router {
                 let attributes = entity.described(given);
                 task.add(Prepared::new(entity)?, attributes)?;
             }
-            let speaker = Speaker { flow_id, router, site: options.site.clone() };
+            let speaker = Speaker {
+                site: options.site.clone().map(|site| task.name_site(site)),
+                image: options.image.clone(),
+                logs: options.lines.clone(),
+                flow_id,
+                router,
+                mode,
+            };
             task.accompany(management::serve(Node {
                 control: control.clone(),
                 entities: entities.clone(),
@@ -137,7 +153,7 @@ impl Router {
                 instance,
             }));
             let states = task.states();
-            task.speak(|stop| flow::tell(speaker, messages.clone(), states, stop));
+            task.speak(|stop| flow::tell(speaker, messages.clone(), Arc::clone(&shards), states, stop));
         }
         let run = move || runtime.block_on(task.run());
         let thread = std::thread::Builder::new().name("van-control".into()).spawn(run);

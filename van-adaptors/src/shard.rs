@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use van_core::amqp;
+use van_core::flow::{Harvest, Ledger, Record};
 use van_core::plane::{
     Client, ConnectionId, ConnectorId, Crossing, Key, ListenerId, Purpose, Report, Routes, ShardId, ShownLink,
 };
@@ -24,8 +25,8 @@ pub use self::meter::{Direction, TcpConnection};
 pub(crate) use self::socket::Socket;
 pub(crate) use self::stats::Stats;
 use crate::dial;
-use crate::entities::Traffic;
-use crate::tcp::{Entrance, Target};
+use crate::entities::{LinkOctets, Traffic};
+use crate::tcp::{Arrival, Entrance, Target};
 
 /// What a shard is told. Unbounded, and bounded all the same: by the windows of streams for what crosses, by the number of
 /// peers, clients and entities for the rest.
@@ -46,11 +47,11 @@ pub(crate) enum Message {
     /// No more of them. Told when its sockets are closed here.
     Unlisten { listener: ListenerId, closed: oneshot::Sender<()> },
     /// A client of a routing key that some shard accepted.
-    Accepted { socket: TcpStream, key: Arc<str>, entrance: Arc<Entrance> },
+    Accepted { socket: TcpStream, key: Arc<str>, entrance: Arc<Entrance>, arrival: Arrival },
     /// A client that has shaken hands, or one inside the process, which has no meter.
-    Client { socket: Socket, client: Client, meter: Option<Meter> },
+    Client { socket: Socket, client: Client, meter: Option<Meter>, arrival: Option<Arrival> },
     /// A consumer inside the process that streams may be offered to.
-    Consumer { connector: ConnectorId, queue: mpsc::Sender<dial::Stream> },
+    Consumer { connector: ConnectorId, identity: Arc<str>, queue: mpsc::Sender<dial::Stream> },
     /// It takes no more.
     ConsumerGone { connector: ConnectorId },
     /// A workload that streams may be connected to.
@@ -61,6 +62,12 @@ pub(crate) enum Message {
     Connected { stream: Key, outcome: std::io::Result<Socket> },
     /// The streams of an entity are to end.
     DropStreams { of: Traffic },
+    /// Whether anybody in the network wants to hear of connections.
+    Watch { is_watched: bool },
+    /// What there is to tell of connections is wanted; with `is_full` all of it.
+    Harvest { is_full: bool, reply: mpsc::UnboundedSender<Harvest> },
+    /// What others know of connections of this shard.
+    Shares(Vec<Record>),
     /// Somebody wants to see the streams of all entities.
     ListStreams { reply: oneshot::Sender<Vec<TcpConnection>> },
     /// From another shard.
@@ -86,6 +93,8 @@ pub(crate) struct Adopted {
     pub(crate) opened: Vec<u8>,
     /// Octets sealed and not yet written.
     pub(crate) output: OutBuf,
+    /// Where octets of its link are counted, if this router dialled it.
+    pub(crate) octets: Option<LinkOctets>,
 }
 
 /// All shards of a router.
@@ -104,13 +113,14 @@ struct Seed {
     stats: Arc<[Stats]>,
     reports: mpsc::UnboundedSender<(ShardId, Report)>,
     routes: Arc<Routes>,
+    ledger: Ledger,
     seed: u64,
 }
 
 impl Shards {
     /// Starts the threads.
     pub(crate) fn start(
-        count: u16,
+        (count, flow_id): (u16, &str),
         routes: &Arc<Routes>,
         reports: &mpsc::UnboundedSender<(ShardId, Report)>,
         seed: u64,
@@ -122,7 +132,8 @@ impl Shards {
             let shard = ShardId(number as u16);
             let (inboxes, stats) = (Arc::clone(&inboxes), Arc::clone(&stats));
             let (reports, routes) = (reports.clone(), Arc::clone(routes));
-            let seed = Seed { shard, inbox, inboxes, stats, reports, routes, seed: seed.wrapping_add(number as u64) };
+            let (ledger, seed) = (Ledger::new(flow_id, shard.0), seed.wrapping_add(number as u64));
+            let seed = Seed { shard, inbox, inboxes, stats, reports, routes, ledger, seed };
             std::thread::Builder::new().name(format!("van-shard-{number}")).spawn(move || runtime::run(seed))
         };
         let threads = receivers.into_iter().enumerate().map(spawn).collect::<Result<_, _>>()?;

@@ -39,11 +39,22 @@ const CLIENT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(crate) struct Entrance {
     pub(crate) name: String,
+    /// Its VanFlow identity.
+    pub(crate) identity: Arc<str>,
     /// What is to be looked for in the octets of new streams.
     pub(crate) observer: Observer,
     pub(crate) destinations: Destinations,
     pub(crate) tls: Option<ClientTls>,
     pub(crate) traffic: Traffic,
+}
+
+/// How a client came in, for VanFlow to tell.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    /// The identity of the listener, or of the listenerAddress that was chosen.
+    pub(crate) listener: Arc<str>,
+    /// What to look for in its octets.
+    pub(crate) observer: Observer,
 }
 
 /// How clients are met by TLS.
@@ -56,6 +67,8 @@ pub(crate) struct ClientTls {
 /// Where a workload is: what those who connect it know of a tcpConnector.
 #[derive(Debug)]
 pub(crate) struct Target {
+    /// The tcpConnector's VanFlow identity.
+    pub(crate) identity: Arc<str>,
     pub(crate) host: String,
     pub(crate) port: u16,
     /// Its address if the host is one: no name to look up.

@@ -200,6 +200,8 @@ fn metrics(view: &View) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("van");
     registry.register_collector(Box::new(Snapshot {
         shards: view.stats.iter().map(Stats::read).collect(),
+        flows_dropped: view.stats.iter().map(Stats::flows_dropped).sum(),
+        flows_given_up: view.stats.iter().map(Stats::flows_given_up).sum(),
         routers: view.routes.borrow().table.routes().count() + 1,
         addresses: view.routes.borrow().addresses.len(),
         links: view.routes.borrow().next_hops.len(),
@@ -213,6 +215,8 @@ fn metrics(view: &View) -> Result<String, fmt::Error> {
 #[derive(Debug)]
 struct Snapshot {
     shards: Vec<Counters>,
+    flows_dropped: u64,
+    flows_given_up: u64,
     routers: usize,
     addresses: usize,
     links: usize,
@@ -265,6 +269,18 @@ impl Collector for Snapshot {
                 "Copies of messages that a congested peer did not get",
                 None,
                 self.sum(|shard| shard.copies_dropped),
+            ),
+            (
+                "flow_records_dropped",
+                "Records of connections and requests that were too many to tell",
+                None,
+                self.flows_dropped,
+            ),
+            (
+                "observers_given_up",
+                "Connections in which no HTTP was seen, or not all of it",
+                None,
+                self.flows_given_up,
             ),
         ];
         for (name, help, unit, value) in counters {

@@ -90,6 +90,13 @@ impl<'a> Annotations<'a> {
         self.trace.ids()
     }
 
+    /// The same as one text: `0/<id>` with `|` between them, as VanFlow has it.
+    pub fn trace_text(&self) -> String {
+        let mut items = Reader::new(self.trace.items);
+        let nodes = (0..self.trace.count).map_while(|_| <&str>::decode(&mut items).ok());
+        nodes.collect::<Vec<_>>().join("|")
+    }
+
     /// How many routers the message has passed.
     pub fn hops(&self) -> usize {
         self.trace.count

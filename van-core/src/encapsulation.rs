@@ -46,6 +46,8 @@ pub struct ClientStream<'a> {
     pub reply_to: &'a str,
     /// The protocol that the client agreed on by ALPN, for the workload to be offered.
     pub alpn: Option<&'a str>,
+    /// The VanFlow identity of the connection, for the connector's router to say its share of it.
+    pub flow: Option<&'a str>,
 }
 
 /// Why a stream's sections cannot be used.
@@ -87,7 +89,7 @@ impl Features {
 
 /// Appends the sections of a client stream that come behind the router annotations.
 pub fn write_client_stream(stream: ClientStream<'_>, features: Features, out: &mut Vec<u8>) {
-    write_properties(stream.key, Some(stream.reply_to), out);
+    write_properties(stream.key, Some(stream.reply_to), stream.flow, out);
     write_application_properties(stream.alpn, Some(features), out);
     out.extend_from_slice(&EMPTY_BODY);
 }
@@ -95,14 +97,15 @@ pub fn write_client_stream(stream: ClientStream<'_>, features: Features, out: &m
 /// Appends the sections of a server stream that come behind the router annotations. `features` are told only to an end
 /// that has told its own.
 pub fn write_server_stream(reply_to: &str, features: Option<Features>, out: &mut Vec<u8>) {
-    write_properties(reply_to, None, out);
+    write_properties(reply_to, None, None, out);
     write_application_properties(None, features, out);
     out.extend_from_slice(&EMPTY_BODY);
 }
 
-fn write_properties(to: &str, reply_to: Option<&str>, out: &mut Vec<u8>) {
+fn write_properties(to: &str, reply_to: Option<&str>, flow: Option<&str>, out: &mut Vec<u8>) {
+    let mut properties = Composer::described(out, 0x73);
     // message-id, user-id, to, subject, reply-to, correlation-id, content-type
-    Composer::described(out, 0x73).null().null().field(to).null().optional(reply_to).null().field(CONTENT_TYPE).end();
+    properties.null().null().field(to).null().optional(reply_to).optional(flow).field(CONTENT_TYPE).end();
 }
 
 fn write_application_properties(alpn: Option<&str>, features: Option<Features>, out: &mut Vec<u8>) {

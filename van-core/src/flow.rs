@@ -3,6 +3,7 @@
 //!
 //! * `attribute` what can be said about a thing · `record` what is said about one thing · `message` how it travels
 //! * `source` tells the network what one router is · `collector` gathers what all sources tell
+//! * `ledger` keeps the connections of a shard, for the source to tell of them
 //! * `network` reads what was gathered as sites, links and services
 //!
 //! A source tells, nobody answers: what a collector missed, it asks for as a whole.
@@ -31,6 +32,7 @@
 
 mod attribute;
 mod collector;
+mod ledger;
 mod message;
 mod network;
 mod record;
@@ -43,10 +45,11 @@ use bytes::Bytes;
 
 pub use self::attribute::{Attribute, Class};
 pub use self::collector::{Collector, MAX_RECORDS_HELD, MAX_RECORDS_PER_SOURCE, MAX_SOURCES, Output};
+pub use self::ledger::{Harvest, Ledger, shard_of};
 pub use self::message::{MAX_MESSAGE_BYTES, MAX_RECORDS, MalformedMessage, Message, SourceType};
 pub use self::network::{Link, NetworkView, Remote, Router, Service, Site};
 pub use self::record::{Datum, MAX_IDENTITY_BYTES, Record, RecordType};
-pub use self::source::{Audience, Source};
+pub use self::source::{Audience, MAX_BATCH, Source};
 
 /// Where sources make themselves known; a multicast address.
 pub const BEACONS: &str = "mc/sfe.all";
@@ -76,6 +79,21 @@ pub struct Outgoing {
 /// Where a source tells its records and that it lives; a multicast address.
 pub fn records_address(source: &str) -> Arc<str> {
     format!("mc/sfe.{source}").into()
+}
+
+/// Where a router tells of connections and requests; a multicast address.
+pub fn flows_address(source: &str) -> Arc<str> {
+    format!("mc/sfe.{source}.flows").into()
+}
+
+/// Where a router tells the lines of its log; a multicast address.
+pub fn logs_address(source: &str) -> Arc<str> {
+    format!("mc/sfe.{source}.logs").into()
+}
+
+/// Where a router takes what others know of its connections.
+pub fn shares_address(source: &str) -> Arc<str> {
+    format!("vfcr.{source}").into()
 }
 
 /// Where a source is asked to tell everything again.

@@ -9,6 +9,7 @@
 //! * [`amqp`] the engine of connections, sessions, links and deliveries; usable alone
 //! * [`annotations`] what routers tell each other about a message · [`message`] its sections, scanned where they lie
 //! * [`encapsulation`] how a TCP connection becomes two messages · [`address`] where the text of a `to` leads
+//! * [`observe`] requests and answers of HTTP, seen in copies of octets
 //! * [`flow`] VanFlow: what routers tell of themselves, and who gathers it
 //! * [`plane`] the data plane of one shard: where octets come from, where they go, and how that ends
 //! * [`router`] the control core: connections in use, the routing protocol, consumers
@@ -37,6 +38,7 @@ pub mod encapsulation;
 pub mod flow;
 pub mod management;
 pub mod message;
+pub mod observe;
 pub mod plane;
 mod random;
 pub mod router;

@@ -128,6 +128,11 @@ fn scan_header(reader: &mut Reader<'_>) -> Result<u8, DecodeError> {
 }
 
 impl<'a> Properties<'a> {
+    /// The correlation id, if it is a text.
+    pub fn correlation_text(&self) -> Option<&'a str> {
+        self.correlation_id.and_then(|octets| Decode::decode(&mut Reader::new(octets)).ok())
+    }
+
     fn scan(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut fields = Reader::new(reader.skip()?).fields()?;
         fields.skip()?; // message-id

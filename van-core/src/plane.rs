@@ -35,7 +35,7 @@ pub use self::connection::Purpose;
 use self::connection::{CONTROL_DELIVERY, Class, Connection, MAX_UNTAKEN_BYTES};
 pub use self::crossing::{Crossing, Destination};
 pub use self::endpoint::{LinkAnswer, LinkRequest, WantedLink};
-pub use self::io::{Io, Read, Report, Write};
+pub use self::io::{ClientFlow, Io, Read, Report, Write};
 pub use self::routes::{
     Addresses, ConnectionId, ConnectionRef, ConnectorId, Consumers, Edge, EndpointId, LinkConsumer, ListenerId, Load,
     NextHop, PeerKind, Routes, ShardId, SubscriberId, Uplink,

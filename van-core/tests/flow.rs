@@ -4,6 +4,8 @@
 
 #[path = "flow/exchange.rs"]
 mod exchange;
+#[path = "flow/ledger.rs"]
+mod ledger;
 #[path = "flow/merging.rs"]
 mod merging;
 #[path = "flow/messages.rs"]

@@ -13,11 +13,14 @@ mod frames;
 #[path = "golden/record.rs"]
 mod record;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use conversation::{Conversation, Entry, Scenario};
+use conversation::{Conversation, Entry, Scenario, Telling};
+use van_core::flow::{Attribute, Record, RecordType};
 
-const SCENARIOS: [Scenario; 2] = [Scenario::WeDial, Scenario::TheyDial];
+const SCENARIOS: [Scenario; 3] = [Scenario::WeDial, Scenario::TheyDial, Scenario::Flow];
 
 fn file(scenario: Scenario) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{}.jsonl", scenario.name()))
@@ -37,7 +40,29 @@ fn a_recorded_router_hears_from_us_what_it_heard_then() {
         }
         assert_eq!(now.len(), then.len(), "{}", scenario.name());
         replay.check_done();
+        replay.telling().into_iter().for_each(check_told);
     }
+}
+
+/// Each router has told of its client's connection what only the other knows.
+fn check_told(telling: &Telling) {
+    let of = |records: &BTreeMap<Arc<str>, Record>, kind| -> Record {
+        let mut of_kind = records.values().filter(|record| record.kind == kind);
+        let first = of_kind.next().unwrap_or_else(|| panic!("{kind:?}: {records:?}")).clone();
+        assert_eq!(of_kind.count(), 0, "{kind:?}");
+        first
+    };
+    let (listener, connector) = (of(&telling.theirs, RecordType::Listener), of(&telling.theirs, RecordType::Connector));
+    let (theirs, ours) = (of(&telling.theirs, RecordType::TransportFlow), of(&telling.ours, RecordType::TransportFlow));
+    let ours_told = ours.attributes().map(|(attribute, _)| attribute);
+    let theirs_told = theirs.attributes().map(|(attribute, _)| attribute);
+    assert!(ours_told.eq(theirs_told), "{ours:?} is not told as {theirs:?}");
+    assert_eq!(theirs.parent(), Some(&*listener.identity));
+    assert_eq!((theirs.text(Attribute::Connector), theirs.text(Attribute::Trace)), (Some("aB3dE:2"), Some("0/theirs")));
+    assert_eq!((theirs.text(Attribute::ProxyPort), theirs.number(Attribute::Octets)), (Some("4712"), Some(19)));
+    assert_eq!(ours.text(Attribute::Connector), Some(&*connector.identity));
+    assert_eq!((ours.text(Attribute::Trace), ours.text(Attribute::ProxyHost)), (Some("0/ours"), Some("127.0.0.1")));
+    assert!(ours.has_ended() && theirs.has_ended());
 }
 
 #[test]

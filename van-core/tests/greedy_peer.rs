@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use van_core::amqp::{Connection, DeliveryState, Event, LinkId, NewLink, Role, Source, Symbol, Target, Token};
 use van_core::plane::{
-    ConnectionId, ConnectorId, Crossing, Io, Key, MAX_MESSAGE_BYTES, Plane, Purpose, Read, Report, ShardId,
+    ClientFlow, ConnectionId, ConnectorId, Crossing, Io, Key, MAX_MESSAGE_BYTES, Plane, Purpose, Read, Report, ShardId,
     SubscriberId, Write,
 };
 use van_core::router::{Core, Distribution, Identity, open_config};
@@ -44,7 +44,7 @@ impl Io for World {
 
     fn close(&mut self, _: Key, _: bool) {}
 
-    fn connect(&mut self, _: Key, _: ConnectorId, _: Option<&str>) {}
+    fn connect(&mut self, _: Key, _: ConnectorId, _: Option<&str>, _: Option<ClientFlow>) {}
 
     fn established(&mut self, _: Key) {}
 

@@ -199,7 +199,7 @@ proptest! {
         let mut message = Vec::new();
         Annotations::fresh(flags).forward(&format!("0/{}", routers[0]), &mut message);
         let features = Features::OURS;
-        let said = ClientStream { key: &key, reply_to: "amqp:/_topo/0/a/temp.1", alpn: alpn.as_deref() };
+        let said = ClientStream { key: &key, reply_to: "amqp:/_topo/0/a/temp.1", alpn: alpn.as_deref(), flow: Some("aB3dE:9") };
         encapsulation::write_client_stream(said, features, &mut message);
         for router in &routers[1..] {
             let head = message::scan(&message, false).expect("it is a message").expect("the head is whole");
@@ -213,7 +213,10 @@ proptest! {
         let annotations = head.annotations.expect("they lead the message");
         prop_assert_eq!(annotations.flags, flags);
         prop_assert_eq!(annotations.origin(), Some(routers[0].as_str()));
+        let nodes: Vec<_> = routers.iter().map(|router| format!("0/{router}")).collect();
+        prop_assert_eq!(annotations.trace_text(), nodes.join("|"));
         prop_assert_eq!(annotations.trace().collect::<Vec<_>>(), routers);
+        prop_assert_eq!(head.properties.correlation_text(), Some("aB3dE:9"));
         prop_assert_eq!(head.properties.to, Some(key.as_str()));
         prop_assert_eq!(encapsulation::alpn(&head), alpn);
         prop_assert_eq!(Features::of(&head), features);

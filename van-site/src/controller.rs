@@ -627,6 +627,7 @@ impl Surface {
             namespace: self.namespace.clone(),
             platform: "linux".into(),
             version: env!("CARGO_PKG_VERSION").into(),
+            ..SiteInfo::default()
         };
         let options = Options { site: Some(info), ..Options::default() };
         let router = Router::start(configuration, &options).map_err(|error| van_adaptors::with_causes(&error))?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
-use van_adaptors::{Options, Router};
+use van_adaptors::{ImageInfo, LogLines, Options, Router, SiteInfo};
 use van_core::management::config::Configuration;
 
 use self::logging::Logging;
@@ -67,9 +67,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {path}"))?;
     let configuration = Configuration::parse(&text, |name| std::env::var(name).ok())
         .with_context(|| format!("{path} cannot be used"))?;
-    let logging = logging::start(&configuration.logs, arguments.log_format)?;
+    let lines = LogLines::default();
+    let logging = logging::start(&configuration.logs, arguments.log_format, lines.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(serve(configuration, logging, arguments))
+    runtime.block_on(serve(configuration, logging, lines, arguments))
 }
 
 /// From the terminal, without showing it, or else the first line of standard input.
@@ -85,7 +86,44 @@ fn read_password() -> anyhow::Result<String> {
     Ok(password.to_owned())
 }
 
-async fn serve(configuration: Configuration, logging: Arc<Logging>, arguments: &Arguments) -> anyhow::Result<()> {
+/// The site that the router is of. Without the entity it is told by a controller, and only its id is known here.
+fn site(configuration: &Configuration) -> Option<SiteInfo> {
+    let id = variable("SKUPPER_SITE_ID");
+    let Some(site) = &configuration.site else {
+        return (!id.is_empty()).then(|| SiteInfo { id, ..SiteInfo::default() });
+    };
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    Some(SiteInfo {
+        id,
+        name: site.name.clone(),
+        namespace: text(&site.namespace),
+        platform: text(&site.platform),
+        version: text(&site.version),
+        location: text(&site.location),
+        provider: text(&site.provider),
+    })
+}
+
+/// What skupper says to its routers of the image and pod that they run in.
+fn image() -> ImageInfo {
+    ImageInfo {
+        name: variable("APPLICATION_NAME"),
+        version: variable("VERSION"),
+        host: variable("HOSTNAME"),
+        namespace: variable("POD_NAMESPACE"),
+    }
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
+}
+
+async fn serve(
+    configuration: Configuration,
+    logging: Arc<Logging>,
+    lines: LogLines,
+    arguments: &Arguments,
+) -> anyhow::Result<()> {
     let drain = Duration::from_secs(arguments.drain);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -93,7 +131,14 @@ async fn serve(configuration: Configuration, logging: Arc<Logging>, arguments: &
     for warning in &configuration.warnings {
         warn!(router = %id, "{warning}");
     }
-    let router = Router::start(configuration, &Options { logs: Some(logging), ..Options::default() })?;
+    let options = Options {
+        site: site(&configuration),
+        image: image(),
+        logs: Some(logging),
+        lines: Some(lines),
+        ..Options::default()
+    };
+    let router = Router::start(configuration, &options)?;
     info!(router = %id, version = env!("CARGO_PKG_VERSION"), "router started");
     tokio::select! {
         _ = terminate.recv() => {}

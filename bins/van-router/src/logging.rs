@@ -21,7 +21,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, layer};
-use van_adaptors::{LogLine, Logs};
+use van_adaptors::{LogLine, LogLines, Logs};
 use van_core::management::config::Log;
 
 /// Lines of the log that are remembered, for management to show.
@@ -92,7 +92,7 @@ pub(crate) struct Logging {
 ///
 /// # Errors
 /// A level that does not exist, or a file that cannot be written.
-pub(crate) fn start(logs: &[Log], format: Format) -> anyhow::Result<Arc<Logging>> {
+pub(crate) fn start(logs: &[Log], format: Format, lines: LogLines) -> anyhow::Result<Arc<Logging>> {
     let environment = EnvFilter::try_from_default_env().ok();
     let rules = match environment {
         Some(_) => None,
@@ -114,7 +114,7 @@ pub(crate) fn start(logs: &[Log], format: Format) -> anyhow::Result<Arc<Logging>
     });
     let kept = Arc::clone(&logging);
     let memory = Memory(Arc::clone(&logging)).with_filter(filter_fn(move |event| kept.output(event).is_some()));
-    Registry::default().with(environment).with(Vec::from(layers)).with(memory).init();
+    Registry::default().with(environment).with(Vec::from(layers)).with(memory).with(lines).init();
     Ok(logging)
 }
 

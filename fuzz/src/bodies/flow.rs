@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use van_core::flow::{
-    Audience, BEACONS, Collector, Message, NetworkView, Now, Output, Record, SHARED, Source, SourceType,
+    Attribute, Audience, BEACONS, Collector, Ledger, Message, NetworkView, Now, Output, Record, SHARED, Source,
+    SourceType,
 };
 
 use super::message::has_section;
@@ -34,11 +35,32 @@ pub(crate) fn flow(octets: &[u8]) -> bool {
             "what was read is not what was written"
         );
         if let Message::Records { records, .. } = message {
+            check_shares(begun, &records);
             check_source(begun, records);
         }
     }
     check_end(collector, begun + LONG);
     has_section(octets)
+}
+
+/// Whatever others say of a connection of ours, it is told as ours, and ends when it does.
+fn check_shares(begun: Instant, records: &[Record]) {
+    let now = Now { instant: begun, wall_micros: 7 };
+    let mut ledger = Ledger::new("5LMxA", 0);
+    ledger.watch(true);
+    let key = ledger.accepted(now, &SOURCE.into(), ([127, 0, 0, 1], 1).into(), None);
+    let identity = Arc::clone(ledger.identity(key).expect("accepted above"));
+    for record in records {
+        let mut share = record.clone();
+        share.identity = Arc::clone(&identity);
+        ledger.recv_share(&share);
+        let _ = ledger.connecting(&record.identity, "", &SOURCE.into());
+    }
+    ledger.closed(key, now);
+    let told = ledger.harvest(Now { instant: begun + LONG, ..now }, false).flows;
+    let ours: Vec<_> = told.iter().filter(|record| record.identity == identity).collect();
+    assert_eq!(ours.len(), 1);
+    assert_eq!((ours[0].parent(), ours[0].number(Attribute::EndTime)), (Some(SOURCE), Some(7)));
 }
 
 /// A source with these records tells them as they are.

@@ -44,10 +44,12 @@ pub(crate) fn stream(octets: &[u8]) -> bool {
     if let (Some(key), Some(reply_to)) = (head.properties.to, head.properties.reply_to) {
         let mut client = Vec::new();
         let alpn = encapsulation::alpn(&head);
-        let said = ClientStream { key, reply_to, alpn: alpn.as_deref() };
+        let flow = head.properties.correlation_text();
+        let said = ClientStream { key, reply_to, alpn: alpn.as_deref(), flow };
         encapsulation::write_client_stream(said, features, &mut client);
         check_stream(&client, (key, Some(reply_to)), features);
         assert_eq!(encapsulation::alpn(&scan(&client)), alpn);
+        assert_eq!(scan(&client).properties.correlation_text(), flow);
         let mut server = Vec::new();
         encapsulation::write_server_stream(reply_to, Some(features), &mut server);
         check_stream(&server, (reply_to, None), features);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use van_core::amqp::{Admission, Connection, Event};
-use van_core::plane::{ConnectorId, Crossing, Io, Key, Plane, Purpose, Read, Report, ShardId, Write};
+use van_core::plane::{ClientFlow, ConnectorId, Crossing, Io, Key, Plane, Purpose, Read, Report, ShardId, Write};
 use van_core::router::{Announcement, Candidate, Core, Dialled, Distribution, Identity, Origin, Output, open_config};
 use van_routing::{RouterId, Timing};
 
@@ -169,7 +169,7 @@ impl Io for World {
         self.closed.insert(stream);
     }
 
-    fn connect(&mut self, stream: Key, _: ConnectorId, _: Option<&str>) {
+    fn connect(&mut self, stream: Key, _: ConnectorId, _: Option<&str>, _: Option<ClientFlow>) {
         self.connecting.push(stream);
     }
 

@@ -231,7 +231,7 @@ impl Task {
         let addresses: Vec<_> = sockets.iter().map(|(address, _)| *address).collect();
         let (identity, traffic) = (self.flow_ids.next(), self.new_traffic());
         let state = TcpListenerState {
-            identity,
+            identity: identity.clone(),
             key: entity.address.clone(),
             host: entity.host.clone(),
             port: addresses.first().map_or(0, SocketAddr::port),
@@ -244,7 +244,7 @@ impl Task {
         let shard = ShardId((self.running.tcp_listeners.len() % self.shards.inboxes.len()) as u16);
         let place = (ListenerId(self.new_number()), shard);
         let (observer, destinations) = (entity.observer, self.destinations(&entity));
-        let entrance = Entrance { name: name.clone(), observer, destinations, tls, traffic };
+        let entrance = Entrance { name: name.clone(), identity: identity.into(), observer, destinations, tls, traffic };
         let mut listener = ClientListener::new(entity, addresses, place, entrance, self.board.clone());
         if listener.is_wanted() {
             listener.open_with(sockets, &self.shards);
@@ -399,7 +399,7 @@ impl Task {
         let is_reachable = self.core.watch(&key);
         let chosen = connections.clone();
         let state = ListenerAddressState {
-            identity,
+            identity: identity.clone(),
             listener: listener.clone(),
             key: address,
             value,
@@ -409,7 +409,8 @@ impl Task {
         self.board.write(|states| drop(states.listener_addresses.insert(name.clone(), state)));
         self.running.listener_addresses.insert(name.clone(), entity);
         let Some(listener) = self.running.tcp_listeners.get_mut(&listener) else { return };
-        let destination = Destination { name: name.clone(), key, value, is_reachable, chosen };
+        let destination =
+            Destination { name: name.clone(), identity: Some(identity.into()), key, value, is_reachable, chosen };
         let replaced = listener.change(|entrance| {
             let replaced = entrance.destinations.remove(&name);
             entrance.destinations.insert(destination);

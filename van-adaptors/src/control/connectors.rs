@@ -18,6 +18,8 @@ pub(super) struct RunningConnector {
     pub(super) entity: TcpConnector,
     pub(super) id: ConnectorId,
     pub(super) key: Arc<str>,
+    /// Its VanFlow identity.
+    identity: String,
     pub(super) traffic: Traffic,
 }
 
@@ -27,14 +29,14 @@ impl Task {
         let (id, key) = (ConnectorId(self.new_number()), Arc::from(entity.address.as_str()));
         let (identity, traffic) = (self.flow_ids.next(), self.new_traffic());
         let state = TcpConnectorState {
-            identity,
+            identity: identity.clone(),
             key: entity.address.clone(),
             host: entity.host.clone(),
             port: entity.port,
             traffic: traffic.clone(),
         };
         self.board.write(|states| drop(states.tcp_connectors.insert(entity.name.clone(), state)));
-        let connector = RunningConnector { entity, id, key, traffic };
+        let connector = RunningConnector { entity, id, key, identity, traffic };
         self.tell_target(&connector, tls);
         self.core.add_connector(Instant::now(), id, &connector.key);
         self.running.tcp_connectors.insert(connector.entity.name.clone(), connector);
@@ -91,6 +93,7 @@ impl Task {
     fn tell_target(&self, connector: &RunningConnector, tls: Option<WorkloadTls>) {
         let TcpConnector { host, port, .. } = &connector.entity;
         let target = Arc::new(Target {
+            identity: connector.identity.as_str().into(),
             host: host.clone(),
             port: *port,
             address: host.parse().ok().map(|ip| SocketAddr::new(ip, *port)),

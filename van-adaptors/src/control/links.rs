@@ -26,6 +26,7 @@ impl Task {
             port: entity.port,
             cost: link.cost,
             failover_urls: link.places.iter().map(Place::to_string).collect(),
+            has_proxy: entity.proxy_profile.is_some(),
             ..LinkState::default()
         };
         self.board.write(|states| drop(states.links.insert(entity.name.clone(), state)));
@@ -43,7 +44,7 @@ impl Task {
             if state.is_up {
                 state.is_down_for("the link was changed");
             }
-            (state.port, state.cost) = (entity.port, link.cost);
+            (state.port, state.cost, state.has_proxy) = (entity.port, link.cost, entity.proxy_profile.is_some());
             state.failover_urls = link.places.iter().map(Place::to_string).collect();
         });
         self.run_link(entity, link);

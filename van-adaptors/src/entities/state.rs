@@ -35,7 +35,7 @@ pub struct States {
 }
 
 /// A link that is dialled.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct LinkState {
     /// Its VanFlow identity.
     pub identity: String,
@@ -62,6 +62,19 @@ pub struct LinkState {
     pub down_since: Option<SystemTime>,
     /// How often it went down; a link that never came up counts as 1 once it was tried.
     pub down_count: u64,
+    /// Whether it goes through a proxy.
+    pub has_proxy: bool,
+    /// Octets of all its connections so far, inside of TLS.
+    pub octets: LinkOctets,
+}
+
+/// Octets of a link, at this moment.
+#[derive(Debug, Clone, Default)]
+pub struct LinkOctets {
+    /// Those sent.
+    pub sent: Count,
+    /// Those received.
+    pub received: Count,
 }
 
 impl LinkState {
@@ -181,6 +194,10 @@ impl Count {
     /// How many so far.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
     }
 
     pub(crate) fn add_one(&self) {

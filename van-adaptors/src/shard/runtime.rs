@@ -24,7 +24,8 @@ use van_core::router::Output;
 use super::ready::{Subject, Token};
 use super::world::{Received, World};
 use super::{Adopted, Direction, Message, Meter, Seed, Socket, Stats};
-use crate::tcp::{Entrance, listener};
+use crate::flow;
+use crate::tcp::{Arrival, Entrance, listener};
 
 /// Messages handled in one turn.
 const MESSAGES_PER_TURN: usize = 256;
@@ -70,10 +71,10 @@ struct Shard {
 
 impl Shard {
     fn new(seed: Seed) -> Self {
-        let Seed { shard, inbox, inboxes, stats, reports, routes, seed } = seed;
+        let Seed { shard, inbox, inboxes, stats, reports, routes, ledger, seed } = seed;
         Self {
             plane: Plane::new(shard, routes, seed),
-            world: World::new(shard, Arc::clone(&inboxes), reports),
+            world: World::new(shard, Arc::clone(&inboxes), reports, ledger),
             inbox,
             inboxes,
             stats,
@@ -137,19 +138,22 @@ impl Shard {
             }
             Message::Listen { listener, socket, entrance } => self.listen(listener, socket, entrance),
             Message::Unlisten { listener, closed } => self.unlisten(listener, closed),
-            Message::Accepted { socket, key, entrance } => self.meet(socket, key, entrance),
-            Message::Client { socket, client, meter } => self.accept(socket, client, meter),
-            Message::Consumer { connector, queue } => drop(world.consumers.insert(connector, queue)),
+            Message::Accepted { socket, key, entrance, arrival } => self.meet(socket, key, entrance, arrival),
+            Message::Client { socket, client, meter, arrival } => self.accept(socket, client, meter, arrival),
+            Message::Consumer { connector, identity, queue } => {
+                world.consumers.insert(connector, (identity, queue));
+            }
             Message::ConsumerGone { connector } => drop(world.consumers.remove(&connector)),
             Message::Connector { connector, target } => drop(world.targets.insert(connector, target)),
             Message::ForgetConnector { connector } => drop(world.targets.remove(&connector)),
             Message::Connected { stream, outcome } if world.is_connecting(stream) => match outcome {
                 Ok(socket) => {
-                    world.give_socket(stream, socket);
+                    world.connected(stream, socket);
                     plane.connected(world, stream);
                 }
                 Err(error) => {
                     debug!(%error, "a workload cannot be connected");
+                    world.connect_failed(stream, &error);
                     plane.connect_failed(world, stream);
                 }
             },
@@ -162,6 +166,9 @@ impl Shard {
                     }
                 }
             }
+            Message::Watch { is_watched } => world.ledger.watch(is_watched),
+            Message::Harvest { is_full, reply } => drop(reply.send(world.ledger.harvest(flow::now(), is_full))),
+            Message::Shares(shares) => shares.iter().for_each(|share| world.ledger.recv_share(share)),
             Message::ListStreams { reply } => drop(reply.send(world.show_streams())),
             Message::Crossing { from, crossing } => plane.crossed(world, from, crossing),
             Message::Lingered => world.lingered(),
@@ -169,7 +176,7 @@ impl Shard {
     }
 
     fn adopt(&mut self, adopted: Adopted) {
-        let Adopted { id, purpose, is_initiator, socket, records, engine, received, opened, output } = adopted;
+        let Adopted { id, purpose, is_initiator, socket, records, engine, received, opened, output, octets } = adopted;
         let socket = match TcpStream::from_std(socket) {
             Ok(socket) => socket,
             Err(error) => {
@@ -179,17 +186,17 @@ impl Shard {
         };
         // The key comes from the plane, and the plane sends at once: so the socket comes in between.
         let key = self.plane.add_connection(id, purpose, is_initiator, engine);
-        self.world.add_connection(key, socket, records, received, output);
+        self.world.add_connection(key, socket, records, (received, output), octets);
         self.plane.received(&mut self.world, key, &[&opened]);
         self.timer_at = None;
     }
 
     /// Takes a client that was accepted, or shakes hands with it first.
-    fn meet(&mut self, socket: std::net::TcpStream, key: Arc<str>, entrance: Arc<Entrance>) {
+    fn meet(&mut self, socket: std::net::TcpStream, key: Arc<str>, entrance: Arc<Entrance>, arrival: Arrival) {
         let Ok(socket) = TcpStream::from_std(socket) else { return };
         let meter = Meter::new(entrance.traffic.clone(), Arc::clone(&key), Direction::In);
         if entrance.tls.is_none() {
-            return self.accept(socket.into(), key.into(), Some(meter));
+            return self.accept(socket.into(), key.into(), Some(meter), Some(arrival));
         }
         let inbox = self.inboxes[self.number].clone();
         tokio::task::spawn_local(async move {
@@ -198,21 +205,27 @@ impl Shard {
             entrance.traffic.record(&outcome);
             match outcome {
                 Ok(stream) => {
-                    let client = Client { key, alpn: stream.protocol().map(Arc::from) };
-                    let _ = inbox.send(Message::Client { socket: stream.into(), client, meter: Some(meter) });
+                    let client = Client { key, alpn: stream.protocol().map(Arc::from), flow: None };
+                    let (socket, meter, arrival) = (stream.into(), Some(meter), Some(arrival));
+                    let _ = inbox.send(Message::Client { socket, client, meter, arrival });
                 }
                 Err(error) => debug!(listener = %entrance.name, %error, "a client cannot be met"),
             }
         });
     }
 
-    fn accept(&mut self, socket: Socket, client: Client, meter: Option<Meter>) {
+    fn accept(&mut self, socket: Socket, mut client: Client, meter: Option<Meter>, arrival: Option<Arrival>) {
         // Its listener, and all its streams, may have gone while it shook hands.
         if meter.as_ref().is_some_and(|meter| meter.traffic().is_over()) {
             return socket.reset();
         }
+        // A client that has gone already has no address, and is not told of.
+        let flow = arrival.zip(socket.peer()).map(|(Arrival { listener, observer }, peer)| {
+            self.world.ledger.accepted(flow::now(), &listener, peer, observer.protocol())
+        });
+        client.flow = flow.and_then(|flow| self.world.ledger.identity(flow)).cloned();
         let stream = self.plane.add_client(client);
-        self.world.add_stream(stream, socket, meter);
+        self.world.add_stream(stream, socket, meter, flow);
         self.plane.offer(&mut self.world, stream);
     }
 
@@ -336,6 +349,7 @@ impl Future for Shard {
         this.write_out();
         is_busy |= this.world.has_touched();
         this.stats[this.number].publish(&this.plane.counters());
+        this.stats[this.number].publish_flows(&this.world.ledger);
         if this.is_stopping && this.world.is_disconnected() {
             return Poll::Ready(());
         }

@@ -97,6 +97,15 @@ impl Socket {
         }
     }
 
+    /// Its own address, if it has one.
+    pub(super) fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().ok(),
+            Self::Tls { stream, .. } => stream.get_ref().local_addr().ok(),
+            Self::InProcess { .. } => None,
+        }
+    }
+
     /// The other end's address.
     pub(super) fn peer(&self) -> Option<SocketAddr> {
         match self {

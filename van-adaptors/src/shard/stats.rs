@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use van_core::flow::Ledger;
 use van_core::plane::Counters;
 
 /// Octets of messages that may be on their way from the control plane to a shard; more are dropped.
@@ -23,6 +24,9 @@ pub(crate) struct Stats {
     octets_transit: AtomicU64,
     octets_crossed: AtomicU64,
     copies_dropped: AtomicU64,
+    /// Records of VanFlow that were dropped, and connections in which an observer gave up.
+    flows_dropped: AtomicU64,
+    flows_given_up: AtomicU64,
     /// Octets of messages on their way to the shard.
     forwarding: AtomicUsize,
     /// Messages that the shard was not told of, because too many were on their way.
@@ -61,6 +65,21 @@ impl Stats {
         for (field, value) in self.fields().into_iter().zip(values) {
             field.store(value, Ordering::Relaxed);
         }
+    }
+
+    pub(super) fn publish_flows(&self, ledger: &Ledger) {
+        self.flows_dropped.store(ledger.dropped(), Ordering::Relaxed);
+        self.flows_given_up.store(ledger.given_up(), Ordering::Relaxed);
+    }
+
+    /// Records of VanFlow that nobody fetched in time.
+    pub(crate) fn flows_dropped(&self) -> u64 {
+        self.flows_dropped.load(Ordering::Relaxed)
+    }
+
+    /// Connections that an observer understood nothing of, or not all.
+    pub(crate) fn flows_given_up(&self) -> u64 {
+        self.flows_given_up.load(Ordering::Relaxed)
     }
 
     /// Notes a message that the shard is about to be told to forward; not if too much is on its way to it already.

@@ -13,14 +13,15 @@ use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use van_core::plane::{ConnectorId, Crossing, Io, Key, Read, Report, ShardId, Write};
+use van_core::flow::Ledger;
+use van_core::plane::{ClientFlow, ConnectorId, Crossing, Io, Key, Read, Report, ShardId, Write};
 use van_tls::{OutBuf, RecordLayer};
 
 use super::ready::{ReadyList, Subject, Token};
 use super::{Direction, Message, Meter, Socket, TcpConnection};
-use crate::dial;
-use crate::entities::Traffic;
+use crate::entities::{LinkOctets, Traffic};
 use crate::tcp::{self, Target};
+use crate::{dial, flow};
 
 /// Sealed octets that may wait in user space for a connection's socket.
 const OUT_OCTETS: usize = 262_144;
@@ -48,7 +49,7 @@ pub(super) struct World {
     reports: mpsc::UnboundedSender<(ShardId, Report)>,
     pub(super) targets: HashMap<ConnectorId, Arc<Target>>,
     /// Consumers inside the process.
-    pub(super) consumers: HashMap<ConnectorId, mpsc::Sender<dial::Stream>>,
+    pub(super) consumers: HashMap<ConnectorId, (Arc<str>, mpsc::Sender<dial::Stream>)>,
     connections: Vec<Option<Connection>>,
     streams: Vec<Option<Stream>>,
     /// Connections with octets to write.
@@ -59,6 +60,8 @@ pub(super) struct World {
     pub(super) now: Instant,
     /// Streams that had a meter so far.
     metered: u64,
+    /// What VanFlow tells of streams.
+    pub(super) ledger: Ledger,
 }
 
 struct Connection {
@@ -77,6 +80,9 @@ struct Connection {
     /// It goes once everything is written.
     is_closing: bool,
     is_broken: bool,
+    /// Where its octets are counted for its link, and those sent that are not counted yet.
+    octets: Option<LinkOctets>,
+    sent: u64,
 }
 
 struct Stream {
@@ -86,6 +92,10 @@ struct Stream {
     /// Absent inside the process.
     meter: Option<Meter>,
     waker: Waker,
+    /// It in the ledger.
+    flow: Option<Key>,
+    /// Its client was answered, or its workload connected.
+    is_established: bool,
 }
 
 /// What came of reading a connection.
@@ -103,6 +113,7 @@ impl World {
         shard: ShardId,
         inboxes: Arc<[mpsc::UnboundedSender<Message>]>,
         reports: mpsc::UnboundedSender<(ShardId, Report)>,
+        ledger: Ledger,
     ) -> Self {
         Self {
             shard,
@@ -117,6 +128,7 @@ impl World {
             lingering: 0,
             now: Instant::now(),
             metered: 0,
+            ledger,
         }
     }
 
@@ -128,8 +140,8 @@ impl World {
         key: Key,
         socket: TcpStream,
         records: Box<dyn RecordLayer>,
-        received: Vec<u8>,
-        output: OutBuf,
+        (received, output): (Vec<u8>, OutBuf),
+        octets: Option<LinkOctets>,
     ) {
         let waker = Waker::from(Token::new(Subject::Connection(key), &self.ready));
         waker.wake_by_ref();
@@ -145,6 +157,8 @@ impl World {
             was_full: Cell::new(false),
             is_closing: false,
             is_broken: false,
+            octets,
+            sent: 0,
         };
         put(&mut self.connections, key, connection);
     }
@@ -179,6 +193,9 @@ impl World {
         let filled = kept + count;
         match connection.records.open(&mut buffer[..filled], opened) {
             Ok(progress) => {
+                if let Some(octets) = &connection.octets {
+                    octets.received.add(opened.iter().map(|piece| piece.len() as u64).sum());
+                }
                 connection.received.clear();
                 connection.received.extend_from_slice(&buffer[progress.consumed..filled]);
                 Received::Opened
@@ -205,6 +222,9 @@ impl World {
         let Some(connection) = get(&mut self.connections, key, |it| it.key) else { return false };
         connection.is_touched = false;
         connection.seal_gathered();
+        if let Some(octets) = &connection.octets {
+            octets.sent.add(std::mem::take(&mut connection.sent));
+        }
         let is_writing = connection.write();
         if connection.is_closing && (connection.is_broken || !connection.output.has_remaining()) {
             self.linger(key);
@@ -237,14 +257,14 @@ impl World {
     // === streams ===
 
     /// Takes a client's stream.
-    pub(super) fn add_stream(&mut self, key: Key, socket: Socket, meter: Option<Meter>) {
+    pub(super) fn add_stream(&mut self, key: Key, socket: Socket, meter: Option<Meter>, flow: Option<Key>) {
         let waker = self.waker(Subject::Stream(key));
-        put(&mut self.streams, key, Stream { key, socket: None, meter, waker });
+        put(&mut self.streams, key, Stream { key, socket: None, meter, waker, flow, is_established: false });
         self.give_socket(key, socket);
     }
 
     /// Gives a stream its socket.
-    pub(super) fn give_socket(&mut self, key: Key, mut socket: Socket) {
+    fn give_socket(&mut self, key: Key, mut socket: Socket) {
         let Some(stream) = get(&mut self.streams, key, |it| it.key) else { return };
         if let Some(meter) = &mut stream.meter {
             self.metered += 1;
@@ -256,6 +276,23 @@ impl World {
             stream.waker.wake_by_ref();
         }
         stream.socket = Some(socket);
+    }
+
+    /// Gives a workload's stream its socket.
+    pub(super) fn connected(&mut self, key: Key, socket: Socket) {
+        let Some(stream) = get(&mut self.streams, key, |it| it.key) else { return };
+        stream.is_established = true;
+        if let (Some(flow), Some(from)) = (stream.flow, socket.local_address()) {
+            self.ledger.connected(flow, from);
+        }
+        self.give_socket(key, socket);
+    }
+
+    /// A workload's stream gets none.
+    pub(super) fn connect_failed(&mut self, key: Key, error: &io::Error) {
+        if let Some(flow) = get(&mut self.streams, key, |it| it.key).and_then(|stream| stream.flow) {
+            self.ledger.failed(flow, &describe("connect-failed", error));
+        }
     }
 
     /// Gets rid of what waits in a stream's socket.
@@ -346,6 +383,7 @@ impl Io for World {
     fn send(&mut self, key: Key, parts: &[&[u8]]) {
         let Some(connection) = get(&mut self.connections, key, |it| it.key) else { return };
         let length: usize = parts.iter().map(|part| part.len()).sum();
+        connection.sent += length as u64;
         if length >= GATHER_OCTETS {
             connection.seal_gathered();
             connection.seal(parts);
@@ -371,9 +409,8 @@ impl Io for World {
     }
 
     fn read(&mut self, key: Key, buffer: &mut [u8]) -> Read {
-        let Some(Stream { socket: Some(socket), meter, waker, .. }) = get(&mut self.streams, key, |it| it.key) else {
-            return Read::Blocked;
-        };
+        let stream = get(&mut self.streams, key, |it| it.key);
+        let Some(Stream { socket: Some(socket), meter, waker, flow, .. }) = stream else { return Read::Blocked };
         let mut space = ReadBuf::new(buffer);
         match socket.poll_read(&mut Context::from_waker(waker), &mut space) {
             Poll::Ready(Ok(())) if space.filled().is_empty() => Read::End,
@@ -382,9 +419,11 @@ impl Io for World {
                 if let Some(meter) = meter {
                     meter.read(self.now, count);
                 }
+                flow.iter().for_each(|flow| self.ledger.read(*flow, flow::now, space.filled()));
                 Read::Octets(count)
             }
             Poll::Ready(Err(error)) => {
+                flow.iter().for_each(|flow| self.ledger.failed(*flow, &describe("read-failed", &error)));
                 if let Some(meter) = meter {
                     meter.failed(error);
                 }
@@ -395,18 +434,24 @@ impl Io for World {
     }
 
     fn write(&mut self, key: Key, parts: &[IoSlice<'_>]) -> Write {
-        let Some(Stream { socket: Some(socket), meter, waker, .. }) = get(&mut self.streams, key, |it| it.key) else {
-            return Write::Blocked;
-        };
+        let stream = get(&mut self.streams, key, |it| it.key);
+        let Some(Stream { socket: Some(socket), meter, waker, flow, .. }) = stream else { return Write::Blocked };
+        // Before: a workload on this core may have answered when the system comes back.
+        flow.iter().for_each(|flow| self.ledger.writing(*flow, flow::now));
         match socket.poll_write(&mut Context::from_waker(waker), parts) {
             Poll::Ready(Ok(0)) => Write::Failed,
             Poll::Ready(Ok(count)) => {
                 if let Some(meter) = meter {
                     meter.written(self.now, count);
                 }
+                let written = || parts.iter().map(|part| &**part);
+                flow.iter().for_each(|flow| self.ledger.written(*flow, flow::now, written(), count));
                 Write::Octets(count)
             }
-            Poll::Ready(Err(_)) => Write::Failed,
+            Poll::Ready(Err(error)) => {
+                flow.iter().for_each(|flow| self.ledger.failed(*flow, &describe("write-failed", &error)));
+                Write::Failed
+            }
             Poll::Pending => Write::Blocked,
         }
     }
@@ -418,7 +463,19 @@ impl Io for World {
     }
 
     fn close(&mut self, key: Key, reset: bool) {
-        let Some(Stream { socket: Some(mut socket), .. }) = remove(&mut self.streams, key, |it| it.key) else { return };
+        let Some(Stream { socket, flow, is_established, .. }) = remove(&mut self.streams, key, |it| it.key) else {
+            return;
+        };
+        if let Some(flow) = flow {
+            // If it has gone wrong here, that has been said.
+            match is_established {
+                true if reset => self.ledger.failed(flow, "delivery-failed (the other end broke off)"),
+                false if socket.is_some() => self.ledger.failed(flow, "released (no workload took the connection)"),
+                _ => {}
+            }
+            self.ledger.closed(flow, flow::now());
+        }
+        let Some(mut socket) = socket else { return };
         if reset {
             return socket.reset();
         }
@@ -430,17 +487,20 @@ impl Io for World {
         }
     }
 
-    fn connect(&mut self, key: Key, connector: ConnectorId, alpn: Option<&str>) {
+    fn connect(&mut self, key: Key, connector: ConnectorId, alpn: Option<&str>, flow: Option<ClientFlow>) {
         let waker = self.waker(Subject::Stream(key));
         let inbox = self.inboxes[usize::from(self.shard.0)].clone();
-        if let Some(queue) = self.consumers.get(&connector) {
-            put(&mut self.streams, key, Stream { key, socket: None, meter: None, waker });
+        let target = self.targets.get(&connector).cloned();
+        let consumer = self.consumers.get(&connector);
+        let identity = target.as_ref().map(|target| &target.identity).or(consumer.map(|(identity, _)| identity));
+        let flow = flow.zip(identity);
+        let flow = flow.and_then(|(flow, connector)| self.ledger.connecting(&flow.identity, &flow.trace, connector));
+        let meter = target.as_ref().map(|it| Meter::new(it.traffic.clone(), Arc::clone(&it.key), Direction::Out));
+        put(&mut self.streams, key, Stream { key, socket: None, meter, waker, flow, is_established: false });
+        if let Some((_, queue)) = consumer {
             let outcome = dial::offer(queue).map(Socket::from);
             return drop(inbox.send(Message::Connected { stream: key, outcome }));
         }
-        let target = self.targets.get(&connector).cloned();
-        let meter = target.as_ref().map(|it| Meter::new(it.traffic.clone(), Arc::clone(&it.key), Direction::Out));
-        put(&mut self.streams, key, Stream { key, socket: None, meter, waker });
         let alpn = alpn.map(str::to_owned);
         tokio::task::spawn_local(async move {
             let outcome = match target {
@@ -456,7 +516,8 @@ impl Io for World {
     }
 
     fn established(&mut self, key: Key) {
-        if let Some(Stream { socket: Some(socket), .. }) = get(&mut self.streams, key, |it| it.key) {
+        if let Some(Stream { socket: Some(socket), is_established, .. }) = get(&mut self.streams, key, |it| it.key) {
+            *is_established = true;
             socket.established();
         }
     }
@@ -470,6 +531,11 @@ impl Io for World {
     fn report(&mut self, report: Report) {
         let _ = self.reports.send((self.shard, report));
     }
+}
+
+/// An error as VanFlow has them.
+fn describe(condition: &str, error: &io::Error) -> String {
+    format!("{condition} ({error})")
 }
 
 /// Places by the index of a key; a stale key finds nothing.

@@ -20,6 +20,8 @@ pub(crate) struct Destinations {
 pub(crate) struct Destination {
     /// Its listenerAddress; empty if the tcpListener names it itself.
     pub(crate) name: String,
+    /// The VanFlow identity of its listenerAddress.
+    pub(crate) identity: Option<Arc<str>>,
     pub(crate) key: Arc<str>,
     pub(crate) value: u32,
     pub(crate) is_reachable: bool,
@@ -35,7 +37,8 @@ impl Destinations {
 
     /// One, which everybody gets.
     pub(crate) fn only(key: Arc<str>, is_reachable: bool) -> Self {
-        let only = Destination { name: String::new(), key, value: 0, is_reachable, chosen: Count::default() };
+        let (name, chosen) = (String::new(), Count::default());
+        let only = Destination { name, identity: None, key, value: 0, is_reachable, chosen };
         Self { strategy: Strategy::Priority, list: vec![only] }
     }
 
@@ -99,7 +102,7 @@ mod tests {
         for &(name, value) in values {
             let is_reachable = name.chars().all(char::is_lowercase);
             let (name, key, chosen) = (name.to_owned(), name.into(), Count::default());
-            destinations.insert(Destination { name, key, value, is_reachable, chosen });
+            destinations.insert(Destination { name, identity: None, key, value, is_reachable, chosen });
         }
         destinations
     }

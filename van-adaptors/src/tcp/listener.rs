@@ -10,7 +10,7 @@ use tracing::warn;
 use van_core::Random;
 use van_core::management::config::Family;
 
-use super::{EXHAUSTED_REST, Entrance};
+use super::{Arrival, EXHAUSTED_REST, Entrance};
 use crate::shard::{Message, Stats};
 
 /// Connections that may wait to be accepted, unless configured.
@@ -110,9 +110,11 @@ pub(crate) async fn serve(
                 let Some(destination) = entrance.destinations.choose(random.next_u64()) else { continue };
                 destination.chosen.add_one();
                 let key = Arc::clone(&destination.key);
+                let listener = Arc::clone(destination.identity.as_ref().unwrap_or(&entrance.identity));
+                let arrival = Arrival { listener, observer: entrance.observer };
                 let shard = least_loaded(&stats, turn);
                 let Ok(socket) = client.into_std() else { continue };
-                let _ = inboxes[shard].send(Message::Accepted { socket, key, entrance });
+                let _ = inboxes[shard].send(Message::Accepted { socket, key, entrance, arrival });
             }
             Err(error) if is_transient(&error) => {}
             Err(error) => {

@@ -7,7 +7,7 @@ macro_rules! attributes {
         ///
         /// Codes 0 and 1 are not here: they are a record's type and identity, without which there is none.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[repr(u8)]
+        #[repr(u16)]
         pub enum Attribute {
             $(#[doc = $doc] $name = $code,)*
         }
@@ -102,13 +102,14 @@ attributes! {
     65 ErrorConnectorSide Text "What went wrong at the connector.";
     66 ActiveTlsOrdinal Number "The generation of the TLS credentials in use.";
     67 HttpProxy Text "`yes` or `no`: whether a link goes through a proxy.";
+    1000 RecordsDropped Number "**Ours**: records of a router that were never told, because they were too many.";
 }
 
 impl Attribute {
     /// The code's attribute; `None` for those we do not know.
     pub fn of(code: u64) -> Option<Self> {
-        let first = Self::ALL[0].code();
-        Self::ALL.get(usize::try_from(code.checked_sub(first.into())?).ok()?).copied()
+        let place = Self::ALL.binary_search_by_key(&code, |attribute| attribute.code().into());
+        place.ok().map(|place| Self::ALL[place])
     }
 
     /// Its key on the wire.
@@ -122,8 +123,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_2_to_67_without_a_gap() {
-        assert!(Attribute::ALL.iter().map(|attribute| attribute.code()).eq(2..=67));
+    fn codes_are_2_to_67_without_a_gap_and_our_own() {
+        assert!(Attribute::ALL.iter().map(|attribute| attribute.code()).eq((2..=67).chain([1000])));
     }
 
     #[test]
@@ -131,6 +132,6 @@ mod tests {
         for attribute in Attribute::ALL {
             assert_eq!(Attribute::of(attribute.code().into()), Some(*attribute));
         }
-        assert_eq!([0, 1, 68, 1000, u64::MAX].map(Attribute::of), [None; 5]);
+        assert_eq!([0, 1, 68, 999, 1001, u64::MAX].map(Attribute::of), [None; 6]);
     }
 }

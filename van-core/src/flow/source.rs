@@ -35,7 +35,7 @@ const COALESCE: Duration = Duration::from_millis(20);
 const FLUSH_PAUSE: Duration = Duration::from_secs(1);
 
 /// Records in one message. Source: skupper-router `vanflow.c`.
-const BATCH: usize = 50;
+pub const MAX_BATCH: usize = 50;
 
 /// Routers in an audience for whom the intervals above are meant; twice as many wait twice as long.
 const CROWD: usize = 10;
@@ -243,7 +243,8 @@ impl Source {
         &self.direct
     }
 
-    fn has_audience(&self) -> bool {
+    /// Whether anybody listens to its records.
+    pub fn has_audience(&self) -> bool {
         self.own_audience + self.shared_audience > 0
     }
 
@@ -264,7 +265,7 @@ impl Source {
         let mut news: Vec<_> = self.records.values_mut().filter_map(|held| held.news.take()).collect();
         self.records.retain(|_, held| !held.record.has_ended());
         news.sort_by_key(|record| record.kind);
-        for batch in news.chunks(BATCH) {
+        for batch in news.chunks(MAX_BATCH) {
             self.tell(&Message::Records { source: Some(Arc::clone(&self.id)), records: batch.to_vec() });
         }
     }

@@ -10,6 +10,7 @@ use van_routing::{Cost, RouterId, Timing};
 
 use super::Attributes;
 use crate::amqp::{Secret, Symbol, Value};
+use crate::observe::Protocol;
 use crate::router::{Distribution, Place};
 
 mod reading;
@@ -363,6 +364,18 @@ pub enum Observer {
     Http1,
     /// HTTP/2.
     Http2,
+}
+
+impl Observer {
+    /// The protocol to look for, if any.
+    pub fn protocol(self) -> Option<Protocol> {
+        match self {
+            Self::None => None,
+            Self::Auto => Some(Protocol::Auto),
+            Self::Http1 => Some(Protocol::Http1),
+            Self::Http2 => Some(Protocol::Http2),
+        }
+    }
 }
 
 /// A routing key of a tcpListener that has several.

@@ -239,7 +239,7 @@ pub const ENTITY_TYPES: &[EntityType] = &[
             text("siteId"),
             text("sslProfile"),
             truth("authenticatePeer"),
-            unserved(word("observer", &["none", "auto", "http1", "http2"]), &["none", "auto"]),
+            word("observer", &["none", "auto", "http1", "http2"]),
         ],
         ..SERVED
     },

@@ -17,7 +17,7 @@ use super::routes::{
 };
 use super::stream::{Answer, ReplyName, Side, Stream};
 use super::window::{Reports, SendWindow};
-use super::{Batch, Io, MAX_MESSAGE_BYTES, Plane, Report};
+use super::{Batch, ClientFlow, Io, MAX_MESSAGE_BYTES, Plane, Report};
 use crate::address::Address;
 use crate::amqp::{Condition, DeliveryId, DeliveryState, LinkId, Token};
 use crate::annotations::{DISABLE_Q2, RESEND_RELEASED, STREAMING};
@@ -57,6 +57,7 @@ struct Workload {
     answer: Box<Answer>,
     /// The protocol that the client agreed on by ALPN.
     alpn: Option<String>,
+    flow: Option<ClientFlow>,
     /// Where the stream's octets start.
     start: usize,
 }
@@ -289,11 +290,17 @@ impl Plane {
         match (encapsulation::stream_start(head), head.properties.reply_to) {
             (Ok(start), Some(reply_to)) => {
                 let answer = Answer { reply_to: reply_to.to_owned(), offered: Features::of(head), connection: None };
+                let trace = head.annotations.map(|annotations| annotations.trace_text());
+                let flow = head
+                    .properties
+                    .correlation_text()
+                    .map(|identity| ClientFlow { identity: identity.to_owned(), trace: trace.unwrap_or_default() });
                 Way::Workload(Workload {
                     connector,
                     carried,
                     answer: answer.into(),
                     alpn: encapsulation::alpn(head),
+                    flow,
                     start,
                 })
             }
@@ -329,7 +336,7 @@ impl Plane {
     // === taking the way ===
 
     fn go_to_workload(&mut self, io: &mut impl Io, key: Key, offer: Box<Offer>, workload: Workload) {
-        let Workload { connector, carried, mut answer, alpn, start } = workload;
+        let Workload { connector, carried, mut answer, alpn, flow, start } = workload;
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         let is_ours = matches!(attachment.inlet, Inlet::Socket(_));
         if let Inlet::Delivery { connection, .. } = attachment.inlet {
@@ -343,7 +350,7 @@ impl Plane {
         attachment.message = Some(offer);
         attachment.carried = Some(carried);
         attachment.outlet = Outlet::Connecting(stream);
-        io.connect(stream, connector, alpn.as_deref());
+        io.connect(stream, connector, alpn.as_deref(), flow);
     }
 
     fn go_to_next_hop(
@@ -618,7 +625,8 @@ impl Plane {
         let name = ReplyName::stream(self.shard, stream, *salt);
         let reply_to = self.routes.own_address(&name.to_text());
         let mut octets = Vec::with_capacity(256);
-        let said = ClientStream { key: &client.key, reply_to: &reply_to, alpn: client.alpn.as_deref() };
+        let (alpn, flow) = (client.alpn.as_deref(), client.flow.as_deref());
+        let said = ClientStream { key: &client.key, reply_to: &reply_to, alpn, flow };
         encapsulation::write_client_stream(said, Features::OURS, &mut octets);
         let up = self.add_reader(stream);
         let flags = STREAMING | RESEND_RELEASED | DISABLE_Q2;

@@ -37,10 +37,10 @@ pub trait Io {
     /// Closes a stream's socket; with `reset` so that the other end sees an error and no clean end.
     fn close(&mut self, stream: Key, reset: bool);
 
-    /// Connects a stream to a connector's workload; `alpn` is the protocol that the client agreed on.
+    /// Connects a stream to a connector's workload; `alpn` is the protocol that the client agreed on, `flow` its connection.
     /// [`Plane::connected`](super::Plane::connected) or [`Plane::connect_failed`](super::Plane::connect_failed) follows,
     /// unless it is closed before.
-    fn connect(&mut self, stream: Key, connector: ConnectorId, alpn: Option<&str>);
+    fn connect(&mut self, stream: Key, connector: ConnectorId, alpn: Option<&str>, flow: Option<ClientFlow>);
 
     /// A workload has answered a client's stream: from now on it is read and written.
     fn established(&mut self, stream: Key);
@@ -50,6 +50,15 @@ pub trait Io {
 
     /// Tells the control plane.
     fn report(&mut self, report: Report);
+}
+
+/// The connection that a stream to a workload comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientFlow {
+    /// The VanFlow identity of the client's connection.
+    pub identity: String,
+    /// The routers it passed, as `0/<id>` with `|` between them; empty if the client is at this one.
+    pub trace: String,
 }
 
 /// What came of a read.

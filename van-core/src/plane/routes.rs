@@ -374,6 +374,12 @@ impl Routes {
         self.addresses.get(address).is_some_and(|consumers| self.has_consumer(consumers))
     }
 
+    /// Whether anybody in the network consumes an address that begins and ends like this.
+    pub fn is_any_reachable(&self, prefix: &str, suffix: &str) -> bool {
+        let mut alike = self.addresses.iter().filter(|(it, _)| it.starts_with(prefix) && it.ends_with(suffix));
+        alike.any(|(_, consumers)| self.has_consumer(consumers))
+    }
+
     /// Who in this process has a name that every router has: without consumers in the network, it means the one here.
     pub(crate) fn own(&self, name: &str) -> Option<&Arc<Consumers>> {
         self.locals.get(name).filter(|consumers| !consumers.subscribers.is_empty())

@@ -27,11 +27,13 @@ pub struct Client {
     pub key: Arc<str>,
     /// The protocol it agreed on by ALPN.
     pub alpn: Option<Arc<str>>,
+    /// The VanFlow identity of its connection, which the other end is told.
+    pub flow: Option<Arc<str>>,
 }
 
 impl From<Arc<str>> for Client {
     fn from(key: Arc<str>) -> Self {
-        Self { key, alpn: None }
+        Self { key, alpn: None, flow: None }
     }
 }
 

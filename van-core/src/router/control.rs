@@ -115,7 +115,10 @@ fn body(message: &Message) -> Vec<(&'static str, Value)> {
             match &update.addresses {
                 AddressUpdate::Differential { add, del } => {
                     body.push(("add", Value::List(add.iter().map(descriptor).collect())));
-                    body.push(("del", Value::List(del.iter().map(|key| text(key.as_str())).collect())));
+                    body.push((
+                        "del",
+                        Value::List(del.iter().map(|key| Value::List(vec![text(key.as_str())])).collect()),
+                    ));
                 }
                 AddressUpdate::Absolute { exist } => {
                     body.push(("exist", Value::List(exist.iter().map(descriptor).collect())));
@@ -260,9 +263,9 @@ impl Body<'_> {
         match (has("exist"), has("add"), has("del")) {
             (true, false, false) => Ok(AddressUpdate::Absolute { exist: read("exist")? }),
             (false, true, true) => {
-                let del = self.list("del")?.iter().map(|key| AddressKey::new(key.as_text()?).ok());
-                let del: Option<Vec<_>> = del.collect();
-                Ok(AddressUpdate::Differential { add: read("add")?, del: del.ok_or(MalformedMessage::Field("del"))? })
+                // Each in a list, as those that come: of them only the key is said.
+                let del = read("del")?.into_iter().map(|address| address.key).collect();
+                Ok(AddressUpdate::Differential { add: read("add")?, del })
             }
             _ => Err(MalformedMessage::Field("exist")),
         }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::IoSlice;
 
 use super::peer::Socket;
-use crate::plane::{ConnectorId, Crossing, Io, Key, Read, Report, ShardId, Write};
+use crate::plane::{ClientFlow, ConnectorId, Crossing, Io, Key, Read, Report, ShardId, Write};
 
 /// Octets that may be on their way over a link's connection.
 const PIPE_OCTETS: usize = 262_144;
@@ -98,7 +98,7 @@ impl Io for World {
         }
     }
 
-    fn connect(&mut self, stream: Key, connector: ConnectorId, _: Option<&str>) {
+    fn connect(&mut self, stream: Key, connector: ConnectorId, _: Option<&str>, _: Option<ClientFlow>) {
         self.connecting.insert(stream);
         self.effects.push(Effect::Connect { stream, connector });
     }

@@ -9,15 +9,22 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use van_core::amqp::{Admission, Connection, Event, Login, Mechanism};
-use van_core::plane::{ConnectorId, Crossing, Io, Key, Plane, Purpose, Read, Report, ShardId, Write};
-use van_core::router::{Announcement, Candidate, Core, Dialled, Distribution, Identity, Origin, open_config};
-use van_routing::{RouterId, Timing};
+use van_core::flow::{self, Collector, Ledger, Message, Now, Record, shares_address};
+use van_core::plane::{
+    Client, ClientFlow, ConnectorId, Crossing, Io, Key, Plane, Purpose, Read, Report, ShardId, SubscriberId, Write,
+};
+use van_core::router::{
+    Announcement, Candidate, Core, Dialled, Distribution, Identity, Origin, Outgoing, Output, open_config,
+};
+use van_routing::{RouterId, Timing, Treatment};
 
-/// Who dials; the rest is the same.
+/// Who dials; the rest is the same, but that VanFlow is only spoken when we are to listen to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scenario {
     WeDial,
     TheyDial,
+    /// They dial, and both tell of connections.
+    Flow,
 }
 
 /// What the client of ours sends; the other router's workload sends it back.
@@ -56,6 +63,7 @@ impl Scenario {
         match self {
             Self::WeDial => "we-dial",
             Self::TheyDial => "they-dial",
+            Self::Flow => "vanflow",
         }
     }
 }
@@ -105,6 +113,20 @@ fn octets(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex")).collect()
 }
 
+/// What is told by VanFlow, both ways: a collector, and a ledger of our connections.
+pub(crate) struct Telling {
+    collector: Collector,
+    ledger: Ledger,
+    /// What we consume, by the number of the subscriber.
+    addresses: Vec<Arc<str>>,
+    /// What was told of connections: of theirs, and of ours with their share.
+    pub(crate) theirs: BTreeMap<Arc<str>, Record>,
+    pub(crate) ours: BTreeMap<Arc<str>, Record>,
+    /// Streams in the ledger.
+    flows: HashMap<Key, Key>,
+    now: Now,
+}
+
 /// Our router, and the link to its peer.
 pub(crate) struct Conversation {
     start: Instant,
@@ -125,8 +147,9 @@ struct World {
     numbers: HashMap<Key, usize>,
     said: Vec<(usize, Vec<u8>)>,
     reports: Vec<Report>,
-    connecting: Vec<Key>,
+    connecting: Vec<(Key, Option<ClientFlow>)>,
     sockets: HashMap<Key, Socket>,
+    telling: Option<Telling>,
 }
 
 #[derive(Default)]
@@ -162,8 +185,18 @@ impl Conversation {
             client: None,
             entries: Vec::new(),
         };
+        conversation.world.telling = (scenario == Scenario::Flow).then(|| Telling::new(start));
+        if scenario == Scenario::Flow {
+            let (own, closest) = (shares_address("aB3dE:0"), Treatment::AnycastClosest);
+            conversation.core.subscribe(start, SubscriberId(0), &own, closest);
+        }
         conversation.settle();
         conversation
+    }
+
+    /// What was told.
+    pub(crate) fn telling(&self) -> Option<&Telling> {
+        self.world.telling.as_ref()
     }
 
     /// Repeats what somebody else did in a recording.
@@ -189,7 +222,13 @@ impl Conversation {
     /// A client of ours connects to the peer's workload.
     pub(crate) fn connect_client(&mut self, at: Duration) {
         self.pass(at, What::Client);
-        let client = self.plane.add_client("at-theirs".into());
+        let flow = self.world.telling.as_mut().map(Telling::accept);
+        let flow = flow.map(|(key, identity)| (key, Client { flow: Some(identity), ..Client::from("at-theirs") }));
+        let (flow, client) = flow.map_or((None, "at-theirs".into()), |(key, client)| (Some(key), client));
+        let client = self.plane.add_client(client);
+        if let (Some(flow), Some(telling)) = (flow, &mut self.world.telling) {
+            telling.flows.insert(client, flow);
+        }
         let socket = Socket { input: REQUEST.to_vec(), input_ended: true, ..Socket::default() };
         self.world.sockets.insert(client, socket);
         self.client = Some(client);
@@ -202,6 +241,9 @@ impl Conversation {
         self.pass(at, What::Tick);
         let now = self.start + at;
         self.core.handle_timeout(now);
+        if let Some(telling) = &mut self.world.telling {
+            telling.collector.handle_timeout(now);
+        }
         self.plane.handle_timeout(&mut self.world, now);
         self.settle();
     }
@@ -209,7 +251,8 @@ impl Conversation {
     /// As [`Conversation::tick`], if somebody waits for it.
     pub(crate) fn tick_if_due(&mut self, at: Duration) {
         let now = self.start + at;
-        let due = self.core.poll_timeout().into_iter().chain(self.plane.poll_timeout()).min();
+        let told = self.world.telling.as_ref().and_then(|telling| telling.collector.poll_timeout());
+        let due = self.core.poll_timeout().into_iter().chain(self.plane.poll_timeout()).chain(told).min();
         if due.is_some_and(|due| due <= now) {
             self.tick(at);
         }
@@ -234,6 +277,9 @@ impl Conversation {
 
     fn pass(&mut self, at: Duration, what: What) {
         self.now = at;
+        if let Some(telling) = &mut self.world.telling {
+            telling.now = Now { instant: self.start + at, wall_micros: at.as_micros() as u64 };
+        }
         self.entries.push(Entry { at, what });
     }
 
@@ -247,7 +293,7 @@ impl Conversation {
                     let announcement = Announcement::read(&open);
                     let origin = match self.scenario {
                         Scenario::WeDial => Origin::Dialled(dialled(number)),
-                        Scenario::TheyDial => Origin::Accepted,
+                        Scenario::TheyDial | Scenario::Flow => Origin::Accepted,
                     };
                     let admitted = self
                         .core
@@ -281,13 +327,20 @@ impl Conversation {
             for report in std::mem::take(&mut self.world.reports) {
                 self.core.handle_report(now, report);
             }
-            for stream in std::mem::take(&mut self.world.connecting) {
+            for (stream, flow) in std::mem::take(&mut self.world.connecting) {
+                if let (Some(flow), Some(telling)) = (flow, &mut self.world.telling) {
+                    telling.connect(stream, &flow);
+                }
                 self.world.sockets.insert(stream, Socket { is_echo: true, ..Socket::default() });
                 self.plane.connected(&mut self.world, stream);
             }
             while let Some(output) = self.core.poll_output() {
-                output.carry_out(&mut self.plane, &mut self.world, now);
+                match (output, &mut self.world.telling) {
+                    (Output::Deliver { subscriber, message }, Some(telling)) => telling.hear(subscriber, &message),
+                    (output, _) => output.carry_out(&mut self.plane, &mut self.world, now),
+                }
             }
+            self.tell();
             self.echo();
             if self.world.reports.is_empty() && self.world.connecting.is_empty() {
                 break;
@@ -300,6 +353,30 @@ impl Conversation {
         }
         for (number, octets) in std::mem::take(&mut self.world.said) {
             self.entries.push(Entry { at: self.now, what: What::Said(number, octets) });
+        }
+    }
+
+    /// Does what the collector wants, and tells what the ledger has.
+    fn tell(&mut self) {
+        let now = self.start + self.now;
+        let Some(telling) = &mut self.world.telling else { return };
+        let mut outgoing = telling.harvest();
+        while let Some(output) = telling.collector.poll_output() {
+            match output {
+                flow::Output::Subscribe(address) => {
+                    let flows = address.ends_with(":0").then(|| format!("{address}.flows").into());
+                    for address in [address].into_iter().chain(flows) {
+                        let subscriber = SubscriberId(telling.addresses.len() as u64);
+                        self.core.subscribe(now, subscriber, &address, Treatment::MulticastOnce);
+                        telling.addresses.push(address);
+                    }
+                }
+                flow::Output::Send(message) => outgoing.push(message),
+                flow::Output::Unsubscribe(_) | flow::Output::Changed => {}
+            }
+        }
+        for flow::Outgoing { to, message } in outgoing {
+            self.core.send(&Outgoing::new(&*to, message).expect("a short message"));
         }
     }
 
@@ -317,6 +394,63 @@ impl Conversation {
     }
 }
 
+impl Telling {
+    fn new(start: Instant) -> Self {
+        let mut ledger = Ledger::new("aB3dE", 0);
+        ledger.watch(true);
+        Self {
+            collector: Collector::new(),
+            ledger,
+            addresses: vec![shares_address("aB3dE:0")],
+            theirs: BTreeMap::new(),
+            ours: BTreeMap::new(),
+            flows: HashMap::new(),
+            now: Now { instant: start, wall_micros: 0 },
+        }
+    }
+
+    /// A client of ours came in.
+    fn accept(&mut self) -> (Key, Arc<str>) {
+        let client = ([127, 0, 0, 1], 4711).into();
+        let key = self.ledger.accepted(self.now, &"aB3dE:1".into(), client, None);
+        (key, Arc::clone(self.ledger.identity(key).expect("accepted above")))
+    }
+
+    /// A workload of ours is connected.
+    fn connect(&mut self, stream: Key, flow: &ClientFlow) {
+        let flow = self.ledger.connecting(&flow.identity, &flow.trace, &"aB3dE:2".into()).expect("an identity");
+        self.ledger.connected(flow, ([127, 0, 0, 1], 4712).into());
+        self.flows.insert(stream, flow);
+    }
+
+    fn hear(&mut self, subscriber: SubscriberId, message: &[u8]) {
+        let address = Arc::clone(&self.addresses[subscriber.0 as usize]);
+        self.collector.handle_message(self.now.instant, &address, message).expect("VanFlow");
+        let Ok(Message::Records { records, .. }) = Message::decode(message) else { return };
+        if subscriber.0 == 0 {
+            records.iter().for_each(|share| self.ledger.recv_share(share));
+        } else {
+            merge(&mut self.theirs, records);
+        }
+    }
+
+    fn harvest(&mut self) -> Vec<flow::Outgoing> {
+        let harvest = self.ledger.harvest(self.now, false);
+        merge(&mut self.ours, harvest.flows);
+        let share = |share: Record| {
+            let to = shares_address(&format!("{}:0", share.identity.split(':').next().unwrap_or_default()));
+            flow::Outgoing { message: Message::Records { source: None, records: vec![share] }.encode(&to), to }
+        };
+        harvest.shares.into_iter().map(share).collect()
+    }
+}
+
+fn merge(known: &mut BTreeMap<Arc<str>, Record>, told: Vec<Record>) {
+    for told in told {
+        known.entry(Arc::clone(&told.identity)).and_modify(|it| _ = it.apply(&told)).or_insert(told);
+    }
+}
+
 fn dialled(number: usize) -> Dialled {
     Dialled { correlator: CORRELATOR.into(), ordinal: None, purpose: PURPOSES[number] }
 }
@@ -328,7 +462,7 @@ fn engine(scenario: Scenario, number: usize, now: Instant) -> Connection {
             vec![Login::Anonymous],
             now,
         ),
-        Scenario::TheyDial => {
+        Scenario::TheyDial | Scenario::Flow => {
             let admission = Admission { mechanisms: vec![Mechanism::Anonymous], sasl_optional: true };
             Connection::accept(open_config("ours", None, 1, None), admission, now)
         }
@@ -354,7 +488,14 @@ impl Io for World {
         match (ready, socket.input_ended) {
             (0, true) => Read::End,
             (0, false) => Read::Blocked,
-            (count, _) => Read::Octets(count),
+            (count, _) => {
+                if let Some(telling) = &mut self.telling
+                    && let Some(flow) = telling.flows.get(&stream)
+                {
+                    telling.ledger.read(*flow, || telling.now, &buffer[..count]);
+                }
+                Read::Octets(count)
+            }
         }
     }
 
@@ -362,7 +503,14 @@ impl Io for World {
         let Some(socket) = self.sockets.get_mut(&stream) else { return Write::Failed };
         let before = socket.output.len();
         parts.iter().for_each(|part| socket.output.extend_from_slice(part));
-        Write::Octets(socket.output.len() - before)
+        let count = socket.output.len() - before;
+        if let Some(telling) = &mut self.telling
+            && let Some(flow) = telling.flows.get(&stream)
+        {
+            telling.ledger.writing(*flow, || telling.now);
+            telling.ledger.written(*flow, || telling.now, parts.iter().map(|part| &**part), count);
+        }
+        Write::Octets(count)
     }
 
     fn shut_down(&mut self, stream: Key) {
@@ -371,10 +519,16 @@ impl Io for World {
         }
     }
 
-    fn close(&mut self, _: Key, _: bool) {}
+    fn close(&mut self, stream: Key, _: bool) {
+        if let Some(telling) = &mut self.telling
+            && let Some(flow) = telling.flows.remove(&stream)
+        {
+            telling.ledger.closed(flow, telling.now);
+        }
+    }
 
-    fn connect(&mut self, stream: Key, _: ConnectorId, _: Option<&str>) {
-        self.connecting.push(stream);
+    fn connect(&mut self, stream: Key, _: ConnectorId, _: Option<&str>, flow: Option<ClientFlow>) {
+        self.connecting.push((stream, flow));
     }
 
     fn established(&mut self, _: Key) {}

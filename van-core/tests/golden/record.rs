@@ -16,8 +16,9 @@ const LINK_PORT: u16 = 25_671;
 const THEIR_LISTENER: u16 = 25_672;
 const THEIR_WORKLOAD: u16 = 25_673;
 
-/// How long a conversation is listened to.
+/// How long a conversation is listened to, and one of VanFlow, in which ends of connections are told late.
 const LENGTH: Duration = Duration::from_secs(12);
+const FLOW_LENGTH: Duration = Duration::from_secs(26);
 
 struct Skrouterd(Child);
 
@@ -33,13 +34,14 @@ fn start(skrouterd: &Path, scenario: Scenario) -> Skrouterd {
         Scenario::WeDial => {
             json!(["listener", {"name": "l", "host": "127.0.0.1", "port": LINK_PORT, "role": "inter-router", "authenticatePeer": false}])
         }
-        Scenario::TheyDial => {
+        Scenario::TheyDial | Scenario::Flow => {
             json!(["connector", {"name": "c", "host": "127.0.0.1", "port": LINK_PORT, "role": "inter-router"}])
         }
     };
     let configuration = json!([
         ["router", {"id": "theirs", "mode": "interior", "dataConnectionCount": "1"}],
         link,
+        ["address", {"prefix": "mc", "distribution": "multicast"}],
         ["tcpListener", {"name": "clients", "host": "127.0.0.1", "port": THEIR_LISTENER, "address": "at-ours"}],
         ["tcpConnector", {"name": "workload", "host": "127.0.0.1", "port": THEIR_WORKLOAD, "address": "at-theirs"}],
     ]);
@@ -53,7 +55,7 @@ fn start(skrouterd: &Path, scenario: Scenario) -> Skrouterd {
 fn connect(scenario: Scenario, listener: &TcpListener) -> Vec<TcpStream> {
     match scenario {
         Scenario::WeDial => (0..2).map(|_| dial(LINK_PORT)).collect(),
-        Scenario::TheyDial => (0..2).map(|_| listener.accept().expect("they dial").0).collect(),
+        Scenario::TheyDial | Scenario::Flow => (0..2).map(|_| listener.accept().expect("they dial").0).collect(),
     }
 }
 
@@ -78,16 +80,21 @@ pub(crate) fn record(scenario: Scenario, skrouterd: &Path) -> Vec<Entry> {
     });
     // Without the one who dials there is nobody to accept; the port is then theirs.
     let listener = match scenario {
-        Scenario::TheyDial => TcpListener::bind(("127.0.0.1", LINK_PORT)).expect("a free port"),
+        Scenario::TheyDial | Scenario::Flow => TcpListener::bind(("127.0.0.1", LINK_PORT)).expect("a free port"),
         Scenario::WeDial => TcpListener::bind(("127.0.0.1", 0)).expect("a free port"),
     };
     let _skrouterd = start(skrouterd, scenario);
     let sockets = connect(scenario, &listener);
     sockets.iter().for_each(|socket| socket.set_nonblocking(true).expect("a socket"));
+    // Shares of connections find us once they know all our addresses, which takes a router of theirs a second.
+    let (length, settled) = match scenario {
+        Scenario::Flow => (FLOW_LENGTH, FLOW_LENGTH / 4),
+        Scenario::WeDial | Scenario::TheyDial => (LENGTH, Duration::ZERO),
+    };
     let begun = Instant::now();
     let mut conversation = Conversation::new(scenario);
     let (mut written, mut their_client, mut has_client) = (0, None, false);
-    while begun.elapsed() < LENGTH {
+    while begun.elapsed() < length {
         for entry in &conversation.entries[written..] {
             if let What::Said(number, octets) = &entry.what {
                 write_all(&sockets[*number], octets);
@@ -104,10 +111,10 @@ pub(crate) fn record(scenario: Scenario, skrouterd: &Path) -> Vec<Entry> {
             }
         }
         conversation.tick_if_due(begun.elapsed());
-        if conversation.is_reachable() && !std::mem::replace(&mut has_client, true) {
+        if begun.elapsed() > settled && conversation.is_reachable() && !std::mem::replace(&mut has_client, true) {
             conversation.connect_client(begun.elapsed());
         }
-        if has_client && their_client.is_none() && begun.elapsed() > LENGTH / 2 {
+        if has_client && their_client.is_none() && begun.elapsed() > length / 2 {
             let mut client = dial(THEIR_LISTENER);
             client.write_all(b"a request of theirs").expect("they listen");
             client.shutdown(std::net::Shutdown::Write).expect("a socket");

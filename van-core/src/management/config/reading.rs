@@ -346,7 +346,7 @@ impl Reading {
             listeners: of("listener").filter_map(|entity| self.listener(entity)).collect(),
             tcp_listeners: of("tcpListener").filter_map(|entity| self.tcp_listener(entity)).collect(),
             listener_addresses: of("listenerAddress").filter_map(|entity| self.listener_address(entity)).collect(),
-            tcp_connectors: of("tcpConnector").filter_map(|entity| self.tcp_connector(entity)).collect(),
+            tcp_connectors: of("tcpConnector").filter_map(Self::tcp_connector).collect(),
             auto_links: of("autoLink").filter_map(|entity| self.auto_link(entity)).collect(),
             logs: of("log").map(Log::read).collect(),
             tls_profiles,
@@ -666,7 +666,7 @@ impl Reading {
         })
     }
 
-    fn tcp_connector(&mut self, entity: &Entity) -> Option<TcpConnector> {
+    fn tcp_connector(entity: &Entity) -> Option<TcpConnector> {
         Some(TcpConnector {
             name: entity.name.clone(),
             host: entity.text("host")?,
