@@ -44,6 +44,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "http1", body: bodies::observe::http1 },
     Target { name: "http2", body: bodies::observe::http2 },
     Target { name: "router", body: bodies::router::router },
+    Target { name: "client", body: bodies::router::client },
+    Target { name: "edge", body: bodies::router::edge },
     Target { name: "config", body: bodies::config::config },
     Target { name: "conf", body: bodies::config::conf },
     Target { name: "token", body: bodies::grant::token },

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use van_core::amqp::{Admission, Connection, Event};
-use van_core::plane::{ClientFlow, ConnectorId, Crossing, Io, Key, Plane, Purpose, Read, Report, ShardId, Write};
+use van_core::plane::{ClientFlow, ConnectorId, Crossing, Io, Key, PeerKind, Plane, Purpose, Read, Report, ShardId, Write};
 use van_core::router::{Announcement, Candidate, Core, Dialled, Distribution, Identity, Origin, Output, open_config};
 use van_routing::{RouterId, Timing};
 
@@ -28,9 +28,23 @@ const HEADER_BYTES: usize = 8;
 /// How long time passes, in seconds, after the peer has spoken: longer than a neighbour may be silent.
 const SECONDS: u64 = 20;
 
-/// Frames of a peer behind the opens. The outer header is that of the first frame.
+/// Frames of another router behind the opens. The outer header is that of the first frame.
 pub(crate) fn router(octets: &[u8]) -> bool {
-    let mut router = Router::new();
+    hear(octets, Purpose::Control)
+}
+
+/// Frames of a client.
+pub(crate) fn client(octets: &[u8]) -> bool {
+    hear(octets, Purpose::Links(PeerKind::Client))
+}
+
+/// Frames of an edge router.
+pub(crate) fn edge(octets: &[u8]) -> bool {
+    hear(octets, Purpose::Links(PeerKind::Edge))
+}
+
+fn hear(octets: &[u8], purpose: Purpose) -> bool {
+    let mut router = Router::new(purpose);
     pieces(octets).for_each(|piece| router.hear(piece));
     let is_header_refused = router.world.lost_for.as_deref() == Some("amqp:connection:framing-error");
     for second in 1..=SECONDS {
@@ -65,7 +79,7 @@ struct World {
 
 impl Router {
     /// A router with a workload, and a connection on which opens were exchanged.
-    fn new() -> Self {
+    fn new(purpose: Purpose) -> Self {
         let start = Instant::now();
         let identity = Identity { id: RouterId::new(OURS).expect("an id"), instance: 1, shards: 1, mesh: None };
         let mut core = Core::new(identity, Timing::default(), Distribution::default(), start);
@@ -78,7 +92,7 @@ impl Router {
         let admission = Admission { mechanisms: Vec::new(), sasl_optional: true };
         let mut engine = Connection::accept(open_config(OURS, None, 1, None), admission, start);
         let Ok(Some(Event::Opened(open))) = engine.next(&mut peer.output()) else { panic!("an open of ours") };
-        let announcement = Announcement::read(&open);
+        let announcement = Announcement { purpose, ..Announcement::read(&open) };
         let admitted = core.admit(start, Candidate::new(announcement, Origin::Accepted, 1));
         let admitted = admitted.expect("a peer of another name");
         engine.answer_open([]);
