@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use van_core::amqp::{Admission, Connection, Event};
-use van_core::plane::{ClientFlow, ConnectorId, Crossing, Io, Key, PeerKind, Plane, Purpose, Read, Report, ShardId, Write};
+use van_core::plane::{
+    ClientFlow, ConnectorId, Crossing, Io, Key, PeerKind, Plane, Purpose, Read, Report, ShardId, Write,
+};
 use van_core::router::{Announcement, Candidate, Core, Dialled, Distribution, Identity, Origin, Output, open_config};
 use van_routing::{RouterId, Timing};
 

@@ -170,6 +170,8 @@ pub(super) struct Offer {
     pub(super) preferred: Option<Key>,
     /// The address of the link it came on, which beats its own.
     pub(super) to: Option<Arc<str>>,
+    /// It came on a link of that address: an edge router has one to its interior router for each such address.
+    pub(super) is_targeted: bool,
     /// It comes from a client: router annotations in it mean nothing.
     pub(super) is_foreign: bool,
     /// The connection to, or of, an edge router that it came on.

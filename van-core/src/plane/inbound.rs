@@ -88,6 +88,7 @@ impl Plane {
             offer.is_stream = endpoint.is_streaming;
             offer.flags = endpoint.flags;
             offer.to = endpoint.address.clone();
+            offer.is_targeted = endpoint.address.is_some();
             offer.service = endpoint.service;
             offer.is_foreign = peer == PeerKind::Client;
             offer.from_peer = Some(peer);
@@ -262,7 +263,7 @@ impl Plane {
             let mut recipients = self.routes.recipients(consumers, &from);
             // What came from the network is for those who are here; what starts at this edge is for both.
             if let Some(uplink) = self.routes.uplink
-                && offer.to.is_none()
+                && !offer.is_targeted
                 && offer.came_by != Some(uplink.endpoint.at.id)
             {
                 recipients.retain(|it| !matches!(it, Recipient::Link(_, PeerKind::Interior)));
@@ -448,8 +449,11 @@ impl Plane {
         attachment.under_way += octets.len();
         let ended = attachment.ended;
         attachment.is_outlet_done |= ended.is_some();
+        // Of what is settled the second half tells no outcome.
+        attachment.is_outlet_settled |= is_settled;
         io.post(shard, Crossing::Open { from: key, destination, octets, ended, is_settled, wants_taken });
         self.count_held(key);
+        self.reap(io, key);
     }
 
     // === to several places ===

@@ -13,7 +13,7 @@ use super::world::{Effect, World};
 use crate::Random;
 use crate::amqp::{self, Admission, Condition, Event, Login, Mechanism};
 use crate::plane::{
-    ConnectionId, ConnectorId, Counters, Crossing, Key, Plane, Purpose, Report, Routes, ShardId, SubscriberId,
+    ConnectionId, ConnectorId, Counters, Crossing, Key, PeerKind, Plane, Purpose, Report, Routes, ShardId, SubscriberId,
 };
 use crate::router::{
     Announcement, Candidate, Core, Dialled, Distribution, Identity, Origin, Outgoing, Output, open_config,
@@ -77,6 +77,8 @@ struct Subscription {
 struct Router {
     id: RouterId,
     shards: u16,
+    /// Of an edge router.
+    mesh: Option<String>,
     core: Core,
     planes: Vec<(Plane, World)>,
     connectors: Vec<Arc<str>>,
@@ -196,16 +198,36 @@ impl Network {
     /// # Panics
     /// If the id is no router id.
     pub fn router(&mut self, id: &str, shards: u16) -> RouterName {
+        self.add_router(id, shards, None)
+    }
+
+    /// Adds an edge router; its links lead up to interior ones.
+    ///
+    /// # Panics
+    /// If the id is no router id.
+    pub fn edge_router(&mut self, id: &str, shards: u16) -> RouterName {
+        let mesh = self.random.discriminator();
+        self.add_router(id, shards, Some(mesh))
+    }
+
+    fn add_router(&mut self, id: &str, shards: u16, mesh: Option<String>) -> RouterName {
         let name = RouterName(self.routers.len());
         let id = RouterId::new(id).expect("a router id");
-        let router = self.start_router(id, shards, 1, Vec::new());
+        let router = self.start_router(id, shards, mesh, 1, Vec::new());
         self.routers.push(router);
         self.act(name);
         name
     }
 
-    fn start_router(&mut self, id: RouterId, shards: u16, life: u64, connectors: Vec<Arc<str>>) -> Router {
-        let identity = Identity { id: id.clone(), instance: life, shards, mesh: None };
+    fn start_router(
+        &mut self,
+        id: RouterId,
+        shards: u16,
+        mesh: Option<String>,
+        life: u64,
+        connectors: Vec<Arc<str>>,
+    ) -> Router {
+        let identity = Identity { id: id.clone(), instance: life, shards, mesh: mesh.clone() };
         let mut core = Core::new(identity, Timing::default(), Distribution::default(), self.now);
         for (number, address) in connectors.iter().enumerate() {
             core.add_connector(self.now, ConnectorId(number as u32), address);
@@ -213,7 +235,7 @@ impl Network {
         let plane =
             |shard| (Plane::new(ShardId(shard), Arc::clone(core.routes()), self.random.next_u64()), World::default());
         let planes = (0..shards).map(plane).collect();
-        Router { id, shards, core, planes, connectors, life, timer_at: None }
+        Router { id, shards, mesh, core, planes, connectors, life, timer_at: None }
     }
 
     /// Adds a link, which is dialled at once and whenever it is lost.
@@ -342,14 +364,15 @@ impl Network {
 
     /// Kills a router and starts it anew: everything in it is gone, its connections break.
     pub fn restart(&mut self, router: RouterName) {
-        let Router { id, shards, connectors, life, .. } = &self.routers[router.0];
-        let (id, shards, connectors, life) = (id.clone(), *shards, connectors.clone(), life + 1);
+        let Router { id, shards, mesh, connectors, life, .. } = &self.routers[router.0];
+        let (id, shards, mesh) = (id.clone(), *shards, mesh.clone());
+        let (connectors, life) = (connectors.clone(), life + 1);
         for (place, program) in &mut self.programs {
             if place.router == router && program.ended.is_none() {
                 program.ended = Some(Ended::Reset);
             }
         }
-        self.routers[router.0] = self.start_router(id, shards, life, connectors);
+        self.routers[router.0] = self.start_router(id, shards, mesh, life, connectors);
         for (number, subscription) in self.subscriptions.iter().enumerate().filter(|(_, it)| it.router == router) {
             if let Some(treatment) = subscription.treatment {
                 let subscriber = SubscriberId(number as u64);
@@ -729,7 +752,13 @@ impl Network {
     fn dial_generation(&mut self, link: LinkName) {
         let Link { from, to, data_connections, cost, ref correlator, ordinal, .. } = self.links[link.0];
         let correlator = correlator.clone();
-        let purposes = std::iter::once(Purpose::Control).chain((0..data_connections).map(|_| Purpose::Data));
+        let purposes = match self.routers[from.0].mesh {
+            Some(_) => vec![Purpose::Links(PeerKind::Interior)],
+            None => {
+                let data = (0..data_connections).map(|_| Purpose::Data);
+                std::iter::once(Purpose::Control).chain(data).collect()
+            }
+        };
         for purpose in purposes {
             let dialled = Dialled { correlator: correlator.clone(), ordinal: Some(ordinal), purpose };
             self.connect(link, from, to, cost, &dialled);
@@ -747,6 +776,11 @@ impl Network {
         let candidate = |announcement, origin| Candidate::new(announcement, origin, cost);
         let near_candidate = candidate(near_open, Origin::Dialled(dialled.clone()));
         let Ok(near_admitted) = self.routers[from.0].core.admit(self.now, near_candidate) else { return };
+        let far_purpose = match dialled.purpose {
+            Purpose::Links(_) => Purpose::Links(PeerKind::Edge),
+            purpose => purpose,
+        };
+        let far_open = Announcement { purpose: far_purpose, ..far_open };
         let Ok(far_admitted) = self.routers[to.0].core.admit(self.now, candidate(far_open, Origin::Accepted)) else {
             return;
         };
@@ -761,7 +795,7 @@ impl Network {
                 End { router, life, shard: admitted.shard, key, id: admitted.id }
             },
         );
-        let is_control = dialled.purpose == Purpose::Control;
+        let is_control = dialled.purpose != Purpose::Data;
         if is_control {
             self.links[link.0].control = Some(pipe);
         }
