@@ -11,12 +11,15 @@
 
 mod rig;
 
+use std::fs;
+use std::io::Write;
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
 use tempfile::TempDir;
+use van_tls::directory;
 
 use rig::certificates::Certificates;
 use rig::program::{self, given};
@@ -62,10 +65,17 @@ impl Network {
     /// Runs a case of the suite.
     #[track_caller]
     fn run(&self, python: &str, case: &str) {
-        let urls = self.clients.iter().map(|address| format!("amqp://{address}"));
-        let output = program::run(&self.site, CASE_TIME, Command::new(python).args([SUITE, case]).args(urls));
-        assert_eq!(output.trim(), "ok", "{case}");
+        let urls: Vec<_> = self.clients.iter().map(|address| format!("amqp://{address}")).collect();
+        run(&self.site, python, case, &urls, &[]);
     }
+}
+
+/// Runs a case of the suite against these routers, by clients who are what the variables say.
+#[track_caller]
+fn run(site: &Site, python: &str, case: &str, urls: &[String], who: &[(&str, &str)]) {
+    let mut suite = Command::new(python);
+    suite.args([SUITE, case]).args(urls).envs(who.iter().copied());
+    assert_eq!(program::run(site, CASE_TIME, &mut suite).trim(), "ok", "{case} by {who:?}");
 }
 
 #[track_caller]
@@ -144,6 +154,41 @@ fn settled_messages_arrive_settled() {
 #[ignore = "needs python-qpid-proton"]
 fn what_a_lost_receiver_had_is_accounted_for() {
     check("reconnected");
+}
+
+#[test]
+#[ignore = "needs python-qpid-proton"]
+fn clients_are_who_they_say_by_password_or_certificate() {
+    let Some(python) = given(python()) else { return };
+    let (site, folder) = (Site::here(), tempfile::tempdir().expect("a folder can be made"));
+    let certificates = Certificates::new(folder.path());
+    let users = folder.path().join("users");
+    fs::write(&users, format!("alice:{}\n", hash("pass:word"))).expect("a file can be written");
+    let [by_password, by_certificate] = std::array::from_fn(|_| site.free_address());
+    let plan = Plan::new("a", &json!({}));
+    let plan = plan.serving_users(by_password, &users).serving_certified_clients(by_certificate);
+    let _router = Router::start(&site, folder.path(), &certificates, plan);
+    let client = folder.path().join("client");
+    directory::write(&client, &certificates.credentials("client", &[])).expect("certificates can be written");
+    let (plain, external) = (vec![format!("amqp://{by_password}")], vec![format!("amqps://{by_certificate}")]);
+
+    run(&site, &python, "anycast", &plain, &[("SUITE_USER", "alice"), ("SUITE_PASSWORD", "pass:word")]);
+    run(&site, &python, "turned_away", &plain, &[("SUITE_USER", "alice"), ("SUITE_PASSWORD", "password")]);
+    run(&site, &python, "turned_away", &plain, &[("SUITE_USER", "bob"), ("SUITE_PASSWORD", "pass:word")]);
+    run(&site, &python, "turned_away", &plain, &[]);
+    let folder = client.to_str().expect("a path that is text");
+    run(&site, &python, "anycast", &external, &[("SUITE_CERTIFICATES", folder)]);
+}
+
+/// What `van-router hash-password` makes of a password.
+fn hash(password: &str) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_van-router"));
+    command.arg("hash-password").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut process = command.spawn().expect("the router was built with this test");
+    writeln!(process.stdin.take().expect("piped"), "{password}").expect("it reads");
+    let output = process.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("a hash is text").trim().to_owned()
 }
 
 /// Memory stays bounded while a receiver gives no credit, whatever is sent to it.

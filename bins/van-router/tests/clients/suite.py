@@ -2,7 +2,8 @@
 
     suite.py CASE URL...        prints "ok", or says what is wrong and exits with 1
 
-The URLs are of routers of one network, amqp://host:port each.
+The URLs are of routers of one network, amqp://host:port each. The environment says who the clients are: SUITE_USER and
+SUITE_PASSWORD log in by PLAIN; SUITE_CERTIFICATES is a folder with ca.crt, tls.crt and tls.key, for EXTERNAL.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ import threading
 import time
 from collections import Counter
 
-from proton import Data, Delivery, Link, Message, symbol
+from proton import Data, Delivery, Link, Message, SSLDomain, symbol
 from proton.handlers import MessagingHandler
 from proton.reactor import AtMostOnce, Container, LinkOption
 
@@ -25,6 +26,20 @@ def check(is_so, what):
         raise AssertionError(what)
 
 
+def login():
+    """How a client says who it is, as options of its connection."""
+    if user := os.environ.get("SUITE_USER"):
+        password = os.environ["SUITE_PASSWORD"]
+        return {"user": user, "password": password, "allowed_mechs": "PLAIN", "allow_insecure_mechs": True}
+    if folder := os.environ.get("SUITE_CERTIFICATES"):
+        domain = SSLDomain(SSLDomain.MODE_CLIENT)
+        domain.set_trusted_ca_db(os.path.join(folder, "ca.crt"))
+        domain.set_credentials(os.path.join(folder, "tls.crt"), os.path.join(folder, "tls.key"), None)
+        domain.set_peer_authentication(SSLDomain.VERIFY_PEER)
+        return {"ssl_domain": domain, "allowed_mechs": "EXTERNAL"}
+    return {"allowed_mechs": "ANONYMOUS"}
+
+
 class Client(MessagingHandler):
     """A client of one router, on a thread of its own until it is stopped or fails."""
 
@@ -33,7 +48,7 @@ class Client(MessagingHandler):
         self.url = url
         self.error = None
         self.done = threading.Event()
-        self.options = {}
+        self.options = login()
 
     def begin(self):
         self.container = Container(self)
@@ -397,6 +412,23 @@ class RouterLink(LinkOption):
             terminus.capabilities.exit()
 
 
+class Turned(Client):
+    def on_transport_error(self, event):
+        self.condition = event.transport.condition.name
+        self.done.set()
+
+    def on_connection_opened(self, event):
+        self.condition = None
+        self.finish()
+
+
+def turned_away(urls):
+    """Whoever is not known does not get in."""
+    for url in urls:
+        turned = Turned(url).begin().wait()
+        check(turned.condition == "amqp:unauthorized-access", f"{url}: {turned.condition}")
+
+
 def many_links(urls):
     """A thousand links on one connection, each with an address of its own."""
     count = 1000
@@ -452,7 +484,7 @@ def reconnected(urls):
 
 CASES = {
     case.__name__: case
-    for case in (anycast, balanced, multicast, requests, outcomes, long_messages, starved, flooded, unconsumed, refused, many_links,
+    for case in (anycast, balanced, multicast, requests, outcomes, long_messages, starved, flooded, unconsumed, refused, turned_away, many_links,
                  presettled, reconnected)
 }
 

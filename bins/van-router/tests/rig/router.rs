@@ -65,6 +65,24 @@ impl Plan {
         self.with("listener", json!({"name": "clients", "role": "normal", "host": host, "port": at.port()}))
     }
 
+    /// Lets AMQP clients in by a certificate.
+    pub(crate) fn serving_certified_clients(self, at: SocketAddr) -> Self {
+        let access = json!({
+            "name": "certified clients", "role": "normal", "host": at.ip(), "port": at.port(),
+            "sslProfile": PROFILE, "saslMechanisms": "EXTERNAL", "authenticatePeer": true,
+        });
+        self.with("listener", access)
+    }
+
+    /// Lets AMQP clients in by a name and password that the file has.
+    pub(crate) fn serving_users(self, at: SocketAddr, file: &Path) -> Self {
+        let access = json!({
+            "name": "users", "role": "normal", "host": at.ip(), "port": at.port(),
+            "saslMechanisms": "PLAIN", "authenticatePeer": true, "saslUsersFile": file,
+        });
+        self.with("listener", access)
+    }
+
     /// Lets edge routers in.
     pub(crate) fn serving_edges(self, at: SocketAddr) -> Self {
         let access = json!({
