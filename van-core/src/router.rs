@@ -3,7 +3,8 @@
 //! * `core` the state machine · `open` what routers say when they connect · `peer` connections and their groups
 //! * `control` messages of the routing protocol as they look on the wire · `consumers` who consumes which address
 //! * `distribution` what is configured for addresses
-//! * `links` links with addresses that clients and edge routers attach · `edge` those of an edge router to the network
+//! * `links` links with addresses that clients and edge routers attach · `edge` those of an edge router to the network,
+//!   `mesh` those to other edge routers
 //! * `auto_links` links that the router attaches to programs by itself
 //! * `outgoing` messages that start in this process
 
@@ -14,6 +15,7 @@ mod core;
 mod distribution;
 mod edge;
 mod links;
+mod mesh;
 mod open;
 mod outgoing;
 mod peer;

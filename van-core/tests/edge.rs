@@ -140,3 +140,55 @@ fn edges_come_back_after_they_or_their_interior_router_restarted() {
         check_answered(&network, into);
     }
 }
+
+/// e1 and e2 have a link of their own.
+fn meshed(seed: u64) -> (Rig, LinkName) {
+    let mut rig = rig(seed);
+    let link = rig.network.link(rig.edges[0], rig.edges[1], 0, 1, MS);
+    rig.network.run(8 * SECOND);
+    (rig, link)
+}
+
+#[test]
+fn edge_routers_of_a_mesh_reach_each_other_without_the_network() {
+    let (Rig { mut network, edges, uplinks, .. }, _) = meshed(6);
+    for (number, edge) in edges.iter().enumerate() {
+        network.connector(*edge, &format!("at-{number}"), Workload::Answers(ANSWER));
+    }
+    uplinks.into_iter().for_each(|uplink| network.cut(uplink, true));
+    network.run(SECOND);
+    let clients = [0, 1].map(|n| network.client(edges[n], n as u16, &format!("at-{}", 1 - n), Script::sends(1000, 1)));
+    network.run(10 * SECOND);
+    clients.into_iter().for_each(|client| check_answered(&network, client));
+    assert!(network.is_idle());
+}
+
+#[test]
+fn a_mesh_whose_link_is_lost_goes_through_the_network() {
+    let (Rig { mut network, edges, .. }, link) = meshed(7);
+    network.connector(edges[1], "at-edge", Workload::Answers(ANSWER));
+    network.run(SECOND);
+    network.cut(link, true);
+    network.run(10 * SECOND);
+    let client = network.client(edges[0], 0, "at-edge", Script::sends(1000, 1));
+    network.run(10 * SECOND);
+    check_answered(&network, client);
+}
+
+#[test]
+fn in_a_mesh_too_every_subscriber_gets_every_message_once() {
+    let (Rig { mut network, interior, edges, .. }, _) = meshed(8);
+    let everywhere: Vec<_> = interior.into_iter().chain(edges).collect();
+    let subscribers: Vec<_> =
+        everywhere.iter().map(|router| network.subscribe(*router, "mc/all", Treatment::MulticastOnce)).collect();
+    network.run(8 * SECOND);
+    for (number, router) in everywhere.iter().enumerate() {
+        network.send(*router, &Outgoing::new("mc/all", message(number as u8)).expect("a message"));
+        network.run(SECOND);
+    }
+    for (subscriber, router) in subscribers.into_iter().zip(everywhere) {
+        let numbers: Vec<_> = network.received(subscriber).iter().map(|message| message[5]).collect();
+        assert_eq!(numbers, [0, 1, 2, 3, 4], "{router:?}");
+    }
+    assert!(network.is_idle());
+}

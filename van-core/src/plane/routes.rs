@@ -425,8 +425,9 @@ impl LinkConsumer {
     fn may_have(&self, from: &From<'_>) -> bool {
         let is_back = self.peer != PeerKind::Client && from.connection == Some(self.id.at.id);
         let is_same_mesh = from.mesh.is_some() && from.mesh == self.mesh.as_deref();
-        // What came from the network, or through the mesh, is for those who are here.
-        !is_back && !is_same_mesh
+        // What came to an edge router, from the network or through the mesh, is for those who are here.
+        let is_passing = from.connection.is_some() && matches!(self.peer, PeerKind::Interior | PeerKind::Mesh);
+        !is_back && !is_same_mesh && !is_passing
     }
 }
 

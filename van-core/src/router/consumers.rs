@@ -56,9 +56,9 @@ impl Here {
         self.connectors.is_empty() && self.subscribers.is_empty() && self.links.is_empty()
     }
 
-    /// Whether somebody consumes it who is not behind our uplink.
+    /// Whether somebody consumes it who is not behind our uplink, nor at another edge router.
     fn is_own(&self) -> bool {
-        let is_own = |link: &LinkConsumer| link.peer != PeerKind::Interior;
+        let is_own = |link: &LinkConsumer| !matches!(link.peer, PeerKind::Interior | PeerKind::Mesh);
         !self.connectors.is_empty() || !self.subscribers.is_empty() || self.links.values().any(is_own)
     }
 }

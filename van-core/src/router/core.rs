@@ -223,7 +223,7 @@ impl Core {
     /// A router that knows nobody yet.
     pub fn new(identity: Identity, timing: Timing, distribution: Distribution, now: Instant) -> Self {
         let engine = routing::Engine::new(identity.id, identity.instance, timing, now);
-        let edge = identity.mesh.map(|mesh| EdgeSide::new(mesh.into()));
+        let edge = identity.mesh.map(|mesh| EdgeSide::new(mesh.into(), identity.instance));
         let mut routes = Routes::alone(Arc::clone(engine.table()), identity.shards);
         routes.edge = edge.as_ref().map(|edge| edge.edge.clone());
         let routes = Arc::new(routes);
@@ -253,6 +253,7 @@ impl Core {
             Origin::Dialled(dialled) => dialled.ordinal.unwrap_or(0),
             Origin::Accepted => 0,
         };
+        let router = candidate.announcement.container.clone();
         let container = candidate.program_of.clone().map(|entity| (entity, candidate.announcement.container.clone()));
         let (admitted, rival) = self.peers.admit(self.engine.id().as_str(), candidate)?;
         if let Some(at) = rival.and_then(|rival| self.peers.place(rival)) {
@@ -262,6 +263,9 @@ impl Core {
         self.is_stale = true;
         if admitted.purpose == Purpose::Links(PeerKind::Interior) {
             self.add_uplink(ConnectionRef { id: admitted.id, shard: admitted.shard }, ordinal);
+        }
+        if admitted.purpose == Purpose::Links(PeerKind::Mesh) {
+            self.add_mesh_peer(ConnectionRef { id: admitted.id, shard: admitted.shard }, &router);
         }
         if let Some((entity, container)) = container {
             let at = ConnectionRef { id: admitted.id, shard: admitted.shard };
@@ -304,7 +308,7 @@ impl Core {
             }
             Report::LinkRequested(request) => self.recv_link_request(now, request),
             Report::LinkAttached { label, endpoint } => {
-                if !self.auto_link_attached(now, label, endpoint) {
+                if !self.auto_link_attached(now, label, endpoint) && !self.mesh_link_attached(label, endpoint) {
                     self.recv_link_attached(label, endpoint);
                 }
             }
@@ -313,11 +317,13 @@ impl Core {
                 self.recv_link_lost(now, endpoint);
                 self.auto_link_lost(now, endpoint, reason.as_ref());
                 self.uplink_link_lost(endpoint);
+                self.mesh_link_lost(endpoint);
             }
             Report::LinkMessage { endpoint, message } => self.recv_link_message(endpoint, &message),
             Report::ConnectionLost { connection, .. } => {
                 self.forget_edge_peer(connection);
                 self.remove_uplink(connection);
+                self.remove_mesh_peer(connection);
                 self.remove_container(now, connection);
                 if let Some(lost) = self.peers.remove(connection) {
                     self.outputs.extend(lost.orphans.into_iter().map(|at| Output::Retire { at }));
@@ -588,6 +594,7 @@ impl Core {
             self.report_reachability();
             self.tell_edges();
             self.settle_uplink();
+            self.settle_mesh();
         }
     }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::consumers::Class;
 use super::core::{Core, Output};
 use super::links::{MESH_DISCOVERY, TRACKING, mesh_message, read_tracking};
+use super::mesh::{Bid, Mesh};
 use crate::plane::{ConnectionId, ConnectionRef, Edge, EndpointId, LinkConsumer, Load, PeerKind, Uplink, WantedLink};
 
 /// The capability of the way from the network to an edge router.
@@ -33,6 +34,9 @@ pub(super) struct EdgeSide {
     last: u64,
     /// Addresses that links here send to.
     produced: BTreeMap<EndpointId, Arc<str>>,
+    pub(super) mesh: Mesh,
+    /// Ours for the id of the mesh.
+    pub(super) bid: Bid,
 }
 
 /// The connection in use, and the links on it.
@@ -63,8 +67,25 @@ enum Role {
 }
 
 impl EdgeSide {
-    pub(super) fn new(mesh: Arc<str>) -> Self {
-        Self { edge: Edge { mesh }, connections: BTreeMap::new(), active: None, last: 0, produced: BTreeMap::new() }
+    /// An edge router that starts now, in seconds since 1970, and would give its mesh this id.
+    pub(super) fn new(id: Arc<str>, start: u64) -> Self {
+        // Of two that start in the same second, their ids decide.
+        let ordinal = i64::try_from(start.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
+        Self {
+            edge: Edge { mesh: Arc::clone(&id) },
+            connections: BTreeMap::new(),
+            active: None,
+            last: 0,
+            produced: BTreeMap::new(),
+            mesh: Mesh::default(),
+            bid: Bid { ordinal, id },
+        }
+    }
+
+    /// The link by which the interior router is told of the mesh.
+    pub(super) fn mesh_discovery(&self) -> Option<EndpointId> {
+        let links = &self.active.as_ref()?.links;
+        links.iter().find(|(_, role)| **role == Role::Mesh).map(|(endpoint, _)| *endpoint)
     }
 
     pub(super) fn uplink(&self) -> Option<Uplink> {

@@ -9,6 +9,7 @@ use van_routing::Treatment;
 
 use super::consumers::Class;
 use super::core::{Core, Output};
+use super::mesh::NEGOTIATION;
 use crate::address::Address;
 use crate::amqp::{Composer, Condition, Decode, Encode, Reader, Value};
 use crate::annotations::Annotations;
@@ -103,6 +104,10 @@ impl Core {
                 self.links.edges.entry(endpoint.at.id).or_default().mesh_discovery = Some(endpoint);
                 return Ok(LinkAnswer::Control { credit: MESH_CREDIT });
             }
+            (Address::Mobile(NEGOTIATION), PeerKind::Mesh) => {
+                self.add_negotiation(endpoint);
+                return Ok(LinkAnswer::Control { credit: MESH_CREDIT });
+            }
             (Address::Mobile(name), PeerKind::Edge) => {
                 let edge = self.links.edges.entry(endpoint.at.id).or_default();
                 edge.tracked.insert(endpoint, (name.into(), false));
@@ -148,6 +153,7 @@ impl Core {
     /// A message on a link that is for the control plane.
     pub(super) fn recv_link_message(&mut self, endpoint: EndpointId, octets: &[u8]) {
         let Some(edge) = self.links.edges.get_mut(&endpoint.at.id) else {
+            self.recv_bid(endpoint, octets);
             return self.recv_uplink_message(endpoint, octets);
         };
         let Some(mesh) = mesh_id(octets).filter(|_| edge.mesh_discovery == Some(endpoint)) else { return };

@@ -201,7 +201,7 @@ impl Network {
         self.add_router(id, shards, None)
     }
 
-    /// Adds an edge router; its links lead up to interior ones.
+    /// Adds an edge router; its links lead up to interior ones, or to other edge routers.
     ///
     /// # Panics
     /// If the id is no router id.
@@ -752,9 +752,10 @@ impl Network {
     fn dial_generation(&mut self, link: LinkName) {
         let Link { from, to, data_connections, cost, ref correlator, ordinal, .. } = self.links[link.0];
         let correlator = correlator.clone();
-        let purposes = match self.routers[from.0].mesh {
-            Some(_) => vec![Purpose::Links(PeerKind::Interior)],
-            None => {
+        let purposes = match (&self.routers[from.0].mesh, &self.routers[to.0].mesh) {
+            (Some(_), Some(_)) => vec![Purpose::Links(PeerKind::Mesh)],
+            (Some(_), None) => vec![Purpose::Links(PeerKind::Interior)],
+            (None, _) => {
                 let data = (0..data_connections).map(|_| Purpose::Data);
                 std::iter::once(Purpose::Control).chain(data).collect()
             }
@@ -777,7 +778,7 @@ impl Network {
         let near_candidate = candidate(near_open, Origin::Dialled(dialled.clone()));
         let Ok(near_admitted) = self.routers[from.0].core.admit(self.now, near_candidate) else { return };
         let far_purpose = match dialled.purpose {
-            Purpose::Links(_) => Purpose::Links(PeerKind::Edge),
+            Purpose::Links(PeerKind::Interior) => Purpose::Links(PeerKind::Edge),
             purpose => purpose,
         };
         let far_open = Announcement { purpose: far_purpose, ..far_open };

@@ -40,7 +40,7 @@ const RESERVED_PREFIXES: [&str; 2] = ["qd.", "x-opt-qd."];
 const AMQP_PORT: u16 = 5672;
 
 /// The roles that this version serves.
-const SERVED_ROLES: [Role; 4] = [Role::Normal, Role::InterRouter, Role::RouteContainer, Role::Edge];
+const SERVED_ROLES: [Role; 5] = [Role::Normal, Role::InterRouter, Role::RouteContainer, Role::Edge, Role::InterEdge];
 
 pub(super) fn parse(text: &str, variable: &impl Fn(&str) -> Option<String>) -> Result<Configuration, ConfigError> {
     let mut reading = Reading::default();
