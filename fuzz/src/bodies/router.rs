@@ -210,7 +210,7 @@ mod tests {
     fn the_corpus_leads_to_streams_in_both_directions() {
         let corpus = Corpus::read("router").unwrap();
         let counters = corpus.inputs().iter().map(|input| {
-            let mut router = Router::new();
+            let mut router = Router::new(Purpose::Control);
             pieces(input).for_each(|piece| router.hear(piece));
             router.plane.counters()
         });
