@@ -18,7 +18,7 @@ from proton import Data, Delivery, Link, Message, SSLDomain, symbol
 from proton.handlers import MessagingHandler
 from proton.reactor import AtMostOnce, Container, LinkOption
 
-PATIENCE = float(os.environ.get("PATIENCE", 60))
+PATIENCE = float(os.environ.get("PATIENCE", 120))
 
 
 def check(is_so, what):
@@ -317,6 +317,11 @@ def outcomes(urls, count=100_000):
     check(digests == expected, "bodies differ")
 
 
+def digests(bodies):
+    """What there is, in any order: each long message goes its own way, and one may overtake another."""
+    return Counter(hashlib.sha256(body).hexdigest() for body in bodies)
+
+
 def long_messages(urls):
     """Messages of 10 MiB pass, whole and unchanged."""
     bodies = [random.randbytes(10 * 1024 * 1024) for _ in range(5)]
@@ -325,13 +330,12 @@ def long_messages(urls):
         receiver = Receiver(to, address, len(bodies), prefetch=2).begin()
         Sender(via, address, bodies).begin().wait()
         receiver.wait()
-        got = [hashlib.sha256(body).hexdigest() for body in receiver.bodies]
-        check(got == [hashlib.sha256(body).hexdigest() for body in bodies], f"{via} to {to}: other octets")
+        check(digests(receiver.bodies) == digests(bodies), f"{via} to {to}: other octets")
     subscribers = [Receiver(url, "mc/long", 3).begin() for url in urls]
     Sender(urls[0], "mc/long", bodies[:3], delay=1).begin().wait()
     for subscriber in subscribers:
         subscriber.wait()
-        check(subscriber.bodies == bodies[:3], f"{subscriber.url}: other octets")
+        check(digests(subscriber.bodies) == digests(bodies[:3]), f"{subscriber.url}: other octets")
 
 
 def starved(urls):
