@@ -10,7 +10,6 @@ machine is no fault of the program.
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import statistics
@@ -130,7 +129,6 @@ def one_round(times, workload):
     with timed(times, "kill -9, system start, to served again"), timed(times, "kill -9, system start, to link Ready"):
         van("-n", "east", "system", "start")
         until("link Ready again", lambda: is_ready("east", "link"))
-        times.setdefault("", [])
         ready = time.monotonic()
         until("served again", lambda: answers(port))
         served = time.monotonic() - ready

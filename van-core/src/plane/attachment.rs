@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::connection::PRIORITIES;
 use super::endpoint::Service;
 use super::parked::Parked;
-use super::routes::{Carried, ConnectionId, ConnectorId, EndpointId, Excluded, From, PeerKind, ShardId};
+use super::routes::{Carried, ConnectionId, ConnectorId, EndpointId, Excluded, From, ShardId};
 use super::window::{Reports, SendWindow};
 use crate::amqp::{DeliveryId, DeliveryState, LinkId};
 use crate::annotations::{Annotations, DISABLE_Q2, RESEND_RELEASED};
@@ -64,7 +64,7 @@ pub(super) struct Attachment {
 #[derive(Debug, Default)]
 pub(super) struct Copies {
     pub(super) keys: Vec<Key>,
-    /// Copies of which the outcome is not known.
+    /// Copies that are not over.
     pub(super) open: usize,
     pub(super) outcome: Option<DeliveryState>,
 }
@@ -176,8 +176,6 @@ pub(super) struct Offer {
     pub(super) is_foreign: bool,
     /// The connection to, or of, an edge router that it came on.
     pub(super) came_by: Option<ConnectionId>,
-    /// Who is at the other end of that.
-    pub(super) from_peer: Option<PeerKind>,
     /// What the link it came on is for.
     pub(super) service: Service,
 }

@@ -91,7 +91,6 @@ impl Plane {
             offer.is_targeted = endpoint.address.is_some();
             offer.service = endpoint.service;
             offer.is_foreign = peer == PeerKind::Client;
-            offer.from_peer = Some(peer);
             offer.came_by = Some(connection.id).filter(|_| !offer.is_foreign);
         }
         attachment.message = Some(offer.into());
