@@ -70,9 +70,9 @@ fn streams_pass_from_and_to_edge_routers() {
     assert!(network.is_idle(), "something is left of streams that are over");
 }
 
-#[test]
-fn every_subscriber_at_edges_and_interiors_gets_every_message_once() {
-    let Rig { mut network, interior, edges, .. } = rig(2);
+/// Somebody at each router subscribes to all, and each router sends to all.
+fn check_each_once(rig: Rig) {
+    let Rig { mut network, interior, edges, .. } = rig;
     let everywhere: Vec<_> = interior.into_iter().chain(edges).collect();
     let subscribers: Vec<_> =
         everywhere.iter().map(|router| network.subscribe(*router, "mc/all", Treatment::MulticastOnce)).collect();
@@ -81,11 +81,16 @@ fn every_subscriber_at_edges_and_interiors_gets_every_message_once() {
         network.send(*router, &Outgoing::new("mc/all", message(number as u8)).expect("a message"));
         network.run(SECOND);
     }
-    for subscriber in subscribers {
+    for (subscriber, router) in subscribers.into_iter().zip(everywhere) {
         let numbers: Vec<_> = network.received(subscriber).iter().map(|message| message[5]).collect();
-        assert_eq!(numbers, [0, 1, 2, 3, 4]);
+        assert_eq!(numbers, [0, 1, 2, 3, 4], "{router:?}");
     }
     assert!(network.is_idle());
+}
+
+#[test]
+fn every_subscriber_at_edges_and_interiors_gets_every_message_once() {
+    check_each_once(rig(2));
 }
 
 #[test]
@@ -177,18 +182,5 @@ fn a_mesh_whose_link_is_lost_goes_through_the_network() {
 
 #[test]
 fn in_a_mesh_too_every_subscriber_gets_every_message_once() {
-    let (Rig { mut network, interior, edges, .. }, _) = meshed(8);
-    let everywhere: Vec<_> = interior.into_iter().chain(edges).collect();
-    let subscribers: Vec<_> =
-        everywhere.iter().map(|router| network.subscribe(*router, "mc/all", Treatment::MulticastOnce)).collect();
-    network.run(8 * SECOND);
-    for (number, router) in everywhere.iter().enumerate() {
-        network.send(*router, &Outgoing::new("mc/all", message(number as u8)).expect("a message"));
-        network.run(SECOND);
-    }
-    for (subscriber, router) in subscribers.into_iter().zip(everywhere) {
-        let numbers: Vec<_> = network.received(subscriber).iter().map(|message| message[5]).collect();
-        assert_eq!(numbers, [0, 1, 2, 3, 4], "{router:?}");
-    }
-    assert!(network.is_idle());
+    check_each_once(meshed(8).0);
 }
