@@ -520,30 +520,6 @@ fn a_link_goes_through_dante() {
     });
 }
 
-// === AMQP clients ===
-
-/// Node.js, if it has these modules.
-fn node_with(modules: &[&str]) -> Result<std::path::PathBuf, String> {
-    let node = program::find("node")?;
-    let require: String = modules.iter().map(|module| format!("require('{module}');")).collect();
-    let is_there = Command::new(&node).args(["-e", &require]).output().is_ok_and(|output| output.status.success());
-    let missing = || format!("node does not find {}; install them with npm and set NODE_PATH", modules.join(" and "));
-    is_there.then_some(node).ok_or_else(missing)
-}
-
-#[test]
-#[ignore = "needs node with rhea and ws"]
-fn rhea_sends_and_receives_over_websocket() {
-    let Some(node) = given(node_with(&["rhea", "ws"])) else { return };
-    let (site, folder) = (Site::here(), folder());
-    let certificates = Certificates::new(folder.path());
-    let router = Router::start(&site, folder.path(), &certificates, Plan::new("alone", &json!({})));
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/rhea_websocket.js");
-    let url = format!("ws://{}/", router.status());
-    let said = program::run(&site, PATIENCE, Command::new(node).args([script, &url, "2000"]));
-    assert_eq!(said.trim(), "accepted 2001, received 2001");
-}
-
 // === shards and data connections ===
 
 /// Streams at the same time: more than enough that every shard has some.
