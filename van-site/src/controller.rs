@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -18,7 +18,7 @@ use van_core::management::config::{Configuration, PasswordSource, ProxyProfile};
 use van_core::plane::Routes;
 
 use crate::certificates::{self, Certificates};
-use crate::derive::{self, INTER_ROUTER, Port, Surroundings};
+use crate::derive::{self, LINK_ROLES, LOCAL_ACCESS, NORMAL, Port, Surroundings};
 use crate::document::{Document, DocumentMap, Key};
 use crate::folder::{ControllerLock, Namespace};
 use crate::grants::{self, Desk, Offer};
@@ -92,7 +92,7 @@ impl Snapshot {
             && self.problems == other.problems
             && self.network == other.network
             && self.listener_ports == other.listener_ports
-            && self.dialer.is_some() == other.dialer.is_some()
+            && self.dialer == other.dialer
     }
 }
 
@@ -119,6 +119,8 @@ pub(crate) struct Controller {
     rendered: Rendered,
     reconciler: Reconciler,
     running: Option<Running>,
+    /// Names the life of the router.
+    instance: u64,
     /// Why the router does not run.
     failure: Option<String>,
     desk: Desk,
@@ -139,6 +141,7 @@ pub(crate) struct Controller {
 /// A router, and what is seen of it and through it.
 struct Running {
     router: Router,
+    is_edge: bool,
     states: watch::Receiver<Arc<States>>,
     routes: watch::Receiver<Arc<Routes>>,
     network: watch::Receiver<Arc<NetworkView>>,
@@ -174,6 +177,7 @@ impl Controller {
             rendered: Rendered::default(),
             reconciler: Reconciler::default(),
             running: None,
+            instance: 0,
             failure: None,
             desk: Desk::new(Arc::clone(&store))?,
             grant_faults: BTreeMap::new(),
@@ -248,7 +252,7 @@ impl Controller {
             if std::mem::take(&mut self.is_stale) {
                 self.plan();
             }
-            self.start_router();
+            self.keep_router().await;
             self.reconcile().await;
             self.tend_grants().await;
             if !self.is_stale {
@@ -298,7 +302,9 @@ impl Controller {
 
     fn choose_ports(&mut self, documents: &DocumentMap) {
         let Some(identity) = &mut self.identity else { return };
-        for port in derive::ports(documents) {
+        // What is in memory only, clients of this machine have no certificate for.
+        let has_clients = self.store.namespace().is_some();
+        for port in derive::ports(documents).into_iter().filter(|port| *port != Port::Local || has_clients) {
             if !identity.ports.contains_key(port.name()) {
                 let taken: BTreeSet<_> = identity.ports.values().copied().collect();
                 let Some(free) = free_port(port.first(), &taken) else { continue };
@@ -309,9 +315,10 @@ impl Controller {
         }
     }
 
-    /// Gives up a port that was chosen in this life and is taken after all; whether another can be chosen.
+    /// Gives up a port that is taken after all, if it was chosen in this life or nobody elsewhere knows it; whether another
+    /// can be chosen.
     fn give_up(&mut self, port: Port) -> bool {
-        let is_fresh = self.fresh.contains(&port);
+        let is_fresh = self.fresh.contains(&port) || port == Port::Local;
         if let (true, Some(identity)) = (is_fresh, &mut self.identity) {
             identity.ports.remove(port.name());
             self.is_stale = true;
@@ -364,14 +371,25 @@ impl Controller {
 
     // === what is so ===
 
-    /// Starts the router once there is a site for it. It runs until the controller ends.
-    fn start_router(&mut self) {
-        let (None, Some(identity)) = (&self.running, &self.identity) else { return };
-        let Some(site) = derive::site(&self.documents) else { return };
+    /// Starts the router once there is a site for it. It runs until the controller ends, or is to be an edge router and is
+    /// none, or the reverse: a router plays one part for life.
+    async fn keep_router(&mut self) {
+        let (Some(site), Some(identity)) = (derive::site(&self.documents), &self.identity) else { return };
         if self.rendered.faults.contains_key(&Key::new(Kind::Site, &*site.metadata.name)) {
             return;
         }
-        match self.surface.start(site, identity) {
+        if let Some(Running { router, gathering, .. }) = self.running.take_if(|it| it.is_edge != site.spec.edge) {
+            info!(site = %site.metadata.name, is_edge = site.spec.edge, "the router is replaced");
+            gathering.abort();
+            router.shutdown(Duration::ZERO).await;
+            self.reconciler = Reconciler::default();
+        }
+        if self.running.is_some() {
+            return;
+        }
+        // Of routers of one id the later one must be known as such, also if both are made within a second.
+        self.instance = now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().max(self.instance + 1);
+        match self.surface.start(site, identity, self.instance) {
             Ok(running) => {
                 info!(site = %site.metadata.name, router = %identity.router, "site started");
                 (self.running, self.failure) = (Some(running), None);
@@ -390,12 +408,15 @@ impl Controller {
         let entities = running.router.entities();
         let wanted = self.rendered.entities.iter().map(|(id, (entity, _))| (id, entity));
         self.reconciler.reconcile(wanted, &entities, Instant::now()).await;
-        let own = derive::site(&self.documents).map(|site| format!("{}-{INTER_ROUTER}", site.metadata.name));
-        if let Some(name) = own
-            && let Some(EntityError::Listen { source, .. }) = self.reconciler.error(&(EntityKind::Listener, name))
-            && source.kind() == io::ErrorKind::AddrInUse
-        {
-            self.give_up(Port::InterRouter);
+        let Some(site) = derive::site(&self.documents) else { return };
+        let own = |port: Port| (port, derive::listener_name(&site.metadata.name, port.name()));
+        let local = (Port::Local, derive::listener_name(LOCAL_ACCESS, NORMAL));
+        for (port, name) in [own(Port::InterRouter), own(Port::Edge), local] {
+            if let Some(EntityError::Listen { source, .. }) = self.reconciler.error(&(EntityKind::Listener, name))
+                && source.kind() == io::ErrorKind::AddrInUse
+            {
+                self.give_up(port);
+            }
         }
     }
 
@@ -446,12 +467,15 @@ impl Controller {
         }
         let access = derive::accesses(&self.documents).next();
         let ports = Surroundings { ports: &BTreeMap::new(), hosts: &self.hosts, loopback: &self.loopback };
+        let states = self.running.as_ref().map(|running| running.states.borrow().clone()).unwrap_or_default();
+        let port = |role: &'static str| {
+            let mut names =
+                derive::accesses(&self.documents).map(|access| derive::listener_name(&access.metadata.name, role));
+            names.find_map(|name| Some((role, states.accesses.get(&name)?.port)))
+        };
         let offer = Offer {
             issuers,
-            port: access.and_then(|access| {
-                let states = self.running.as_ref()?.states.borrow();
-                Some(states.accesses.get(&format!("{}-{INTER_ROUTER}", access.metadata.name))?.port)
-            }),
+            ports: LINK_ROLES.into_iter().filter_map(port).collect(),
             hosts: access.map(|access| derive::reachable_hosts(&access.spec, &ports)).unwrap_or_default(),
         };
         (offer, faults)
@@ -610,9 +634,11 @@ impl Controller {
 }
 
 impl Surface {
-    fn start(&self, site: &Site, identity: &Identity) -> Result<Running, String> {
+    fn start(&self, site: &Site, identity: &Identity, instance: u64) -> Result<Running, String> {
+        let (is_edge, id) = (site.spec.edge, &identity.router);
+        let mode = if is_edge { "edge" } else { "interior" };
         // A document is edited, renamed, taken away and put back; who is connected is not to suffer from it.
-        let mut attributes = json!({"id": identity.router, "mode": "interior", "dropTcpConnections": false});
+        let mut attributes = json!({"id": id, "mode": mode, "dropTcpConnections": false});
         if let Some(shards) = self.shards {
             attributes["workerThreads"] = shards.into();
         }
@@ -629,11 +655,12 @@ impl Surface {
             version: env!("CARGO_PKG_VERSION").into(),
             ..SiteInfo::default()
         };
-        let options = Options { site: Some(info), ..Options::default() };
+        let options = Options { instance: Some(instance), site: Some(info), ..Options::default() };
         let router = Router::start(configuration, &options).map_err(|error| van_adaptors::with_causes(&error))?;
         let (view, network) = watch::channel(Arc::default());
         let gathering = tokio::spawn(network::gather(router.messages(), router.watch_routes(), view));
-        Ok(Running { states: router.entities().states(), routes: router.watch_routes(), network, gathering, router })
+        let (states, routes) = (router.entities().states(), router.watch_routes());
+        Ok(Running { router, is_edge, states, routes, network, gathering })
     }
 }
 

@@ -24,8 +24,17 @@ pub const HOSTS: &str = "skupper.io/hosts";
 /// The group of routers that endpoints name; there is one per site.
 pub(crate) const GROUP: &str = "skupper-router";
 
-/// The role of accesses for interior routers.
+/// The role of accesses, and the name of endpoints, for interior routers.
 pub const INTER_ROUTER: &str = "inter-router";
+
+/// The role of accesses, and the name of endpoints, for edge routers.
+pub const EDGE: &str = "edge";
+
+/// The roles in which other sites come in.
+pub const LINK_ROLES: [&str; 2] = [INTER_ROUTER, EDGE];
+
+/// The role in which clients come in.
+pub(crate) const NORMAL: &str = "normal";
 
 /// The access for clients of this machine.
 pub const LOCAL_ACCESS: &str = "skupper-local";
@@ -36,11 +45,13 @@ const LOCAL_CLIENT: &str = "skupper-local-client";
 /// A port that the site chooses once and keeps, because tokens and links elsewhere name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Port {
-    /// Where links are accepted.
+    /// Where links of interior sites are accepted.
     InterRouter,
+    /// Where links of edge sites are accepted.
+    Edge,
     /// Where tokens are redeemed.
     Grants,
-    /// Where clients of this machine will come in.
+    /// Where clients of this machine come in. Nobody elsewhere knows it.
     Local,
 }
 
@@ -49,6 +60,7 @@ impl Port {
     pub fn name(self) -> &'static str {
         match self {
             Self::InterRouter => INTER_ROUTER,
+            Self::Edge => EDGE,
             Self::Grants => "grants",
             Self::Local => "local",
         }
@@ -58,6 +70,7 @@ impl Port {
     pub fn first(self) -> u16 {
         match self {
             Self::InterRouter => 55671,
+            Self::Edge => 45671,
             Self::Grants => 9090,
             Self::Local => 5671,
         }
@@ -80,9 +93,9 @@ pub fn ports(documents: &DocumentMap) -> Vec<Port> {
     let Some(site) = site(documents) else { return Vec::new() };
     let mut ports = vec![Port::Local];
     if opens_access(site, documents) {
-        ports.push(Port::InterRouter);
+        ports.extend([Port::InterRouter, Port::Edge]);
     }
-    if grants(documents).next().is_some() {
+    if grants(documents).next().is_some() && !site.spec.edge {
         ports.push(Port::Grants);
     }
     ports
@@ -104,12 +117,23 @@ pub fn grants(documents: &DocumentMap) -> impl Iterator<Item = &AccessGrant> {
     })
 }
 
-/// The accesses that interior routers of other sites may use.
+/// The accesses that routers of other sites may use: none at an edge site.
 pub fn accesses(documents: &DocumentMap) -> impl Iterator<Item = &RouterAccess> {
-    documents.values().filter_map(|document| match document {
-        Document::RouterAccess(access) if role(&access.spec, INTER_ROUTER).is_some() => Some(access),
+    let is_edge = site(documents).is_some_and(|site| site.spec.edge);
+    documents.values().filter_map(move |document| match document {
+        Document::RouterAccess(access) if !is_edge && accepts_links(&access.spec) => Some(access),
         _ => None,
     })
+}
+
+/// Whether an access is for other sites.
+pub fn accepts_links(access: &RouterAccessSpec) -> bool {
+    LINK_ROLES.iter().any(|name| role(access, name).is_some())
+}
+
+/// The name of the router's listener for an access in a role.
+pub fn listener_name(access: &str, role: &str) -> String {
+    format!("{access}-{role}")
 }
 
 /// The port of an access in a role, if it has that role.
@@ -142,12 +166,13 @@ pub fn derive(documents: &DocumentMap, around: &Surroundings<'_>) -> DocumentMap
     let mut all = documents.clone();
     let Some(site) = site(documents) else { return all };
     let port = |port: Port| around.ports.get(port.name()).copied();
-    if opens_access(site, documents)
-        && let Some(port) = port(Port::InterRouter)
-    {
+    let access_ports = [Port::InterRouter, Port::Edge].map(|role| Some((role, port(role)?)));
+    let roles = access_ports.into_iter().flatten();
+    let roles: Vec<_> = roles.map(|(role, port)| AccessRole { name: role.name().into(), port: Some(port) }).collect();
+    if opens_access(site, documents) && !roles.is_empty() {
         let name = &site.metadata.name;
         let spec = RouterAccessSpec {
-            roles: vec![AccessRole { name: INTER_ROUTER.into(), port: Some(port) }],
+            roles,
             tls_credentials: Some(name.clone()),
             generate_tls_credentials: true,
             bind_host: site.spec.settings.get(LINK_BIND_HOST).cloned(),
@@ -158,7 +183,7 @@ pub fn derive(documents: &DocumentMap, around: &Surroundings<'_>) -> DocumentMap
     }
     if let Some(port) = port(Port::Local) {
         let spec = RouterAccessSpec {
-            roles: vec![AccessRole { name: "normal".into(), port: Some(port) }],
+            roles: vec![AccessRole { name: NORMAL.into(), port: Some(port) }],
             tls_credentials: Some(LOCAL_SERVER.into()),
             issuer: Some(LOCAL_CA.into()),
             bind_host: around.loopback.first().cloned(),
@@ -191,9 +216,12 @@ fn certificates(site: &Site, documents: &DocumentMap, around: &Surroundings<'_>)
         ..CertificateSpec::default()
     };
     let address = around.loopback.first().map_or("localhost", String::as_str);
-    let mut wanted: Vec<_> = [SITE_CA, LOCAL_CA, SERVICE_CA].map(authority).into();
-    wanted.push((LOCAL_SERVER.into(), CertificateSpec { server: true, ..local(address) }));
-    wanted.push((LOCAL_CLIENT.into(), CertificateSpec { client: true, ..local(address) }));
+    let mut wanted: Vec<_> = [SITE_CA, SERVICE_CA].map(authority).into();
+    if documents.contains_key(&Key::new(Kind::RouterAccess, LOCAL_ACCESS)) {
+        wanted.push(authority(LOCAL_CA));
+        wanted.push((LOCAL_SERVER.into(), CertificateSpec { server: true, ..local(address) }));
+        wanted.push((LOCAL_CLIENT.into(), CertificateSpec { client: true, ..local(address) }));
+    }
     let asked: Vec<_> = grants(documents).flat_map(ingress_hosts).collect();
     for access in accesses(documents) {
         let name = access.spec.tls_credentials.as_deref().unwrap_or(&access.metadata.name);
@@ -212,7 +240,7 @@ fn certificates(site: &Site, documents: &DocumentMap, around: &Surroundings<'_>)
         wanted.extend([(name.to_owned(), server), (client, spec)]);
     }
     wanted.extend(services(documents));
-    if grants(documents).next().is_some() {
+    if grants(documents).next().is_some() && !site.spec.edge {
         let hosts = accesses(documents).flat_map(|access| access_hosts(&access.spec, around)).chain(asked);
         let spec = CertificateSpec {
             ca: GRANT_CA.into(),

@@ -17,7 +17,7 @@ use van_grant::{
 use van_tls::Credentials;
 
 use crate::certificates;
-use crate::derive::{self, GROUP, INTER_ROUTER};
+use crate::derive::{self, GROUP};
 use crate::document::Document;
 use crate::resource::certificate::CertificateSpec;
 use crate::resource::link::LinkSpec;
@@ -57,8 +57,8 @@ struct Serving {
 pub(crate) struct Offer {
     /// The CA of each grant, by the name of the grant.
     pub(crate) issuers: BTreeMap<String, Credentials>,
-    /// The port on which links are accepted.
-    pub(crate) port: Option<u16>,
+    /// The roles in which links are accepted, each with its port.
+    pub(crate) ports: Vec<(&'static str, u16)>,
     /// The hosts by which they are, the likeliest first.
     pub(crate) hosts: Vec<String>,
 }
@@ -240,13 +240,16 @@ struct SiteIssuer(Arc<Mutex<Offer>>);
 
 impl Issuer for SiteIssuer {
     fn issue(&self, accepted: &Accepted) -> Result<Bundle, IssueError> {
-        let (issuer, port, host) = {
+        let (issuer, ports, host) = {
             let offer = lock(&self.0);
             let issuer = offer.issuers.get(&accepted.grant).cloned().ok_or(IssueError::NoAuthority)?;
             // What worked for the redemption works for the link.
             let host = accepted.host.clone().or_else(|| offer.hosts.first().cloned());
-            (issuer, offer.port.ok_or(IssueError::NoEndpoints)?, host.ok_or(IssueError::NoEndpoints)?)
+            (issuer, offer.ports.clone(), host.ok_or(IssueError::NoEndpoints)?)
         };
+        if ports.is_empty() {
+            return Err(IssueError::NoEndpoints);
+        }
         // It names no host and is no server's: with Skupper's, which are both, a redeemer could pass for this site.
         let spec = CertificateSpec { subject: accepted.subject.clone(), client: true, ..CertificateSpec::default() };
         let credentials = certificates::issue(&issuer, &spec, SystemTime::now())
@@ -257,8 +260,13 @@ impl Issuer for SiteIssuer {
             tls_crt: credentials.identity.chain_pem().to_owned(),
             tls_key: credentials.identity.key_pem().to_owned().into(),
         };
-        let endpoint = Endpoint { group: GROUP.into(), host, name: INTER_ROUTER.into(), port: port.to_string() };
-        Ok(Bundle::new(&accepted.name, secret, vec![vec![endpoint]]))
+        let endpoint = |(role, port): (&str, u16)| Endpoint {
+            group: GROUP.into(),
+            host: host.clone(),
+            name: role.into(),
+            port: port.to_string(),
+        };
+        Ok(Bundle::new(&accepted.name, secret, vec![ports.into_iter().map(endpoint).collect()]))
     }
 }
 

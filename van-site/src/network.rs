@@ -11,7 +11,7 @@ use tracing::debug;
 use van_adaptors::{Messages, Subscription};
 use van_core::flow::{Collector, NetworkView, Output};
 use van_core::plane::Routes;
-use van_routing::{RouterId, Table, Treatment};
+use van_routing::{RouterId, Treatment};
 
 use crate::controller::sleep_until;
 use crate::resource::site::{LinkRecord, ServiceRecord, SiteRecord};
@@ -42,7 +42,7 @@ pub(crate) async fn gather(
     let mut collector = Collector::new();
     let (inbox, mut received) = mpsc::channel::<(Arc<str>, Bytes)>(WAITING);
     let mut subscriptions = Subscriptions::default();
-    let mut lost = Lost::new(Arc::clone(&routes.borrow_and_update().table));
+    let mut lost = Lost::new(Arc::clone(&routes.borrow_and_update()));
     let mut found = Vec::<Arc<str>>::new();
     let mut subscribe_at: Option<Instant> = None;
     let mut subscribable_at = Instant::now();
@@ -75,7 +75,7 @@ pub(crate) async fn gather(
                 if changed.is_err() {
                     return;
                 }
-                lost.note(&routes.borrow_and_update().table, Instant::now());
+                lost.note(&routes.borrow_and_update(), Instant::now());
             }
             () = sleep_until(subscribe_at) => {
                 subscribe_at = None;
@@ -83,7 +83,10 @@ pub(crate) async fn gather(
                 found.drain(..).for_each(|address| subscriptions.add(&messages, address, &inbox));
             }
             () = sleep_until(lost.due()) => {
-                lost.take_due(Instant::now()).for_each(|router| collector.handle_router_lost(router.as_str()));
+                lost.take_due(Instant::now()).for_each(|router| collector.handle_router_lost(&router));
+                if lost.take_network_due(Instant::now()) {
+                    collector.handle_network_lost(lost.routes.id.as_str());
+                }
             }
             () = sleep_until(timeout) => collector.handle_timeout(Instant::now()),
             () = sleep_until(show_at) => {
@@ -101,33 +104,53 @@ pub(crate) async fn gather(
 
 /// Routers that cannot be reached any more, and since when.
 struct Lost {
-    table: Arc<Table>,
-    since: BTreeMap<RouterId, Instant>,
+    routes: Arc<Routes>,
+    since: BTreeMap<String, Instant>,
+    /// Since when this is an edge router without a way to the network, unless that was acted on.
+    network_since: Option<Instant>,
 }
 
 impl Lost {
-    fn new(table: Arc<Table>) -> Self {
-        Self { table, since: BTreeMap::new() }
+    fn new(routes: Arc<Routes>) -> Self {
+        Self { routes, since: BTreeMap::new(), network_since: None }
     }
 
     /// Compares who can be reached now with who could before.
-    fn note(&mut self, table: &Arc<Table>, now: Instant) {
-        if Arc::ptr_eq(&self.table, table) {
+    fn note(&mut self, routes: &Arc<Routes>, now: Instant) {
+        let before = std::mem::replace(&mut self.routes, Arc::clone(routes));
+        if routes.uplink.is_some() {
+            self.network_since = None;
+        } else if before.uplink.is_some() {
+            self.network_since = Some(now);
+        }
+        if Arc::ptr_eq(&before.table, &routes.table) && Arc::ptr_eq(&before.edges, &routes.edges) {
             return;
         }
-        let lost = self.table.routes().filter(|(router, _)| table.route(router).is_none());
-        self.since.extend(lost.map(|(router, _)| (router.clone(), now)));
-        self.since.retain(|router, _| table.route(router).is_none());
-        self.table = Arc::clone(table);
+        let interiors = before.table.routes().map(|(router, _)| router.as_str());
+        let edges = before.edges.keys().map(|edge| &**edge).filter(|edge| before.is_edge_reachable(edge));
+        let lost = interiors.chain(edges).filter(|router| !is_reachable(routes, router));
+        for router in lost {
+            self.since.entry(router.to_owned()).or_insert(now);
+        }
+        self.since.retain(|router, _| !is_reachable(routes, router));
     }
 
     fn due(&self) -> Option<Instant> {
-        self.since.values().min().map(|since| *since + LOST)
+        self.since.values().chain(&self.network_since).min().map(|since| *since + LOST)
     }
 
-    fn take_due(&mut self, now: Instant) -> impl Iterator<Item = RouterId> + use<'_> {
+    fn take_due(&mut self, now: Instant) -> impl Iterator<Item = String> + use<'_> {
         self.since.extract_if(.., move |_, since| *since + LOST <= now).map(|(router, _)| router)
     }
+
+    fn take_network_due(&mut self, now: Instant) -> bool {
+        self.network_since.take_if(|since| *since + LOST <= now).is_some()
+    }
+}
+
+/// Whether an interior router, or an edge router, can be reached from an interior one.
+fn is_reachable(routes: &Routes, router: &str) -> bool {
+    routes.is_edge_reachable(router) || RouterId::new(router).is_ok_and(|router| routes.table.route(&router).is_some())
 }
 
 /// Consumed addresses, a task each.

@@ -10,10 +10,11 @@ use van_tls::{Credentials, Trust, UnfitError};
 
 use crate::certificates::Certificates;
 use crate::check::Fault;
-use crate::derive::{self, INTER_ROUTER};
+use crate::derive::{self, EDGE, INTER_ROUTER, LINK_ROLES, NORMAL};
 use crate::document::{Document, DocumentMap, Key};
 use crate::resource::listener::Observer;
 use crate::resource::{Connector, Kind, Link, Listener, MultiKeyListener, RouterAccess, Secret, Site};
+use crate::status::EDGE_CANNOT_ACCEPT;
 use crate::store::PROFILE_SUFFIX;
 
 /// Silence after which a peer is lost (skupper-router, `idleTimeoutSeconds`).
@@ -44,8 +45,8 @@ pub fn render(documents: &DocumentMap, certificates: &Certificates, now: SystemT
     }
     for (key, document) in documents {
         let entities = match document {
-            Document::RouterAccess(access) => render_access(access, certificates),
-            Document::Link(link) => render_link(link, documents, certificates, now),
+            Document::RouterAccess(access) => render_access(access, site, certificates),
+            Document::Link(link) => render_link(link, site, documents, certificates, now),
             Document::Listener(listener) => render_listener(listener, documents, certificates),
             Document::MultiKeyListener(listener) => render_multi_key_listener(listener, documents, certificates),
             Document::Connector(connector) => render_connector(connector, documents, certificates),
@@ -82,51 +83,53 @@ impl Rendered {
 
 fn check_site(site: &Site) -> Result<(), String> {
     if site.spec.edge && site.spec.ha {
-        return Err("Edge sites cannot have HA enabled".into());
-    }
-    if site.spec.edge {
-        return Err("edge sites are not in this version; remove `edge: true` to make it an interior site".into());
+        return Err(Fault::EdgeWithHa.to_string());
     }
     Ok(())
 }
 
-fn render_access(access: &RouterAccess, certificates: &Certificates) -> Result<Vec<Entity>, String> {
+fn render_access(access: &RouterAccess, site: &Site, certificates: &Certificates) -> Result<Vec<Entity>, String> {
     let name = &access.metadata.name;
-    let Some(port) = derive::role(&access.spec, INTER_ROUTER) else {
-        // The site's own, for clients of this machine; others may come to want it.
-        if name == derive::LOCAL_ACCESS {
-            return Ok(Vec::new());
-        }
-        return Err("only the role `inter-router` is in this version; add it".into());
-    };
+    if site.spec.edge && derive::accepts_links(&access.spec) {
+        return Err(format!("{EDGE_CANNOT_ACCEPT}; remove it, or `edge: true` of the Site"));
+    }
     let profile = access.spec.tls_credentials.as_ref().unwrap_or(name);
     let credentials = match certificates.get(profile) {
         Some(Ok(credentials)) => credentials.clone(),
         Some(Err(error)) => return Err(format!("certificate \"{profile}\": {}", van_adaptors::with_causes(error))),
         None => return Err(format!("certificate \"{profile}\" not found")),
     };
-    let listener = config::Listener {
-        name: format!("{name}-{INTER_ROUTER}"),
-        host: access.spec.bind_host.clone().unwrap_or_default(),
-        port,
-        family: None,
-        service: config::Service::Amqp(config::Access {
-            amqp: link_amqp(Cost::ONE, profile),
-            requires_authentication: true,
-            ..config::Access::default()
-        }),
+    let open = |role: &&str| {
+        Some(Entity::Listener(config::Listener {
+            name: derive::listener_name(name, role),
+            host: access.spec.bind_host.clone().unwrap_or_default(),
+            port: derive::role(&access.spec, role)?,
+            family: None,
+            service: config::Service::Amqp(config::Access {
+                amqp: amqp(role, Cost::ONE, profile),
+                requires_authentication: true,
+                ..config::Access::default()
+            }),
+        }))
     };
-    Ok(vec![tls_profile(profile, credentials), Entity::Listener(listener)])
+    // Clients come in where the site says so, and nowhere else.
+    let roles = if name == derive::LOCAL_ACCESS { &[NORMAL][..] } else { &LINK_ROLES };
+    Ok([tls_profile(profile, credentials)].into_iter().chain(roles.iter().filter_map(open)).collect())
 }
 
 fn render_link(
     link: &Link,
+    site: &Site,
     documents: &DocumentMap,
     certificates: &Certificates,
     now: SystemTime,
 ) -> Result<Vec<Entity>, String> {
-    let Some(endpoint) = link.spec.endpoint(INTER_ROUTER) else {
-        return Err(format!("there is no endpoint `{INTER_ROUTER}`; the site at the other end gives it"));
+    let (role, own) = if site.spec.edge { (EDGE, "an edge") } else { (INTER_ROUTER, "an interior") };
+    let Some(endpoint) = link.spec.endpoint(role) else {
+        return Err(format!(
+            "there is no endpoint `{role}`, and this is {own} site; let the other one accept the role `{role}`, and take a \
+             new token of it"
+        ));
     };
     let port = endpoint.port.parse().ok().filter(|port| *port != 0);
     let port = port.ok_or_else(|| format!("\"{}\" is not a port; correct the endpoint", endpoint.port))?;
@@ -143,9 +146,9 @@ fn render_link(
     let cost = Cost::new(link.spec.routing_cost()).map_err(|error| error.to_string())?;
     let proxy = link.spec.proxy().map(|name| proxy_profile(name, documents)).transpose()?;
     let connector = config::Connector {
-        amqp: link_amqp(cost, &profile),
+        amqp: amqp(role, cost, &profile),
         proxy_profile: proxy.as_ref().map(|proxy| proxy.name.clone()),
-        ..config::Connector::new(&*link.metadata.name, &*endpoint.host, port, Role::InterRouter)
+        ..config::Connector::new(&*link.metadata.name, &*endpoint.host, port, Role::Normal)
     };
     let proxy = proxy.map(Entity::ProxyProfile);
     Ok(proxy.into_iter().chain([tls_profile(&profile, credentials), Entity::Connector(connector)]).collect())
@@ -171,9 +174,13 @@ fn proxy_profile(name: &str, documents: &DocumentMap) -> Result<ProxyProfile, St
     })
 }
 
-fn link_amqp(cost: Cost, profile: &str) -> Amqp {
-    let tls_profile = Some(profile.to_owned());
-    Amqp { cost, tls_profile, idle_timeout: IDLE_TIMEOUT, ..Amqp::new(Role::InterRouter) }
+fn amqp(role: &str, cost: Cost, profile: &str) -> Amqp {
+    let amqp = match role {
+        EDGE => Amqp { idle_timeout: IDLE_TIMEOUT, ..Amqp::new(Role::Edge) },
+        INTER_ROUTER => Amqp { idle_timeout: IDLE_TIMEOUT, ..Amqp::new(Role::InterRouter) },
+        _ => Amqp::new(Role::Normal),
+    };
+    Amqp { cost, tls_profile: Some(profile.to_owned()), ..amqp }
 }
 
 /// Those of a Secret, or of a folder that the user put there.

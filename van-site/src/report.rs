@@ -9,7 +9,7 @@ use van_core::plane::Routes;
 use van_grant::Grant;
 
 use crate::certificates::Certificates;
-use crate::derive::{self, GROUP, HOSTS, INTER_ROUTER, Surroundings};
+use crate::derive::{self, GROUP, HOSTS, LINK_ROLES, NORMAL, Surroundings};
 use crate::document::{Document, DocumentMap, Key};
 use crate::network;
 use crate::render::{EntityId, MULTI_ADDRESS};
@@ -70,22 +70,22 @@ impl Facts<'_> {
         statuses.collect()
     }
 
-    /// Whether a document can be carried out, as far as it and its entity tell.
-    fn configured(&self, key: &Key, entity: Option<(EntityKind, String)>) -> Result<(), String> {
+    /// Whether a document can be carried out, as far as it and its entities tell.
+    fn configured(&self, key: &Key, entities: impl IntoIterator<Item = EntityId>) -> Result<(), String> {
         if let Some(fault) = self.faults.get(key) {
             return Err(fault.clone());
         }
-        match entity.and_then(|id| self.failures.get(&id)) {
+        match entities.into_iter().find_map(|id| self.failures.get(&id)) {
             Some(failure) => Err(failure.clone()),
             None => Ok(()),
         }
     }
 
     /// As [`Facts::configured`], for what needs a site.
-    fn configured_at_site(&self, key: &Key, entity: (EntityKind, String)) -> Result<(), String> {
+    fn configured_at_site(&self, key: &Key, entities: impl IntoIterator<Item = EntityId>) -> Result<(), String> {
         match derive::site(self.documents) {
             Some(site) if !self.faults.contains_key(&Key::new(Kind::Site, &*site.metadata.name)) => {
-                self.configured(key, Some(entity))
+                self.configured(key, entities)
             }
             _ => Err(NO_ACTIVE_SITE.into()),
         }
@@ -95,8 +95,7 @@ impl Facts<'_> {
         let mut site = site.clone();
         let endpoints = derive::accesses(self.documents).flat_map(|access| self.endpoints(access)).collect();
         // An access that follows from the Site is part of it.
-        let access = (EntityKind::Listener, format!("{}-{INTER_ROUTER}", site.metadata.name));
-        let configured = self.configured(key, Some(access));
+        let configured = self.configured(key, listeners(&site.metadata.name));
         let mut status =
             status::site_status(&site.status, &site.spec, configured, self.running.clone(), endpoints, self.now);
         status.network = network::records(self.network);
@@ -115,12 +114,18 @@ impl Facts<'_> {
     fn link(&self, key: &Key, link: &Link) -> Link {
         let mut link = link.clone();
         let name = &link.metadata.name;
-        let configured = self.configured_at_site(key, (EntityKind::Connector, name.clone()));
+        let configured = self.configured_at_site(key, [(EntityKind::Connector, name.clone())]);
         let report = match self.states.links.get(name) {
             Some(state) if state.is_up => {
                 let remote = self.network.link(self.router, name).and_then(|link| link.remote.clone());
                 let (id, site) = remote.map(|remote| (remote.id, remote.name)).unzip();
-                LinkReport::Up { remote_site_id: id, remote_site_name: site }
+                let uplink = || {
+                    let others = self.states.links.iter().filter(|(other, _)| *other != name);
+                    let uplink = others.filter(|(_, other)| other.is_up).find(|(_, other)| !other.is_standing_by);
+                    uplink.map(|(uplink, _)| uplink.clone())
+                };
+                let stands_by_for = state.is_standing_by.then(uplink).flatten();
+                LinkReport::Up { remote_site_id: id, remote_site_name: site, stands_by_for }
             }
             Some(state) => LinkReport::Down { error: state.last_error.clone() },
             None => match &self.running {
@@ -136,7 +141,7 @@ impl Facts<'_> {
         let mut listener = listener.clone();
         let name = format!("listener/{}", listener.metadata.name);
         let state = self.states.tcp_listeners.get(&name);
-        let mut configured = self.configured_at_site(key, (EntityKind::TcpListener, name));
+        let mut configured = self.configured_at_site(key, [(EntityKind::TcpListener, name)]);
         if let Some(error) = state.and_then(|state| state.error.clone()) {
             configured = configured.and(Err(error));
         }
@@ -152,7 +157,7 @@ impl Facts<'_> {
         let own = &listener.metadata.name;
         let name = format!("{MULTI_ADDRESS}{own}");
         let state = self.states.tcp_listeners.get(&name);
-        let mut configured = self.configured_at_site(key, (EntityKind::TcpListener, name));
+        let mut configured = self.configured_at_site(key, [(EntityKind::TcpListener, name)]);
         if let Some(error) = state.and_then(|state| state.error.clone()) {
             configured = configured.and(Err(error));
         }
@@ -168,7 +173,7 @@ impl Facts<'_> {
         let mut connector = connector.clone();
         let host = connector.spec.host.as_deref().unwrap_or_default();
         let name = format!("connector/{}@{host}", connector.metadata.name);
-        let configured = self.configured_at_site(key, (EntityKind::TcpConnector, name.clone()));
+        let configured = self.configured_at_site(key, [(EntityKind::TcpConnector, name.clone())]);
         let is_there = self.states.tcp_connectors.contains_key(&name);
         let is_matched = is_there && self.network.has_listener(&connector.spec.routing_key);
         connector.status = status::connector_status(&connector.status, configured, is_matched, self.now);
@@ -177,8 +182,7 @@ impl Facts<'_> {
 
     fn access(&self, key: &Key, access: &RouterAccess) -> RouterAccess {
         let mut access = access.clone();
-        let entity = (EntityKind::Listener, format!("{}-{INTER_ROUTER}", access.metadata.name));
-        let configured = self.configured_at_site(key, entity);
+        let configured = self.configured_at_site(key, listeners(&access.metadata.name));
         let endpoints = self.endpoints(&access);
         access.status = status::router_access_status(&access.status, configured, endpoints, self.now);
         access
@@ -186,16 +190,15 @@ impl Facts<'_> {
 
     /// Where an access can be reached, once it is open.
     fn endpoints(&self, access: &RouterAccess) -> Vec<Endpoint> {
-        let name = format!("{}-{INTER_ROUTER}", access.metadata.name);
-        let Some(state) = self.states.accesses.get(&name) else { return Vec::new() };
-        let host = derive::reachable_hosts(&access.spec, &self.around).into_iter().next();
-        let endpoint = |host| Endpoint {
-            name: INTER_ROUTER.into(),
-            host,
-            port: state.port.to_string(),
-            group: Some(GROUP.into()),
+        let Some(host) = derive::reachable_hosts(&access.spec, &self.around).into_iter().next() else {
+            return Vec::new();
         };
-        host.map(endpoint).into_iter().collect()
+        let endpoint = |role: &str| {
+            let state = self.states.accesses.get(&derive::listener_name(&access.metadata.name, role))?;
+            let (name, port) = (role.to_owned(), state.port.to_string());
+            Some(Endpoint { name, host: host.clone(), port, group: Some(GROUP.into()) })
+        };
+        LINK_ROLES.into_iter().chain([NORMAL]).filter_map(endpoint).collect()
     }
 
     fn grant(&self, key: &Key, document: &AccessGrant) -> AccessGrant {
@@ -222,7 +225,7 @@ impl Facts<'_> {
         }
         let ca = self.certificates.get(crate::resource::certificate::GRANT_SERVER).and_then(|made| made.as_ref().ok());
         status.ca = ca.map(|credentials| credentials.trust.pem().to_owned());
-        let processed = self.configured(key, None);
+        let processed = self.configured(key, None::<EntityId>);
         document.status = status::access_grant_status(&document.status, processed, self.now);
         document
     }
@@ -249,4 +252,10 @@ impl Facts<'_> {
         certificate.status = status::certificate_status(&certificate.status, issued, self.now);
         certificate
     }
+}
+
+/// The router's listeners that an access may have.
+fn listeners(access: &str) -> impl Iterator<Item = EntityId> {
+    let roles = LINK_ROLES.into_iter().chain([NORMAL]);
+    roles.map(move |role| (EntityKind::Listener, derive::listener_name(access, role)))
 }

@@ -9,10 +9,8 @@ use van_adaptors::{CredentialsSource, Entity, TlsProfile};
 use van_core::management::config::{self, Service, Strategy};
 
 use crate::derive;
-use crate::document::Document;
 use crate::document::DocumentMap;
 use crate::render::Rendered;
-use crate::resource::Kind;
 use crate::store::{Identity, PASSWORD_FILE};
 
 /// What only the original asks for: how often a router says that it lives, as text.
@@ -90,7 +88,7 @@ struct Connector<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Listener<'a> {
-    name: String,
+    name: &'a str,
     role: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
     host: &'a str,
@@ -162,20 +160,18 @@ pub fn router_config(
     let metadata = Metadata { id: &identity.id, version, platform };
     let router = Router {
         id: &identity.router,
-        mode: "interior",
+        mode: if derive::site(documents).is_some_and(|site| site.spec.edge) { "edge" } else { "interior" },
         hello_max_age_seconds: HELLO_MAX_AGE_SECONDS,
         metadata: serde_json::to_string(&metadata).expect("three texts"),
         drop_tcp_connections: false,
     };
-    let local = local_access(documents);
     let entities = || rendered.entities.values().map(|(entity, _)| entity);
-    let profiles = local.iter().filter_map(|listener| Some((listener.ssl_profile?, true)));
-    let profiles = profiles.chain(entities().filter_map(|entity| match entity {
+    let profiles = entities().filter_map(|entity| match entity {
         Entity::TlsProfile(TlsProfile { name, credentials, .. }) => {
             Some((name.as_str(), !matches!(credentials, CredentialsSource::Trust(_))))
         }
         _ => None,
-    }));
+    });
     let mut pairs = vec![Pair::Router("router", router)];
     pairs.extend(profiles.map(|profile| Pair::SslProfile("sslProfile", ssl_profile(profile, certs))));
     pairs.extend(entities().filter_map(|entity| match entity {
@@ -186,7 +182,6 @@ pub fn router_config(
         Entity::Connector(link) => Some(Pair::Connector("connector", connector(link))),
         _ => None,
     }));
-    pairs.extend(local.into_iter().map(|listener| Pair::Listener("listener", listener)));
     pairs.extend(entities().filter_map(|entity| match entity {
         Entity::Listener(access) => Some(Pair::Listener("listener", listener(access)?)),
         _ => None,
@@ -221,21 +216,6 @@ fn observer_name(observer: config::Observer) -> Option<&'static str> {
         config::Observer::Http1 => Some("http1"),
         config::Observer::Http2 => Some("http2"),
     }
-}
-
-/// The access for clients of this machine, which our router does not open yet and others do.
-fn local_access(documents: &DocumentMap) -> Option<Listener<'_>> {
-    let key = crate::document::Key::new(Kind::RouterAccess, derive::LOCAL_ACCESS);
-    let Document::RouterAccess(access) = documents.get(&key)? else { return None };
-    Some(Listener {
-        name: format!("{}-normal", access.metadata.name),
-        role: "normal",
-        host: access.spec.bind_host.as_deref().unwrap_or_default(),
-        port: derive::role(&access.spec, "normal")?,
-        ssl_profile: access.spec.tls_credentials.as_deref(),
-        sasl_mechanisms: "EXTERNAL",
-        authenticate_peer: true,
-    })
 }
 
 fn ssl_profile<'a>((name, has_identity): (&'a str, bool), certs: &Path) -> SslProfile<'a> {
@@ -300,7 +280,7 @@ fn connector(link: &config::Connector) -> Connector<'_> {
 fn listener(access: &config::Listener) -> Option<Listener<'_>> {
     let Service::Amqp(config::Access { amqp, requires_authentication, .. }) = &access.service else { return None };
     Some(Listener {
-        name: access.name.clone(),
+        name: &access.name,
         role: amqp.role.name(),
         host: &access.host,
         port: access.port,

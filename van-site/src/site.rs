@@ -248,12 +248,13 @@ impl Site {
         redeemed.map_err(|message| SiteError::Document { key: key.clone(), message })
     }
 
-    /// Serves a routing key without any socket.
+    /// Serves a routing key without any socket, until the router ends: with the site, or when that becomes an edge site, or
+    /// none any more.
     ///
     /// # Errors
     /// [`AcceptError`].
     pub async fn accept(&self, key: &str) -> Result<Incoming, AcceptError> {
-        self.dialer().await.map_err(|_| AcceptError::Stopped)?.accept(key).await
+        self.dialer(None).await.map_err(|_| AcceptError::Stopped)?.accept(key).await
     }
 
     /// A stream to a workload anywhere in the network. Waits as long as nobody consumes the key: bound it with a timeout.
@@ -261,12 +262,19 @@ impl Site {
     /// # Errors
     /// [`DialError`].
     pub async fn dial(&self, key: &str) -> Result<Stream, DialError> {
-        let dialer = self.dialer().await.map_err(|_| DialError::Stopped)?;
+        let mut dialer = self.dialer(None).await.map_err(|_| DialError::Stopped)?;
         loop {
-            dialer.reachable(key).await?;
-            match dialer.dial(key).await {
+            let dialled = match dialer.reachable(key).await {
+                Ok(()) => dialer.dial(key).await,
+                Err(error) => Err(error),
+            };
+            match dialled {
                 // It has just gone.
                 Err(DialError::Unreachable { .. }) => {}
+                // The site has another router, or has stopped as well.
+                Err(DialError::Stopped) => {
+                    dialer = self.dialer(Some(&dialer)).await.map_err(|_| DialError::Stopped)?;
+                }
                 dialled => return dialled,
             }
         }
@@ -289,8 +297,9 @@ impl Site {
         Ok(kept.await.map_err(|_| SiteError::Stopped)??)
     }
 
-    async fn dialer(&self) -> Result<Dialer, SiteError> {
-        self.wait_for(|snapshot| snapshot.dialer.clone()).await
+    /// The router's, other than `before`.
+    async fn dialer(&self, before: Option<&Dialer>) -> Result<Dialer, SiteError> {
+        self.wait_for(|snapshot| snapshot.dialer.clone().filter(|dialer| Some(dialer) != before)).await
     }
 
     fn command(&self, command: Command) -> Result<(), SiteError> {
@@ -347,6 +356,13 @@ impl Builder {
         self.spec.settings.insert(LINK_BIND_HOST.into(), host.into());
         self.spec.settings.insert(LINK_HOSTS.into(), host.into());
         self.link_access()
+    }
+
+    /// Makes it an edge site: it links to interior sites, uses one of its links at a time, and nobody links to it.
+    #[must_use]
+    pub fn edge(mut self) -> Self {
+        self.spec.edge = true;
+        self
     }
 
     /// Redeems a token and links to the site that issued it; with a state folder, only the first time.

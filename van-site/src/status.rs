@@ -21,6 +21,9 @@ use crate::resource::{Endpoint, null_as_default};
 /// What a document says that has no site to serve it.
 pub const NO_ACTIVE_SITE: &str = "No active site in namespace";
 
+/// What is said when there is nothing to say.
+const OK: &str = "OK";
+
 /// What an access grant says at an edge site.
 pub const EDGE_CANNOT_ACCEPT: &str = "Edge sites cannot accept incoming links from remote sites";
 
@@ -131,8 +134,13 @@ impl Status {
 
     /// Says how a condition is now; its time moves only if [`Condition::status`] changes.
     fn set(&mut self, kind: ConditionKind, outcome: Result<(), Obstacle>, now: Timestamp) {
+        self.set_noted(kind, outcome.map(|()| OK.to_owned()), now);
+    }
+
+    /// As [`Status::set`], with something to be said of what is so.
+    fn set_noted(&mut self, kind: ConditionKind, outcome: Result<String, Obstacle>, now: Timestamp) {
         let (status, reason, message) = match outcome {
-            Ok(()) => (Truth::True, State::Ready, "OK".to_owned()),
+            Ok(note) => (Truth::True, State::Ready, note),
             Err(Obstacle::Pending(message)) => (Truth::False, State::Pending, message),
             Err(Obstacle::Error(message)) => (Truth::False, State::Error, message),
         };
@@ -164,7 +172,10 @@ impl Status {
                 Some(condition) if condition.status == Truth::True => None,
                 Some(condition) => Some((Some(condition.reason), condition.message.clone())),
             })
-            .unwrap_or_else(|| (Some(State::Ready), "OK".to_owned()));
+            .unwrap_or_else(|| {
+                let mut messages = required.iter().filter_map(|kind| Some(&*self.condition(*kind)?.message));
+                (Some(State::Ready), messages.find(|message| *message != OK).unwrap_or(OK).to_owned())
+            });
     }
 
     /// [`Status::conclude`], and says it once more as condition `Ready`.
@@ -173,9 +184,9 @@ impl Status {
         let outcome = match self.state {
             Some(State::Error) => Err(Obstacle::Error(self.message.clone())),
             Some(State::Pending) => Err(Obstacle::Pending(self.message.clone())),
-            Some(State::Ready) | None => Ok(()),
+            Some(State::Ready) | None => Ok(self.message.clone()),
         };
-        self.set(ConditionKind::Ready, outcome, now);
+        self.set_noted(ConditionKind::Ready, outcome, now);
     }
 }
 
@@ -191,7 +202,14 @@ pub fn site_status(
     now: Timestamp,
 ) -> SiteStatus {
     let mut status = SiteStatus { endpoints, default_issuer: Some(spec.issuer().to_owned()), ..so_far.clone() };
-    let resolved = if spec.has_link_access() && status.endpoints.is_empty() { pending("Pending") } else { Ok(()) };
+    let resolved = match spec.has_link_access() {
+        // It is an edge site all the same.
+        true if spec.edge => {
+            Err(Obstacle::Error(format!("{EDGE_CANNOT_ACCEPT}; remove `linkAccess`, or `edge: true`")))
+        }
+        true if status.endpoints.is_empty() => pending("Pending"),
+        _ => Ok(()),
+    };
     status.common.set(ConditionKind::Configured, configured.map_err(Obstacle::Error), now);
     status.common.set(ConditionKind::Running, running.map_err(Obstacle::Pending), now);
     status.common.set(ConditionKind::Resolved, resolved, now);
@@ -240,6 +258,8 @@ pub enum LinkReport {
         remote_site_id: Option<String>,
         /// The site at the other end, as soon as it is known.
         remote_site_name: Option<String>,
+        /// The link that carries everything while this one stands by for it; of an edge site's, only one is in use.
+        stands_by_for: Option<String>,
     },
     /// It is down.
     Down {
@@ -277,10 +297,11 @@ pub fn link_status(
     status.common.set(ConditionKind::Configured, configured.map_err(Obstacle::Error), now);
     match report {
         LinkReport::Nothing => {}
-        LinkReport::Up { remote_site_id, remote_site_name } => {
+        LinkReport::Up { remote_site_id, remote_site_name, stands_by_for } => {
             status.remote_site_id = remote_site_id.or(status.remote_site_id);
             status.remote_site_name = remote_site_name.or(status.remote_site_name);
-            status.common.set(ConditionKind::Operational, Ok(()), now);
+            let note = stands_by_for.map(|uplink| format!("Standing by, should link \"{uplink}\" be lost"));
+            status.common.set_noted(ConditionKind::Operational, Ok(note.unwrap_or_else(|| OK.to_owned())), now);
         }
         LinkReport::Down { error } => {
             let message =

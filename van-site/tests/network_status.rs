@@ -126,9 +126,18 @@ async fn sites_know_each_other_by_name() {
 
 #[tokio::test]
 async fn a_site_out_of_reach_is_forgotten_in_seconds_and_comes_back() {
+    goes_out_of_reach_and_comes_back("inter-router", Site::builder("far").shards(1)).await;
+}
+
+#[tokio::test]
+async fn an_edge_site_out_of_reach_is_forgotten_in_seconds_and_comes_back() {
+    goes_out_of_reach_and_comes_back("edge", Site::builder("far").edge().shards(1)).await;
+}
+
+async fn goes_out_of_reach_and_comes_back(role: &str, far: Builder) {
     let hub = hub().await;
     let wire = Wire::new().await;
-    let far = wire.join(&hub, Site::builder("far").shards(1)).await;
+    let far = wire.join(&hub, role, far).await;
     far.connector("backend", "127.0.0.1:9").await.expect("a connector");
     hub.listener("backend", "127.0.0.1:0").await.expect("a listener");
     sees("a listener is matched", &hub, is_matched).await;
@@ -223,12 +232,12 @@ impl Wire {
     }
 
     /// Starts a site that links to the hub over this wire.
-    async fn join(&self, hub: &Site, mut builder: Builder) -> Site {
+    async fn join(&self, hub: &Site, role: &str, mut builder: Builder) -> Site {
         let token = hub.issue_token(&TokenRequest::default()).await.expect("a token");
         let documents = grants::redeem(&token, "far", PATIENCE).await.expect("it is redeemed");
         for mut document in documents {
             if let Document::Link(link) = &mut document {
-                for endpoint in &mut link.spec.endpoints {
+                for endpoint in link.spec.endpoints.iter_mut().filter(|endpoint| endpoint.name == role) {
                     let target = format!("{}:{}", endpoint.host, endpoint.port);
                     self.state.lock().expect("not poisoned").target = Some(target);
                     endpoint.port = self.port.to_string();

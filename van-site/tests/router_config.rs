@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::SystemTime;
 
-use van_core::management::config::Configuration;
+use van_core::management::config::{Configuration, Mode};
 use van_site::certificates::{self, Certificates};
 use van_site::derive::{self, Surroundings};
 use van_site::document::{Document, DocumentMap};
@@ -51,14 +51,15 @@ stringData: {host: proxy.example.com, port: \"3128\", username: svc, password: s
 
 /// One entity a line, as the original's file has them.
 const EXPECTED: &str = r#"["router",{"id":"west-1","mode":"interior","helloMaxAgeSeconds":"3","metadata":"{\"id\":\"9a0d\",\"version\":\"VERSION\",\"platform\":\"linux\"}","dropTcpConnections":false}]
-["sslProfile",{"name":"skupper-local-server","certFile":"/certs/skupper-local-server/tls.crt","privateKeyFile":"/certs/skupper-local-server/tls.key","caCertFile":"/certs/skupper-local-server/ca.crt"}]
 ["sslProfile",{"name":"db-profile","caCertFile":"/certs/db-profile/ca.crt"}]
 ["sslProfile",{"name":"hub-profile","certFile":"/certs/hub-profile/tls.crt","privateKeyFile":"/certs/hub-profile/tls.key","caCertFile":"/certs/hub-profile/ca.crt"}]
+["sslProfile",{"name":"skupper-local-server","certFile":"/certs/skupper-local-server/tls.crt","privateKeyFile":"/certs/skupper-local-server/tls.key","caCertFile":"/certs/skupper-local-server/ca.crt"}]
 ["sslProfile",{"name":"web","certFile":"/certs/web/tls.crt","privateKeyFile":"/certs/web/tls.key","caCertFile":"/certs/web/ca.crt"}]
 ["sslProfile",{"name":"west","certFile":"/certs/west/tls.crt","privateKeyFile":"/certs/west/tls.key","caCertFile":"/certs/west/ca.crt"}]
 ["proxyProfile",{"name":"corp","host":"proxy.example.com","port":"3128","username":"svc","password":"file:/proxies/corp/password.txt"}]
 ["connector",{"name":"hub","role":"inter-router","host":"hub.example.com","port":"55671","cost":2,"sslProfile":"hub-profile","proxyProfile":"corp"}]
 ["listener",{"name":"skupper-local-normal","role":"normal","host":"127.0.0.1","port":5671,"sslProfile":"skupper-local-server","saslMechanisms":"EXTERNAL","authenticatePeer":true}]
+["listener",{"name":"west-edge","role":"edge","host":"127.0.0.1","port":45671,"sslProfile":"west","saslMechanisms":"EXTERNAL","authenticatePeer":true}]
 ["listener",{"name":"west-inter-router","role":"inter-router","host":"127.0.0.1","port":55671,"sslProfile":"west","saslMechanisms":"EXTERNAL","authenticatePeer":true}]
 ["address",{"prefix":"mc","distribution":"multicast"}]
 ["tcpConnector",{"name":"connector/db@10.1.2.3","host":"10.1.2.3","port":"5432","address":"db","siteId":"9a0d","sslProfile":"db-profile","verifyHostname":false}]
@@ -66,6 +67,42 @@ const EXPECTED: &str = r#"["router",{"id":"west-1","mode":"interior","helloMaxAg
 ["tcpListener",{"name":"multiAddress/mk","host":"127.0.0.1","port":"8081","siteId":"9a0d","multiAddressStrategy":"priority"}]
 ["listenerAddress",{"name":"mk/first","address":"first","value":1,"listener":"multiAddress/mk"}]
 ["listenerAddress",{"name":"mk/second","address":"second","value":0,"listener":"multiAddress/mk"}]
+["log",{"module":"ROUTER_CORE","enable":"error+"}]
+["site",{"name":"west-1","platform":"linux","namespace":"west","version":"VERSION"}]"#;
+
+/// What the original made its configuration of an edge site from, with what else it looks at in vain there.
+const EDGE_INPUT: &str = "
+apiVersion: skupper.io/v2alpha1
+kind: Site
+metadata: {name: edge1}
+spec: {edge: true}
+---
+apiVersion: skupper.io/v2alpha1
+kind: Connector
+metadata: {name: db}
+spec: {routingKey: db, host: 10.1.2.3, port: 5432}
+---
+apiVersion: skupper.io/v2alpha1
+kind: Link
+metadata: {name: west}
+spec:
+  tlsCredentials: west-link
+  endpoints:
+  - {name: inter-router, host: 203.0.113.9, port: \"55671\", group: skupper-router}
+  - {name: edge, host: 203.0.113.9, port: \"45671\", group: skupper-router}
+---
+apiVersion: skupper.io/v2alpha1
+kind: AccessGrant
+metadata: {name: nobody}
+";
+
+const EDGE_EXPECTED: &str = r#"["router",{"id":"west-1","mode":"edge","helloMaxAgeSeconds":"3","metadata":"{\"id\":\"9a0d\",\"version\":\"VERSION\",\"platform\":\"linux\"}","dropTcpConnections":false}]
+["sslProfile",{"name":"skupper-local-server","certFile":"/certs/skupper-local-server/tls.crt","privateKeyFile":"/certs/skupper-local-server/tls.key","caCertFile":"/certs/skupper-local-server/ca.crt"}]
+["sslProfile",{"name":"west-link-profile","certFile":"/certs/west-link-profile/tls.crt","privateKeyFile":"/certs/west-link-profile/tls.key","caCertFile":"/certs/west-link-profile/ca.crt"}]
+["connector",{"name":"west","role":"edge","host":"203.0.113.9","port":"45671","cost":1,"sslProfile":"west-link-profile"}]
+["listener",{"name":"skupper-local-normal","role":"normal","host":"127.0.0.1","port":5671,"sslProfile":"skupper-local-server","saslMechanisms":"EXTERNAL","authenticatePeer":true}]
+["address",{"prefix":"mc","distribution":"multicast"}]
+["tcpConnector",{"name":"connector/db@10.1.2.3","host":"10.1.2.3","port":"5432","address":"db","siteId":"9a0d"}]
 ["log",{"module":"ROUTER_CORE","enable":"error+"}]
 ["site",{"name":"west-1","platform":"linux","namespace":"west","version":"VERSION"}]"#;
 
@@ -78,7 +115,8 @@ fn made(documents: &DocumentMap) -> Certificates {
 }
 
 fn ports() -> BTreeMap<String, u16> {
-    BTreeMap::from([("inter-router".to_owned(), 55671), ("local".to_owned(), 5671)])
+    let ports = [("inter-router", 55671), ("edge", 45671), ("local", 5671)];
+    ports.map(|(name, port)| (name.to_owned(), port)).into()
 }
 
 /// What a site of these documents is to be.
@@ -99,17 +137,31 @@ fn certificates(documents: &DocumentMap) -> Certificates {
 #[test]
 fn the_file_has_the_attributes_and_types_of_the_original() {
     let documents = documents(INPUT);
-    let rendered = render::render(&documents, &certificates(&documents), SystemTime::now());
+    let read = check(&documents, &certificates(&documents), EXPECTED);
+    assert_eq!((read.connectors.len(), read.listeners.len()), (1, 3));
+    assert_eq!((read.tcp_connectors.len(), read.tcp_listeners.len(), read.tls_profiles.len()), (1, 2, 5));
+}
+
+#[test]
+fn an_edge_site_dials_the_edge_endpoint_and_opens_nothing_to_others() {
+    let documents = documents(EDGE_INPUT);
+    let mut certificates = made(&documents);
+    let link = certificates["skupper-local-client"].as_ref().expect("it is made").clone();
+    certificates.insert("west-link".to_owned(), Ok(link));
+    let read = check(&documents, &certificates, EDGE_EXPECTED);
+    assert_eq!((read.mode, read.connectors.len(), read.listeners.len()), (Mode::Edge, 1, 1));
+}
+
+/// Renders documents, and reads the file as our router does.
+fn check(documents: &DocumentMap, certificates: &Certificates, expected: &str) -> Configuration {
+    let rendered = render::render(documents, certificates, SystemTime::now());
     assert_eq!(rendered.faults, BTreeMap::new());
     let identity = Identity { id: "9a0d".into(), router: "west-1".into(), ports: ports() };
-    let text = router_config(&documents, &rendered, &identity, "west", Path::new("/certs"));
+    let text = router_config(documents, &rendered, &identity, "west", Path::new("/certs"));
     let compact: String = text.lines().map(str::trim_start).collect::<String>().replace("\": ", "\":");
-    let expected = EXPECTED.replace("VERSION", env!("CARGO_PKG_VERSION"));
+    let expected = expected.replace("VERSION", env!("CARGO_PKG_VERSION"));
     assert_eq!(compact, format!("[{}]", expected.replace('\n', ",")));
-
-    let read = Configuration::parse(&text, |_| None).expect("our router reads it");
-    assert_eq!((read.connectors.len(), read.listeners.len()), (1, 2));
-    assert_eq!((read.tcp_connectors.len(), read.tcp_listeners.len(), read.tls_profiles.len()), (1, 2, 5));
+    Configuration::parse(&text, |_| None).expect("our router reads it")
 }
 
 #[test]

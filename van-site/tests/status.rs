@@ -46,8 +46,14 @@ fn listeners_and_connectors_wait_for_each_other() {
 fn a_link_tells_why_it_is_down_and_remembers_its_site() {
     let unknown = link_status(&LinkStatus::default(), Ok(()), LinkReport::Nothing, at(0));
     check(&unknown.common, State::Pending, "Not Operational");
-    let up = LinkReport::Up { remote_site_id: None, remote_site_name: Some("west".to_owned()) };
-    let up = link_status(&unknown, Ok(()), up, at(1));
+    let up = |stands_by_for: Option<&str>| LinkReport::Up {
+        remote_site_id: None,
+        remote_site_name: Some("west".to_owned()),
+        stands_by_for: stands_by_for.map(str::to_owned),
+    };
+    let standing_by = link_status(&unknown, Ok(()), up(Some("first")), at(1));
+    check(&standing_by.common, State::Ready, "Standing by, should link \"first\" be lost");
+    let up = link_status(&standing_by, Ok(()), up(None), at(1));
     check(&up.common, State::Ready, "OK");
     let down = link_status(&up, Ok(()), LinkReport::Down { error: None }, at(2));
     check(&down.common, State::Pending, "Not operational");

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use anyhow::{anyhow, bail};
-use clap::ArgAction;
+use clap::{ArgAction, ArgGroup};
 use van_site::document::{Document, Key};
 use van_site::folder::Namespace;
 use van_site::load::Documents;
 use van_site::names;
 use van_site::resource::site::SiteSpec;
 use van_site::resource::{Kind, Resource, Site};
+use van_site::status::EDGE_CANNOT_ACCEPT;
 
 use crate::document_status::{self, Listed, state_and_message};
 use crate::documents::{delete, keys, unknown};
@@ -43,6 +44,9 @@ pub(crate) struct Create {
     /// Let other sites link to this one
     #[arg(long)]
     enable_link_access: bool,
+    /// Make it an edge site: one that nobody links to, with one of its own links in use at a time
+    #[arg(long, conflicts_with = "enable_link_access")]
+    edge: bool,
     #[command(flatten)]
     waiting: Waiting,
     #[command(flatten)]
@@ -50,13 +54,18 @@ pub(crate) struct Create {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("change").required(true).multiple(true))]
 pub(crate) struct Update {
     /// The site; may be left out, since there is only one
     name: Option<String>,
     /// Let other sites link to this one, or not
     #[arg(long, action = ArgAction::Set, value_name = "BOOL")]
-    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    enable_link_access: bool,
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", group = "change")]
+    enable_link_access: Option<bool>,
+    /// Make it an edge site, or an interior one; its router starts anew, and streams end
+    #[arg(long, action = ArgAction::Set, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", group = "change")]
+    edge: Option<bool>,
     #[command(flatten)]
     waiting: Waiting,
     #[command(flatten)]
@@ -105,7 +114,7 @@ fn create(place: &Place, arguments: &Create) -> Result<(), Failure> {
     }
     patience.check_controller(&namespace)?;
     let link_access = arguments.enable_link_access.then(|| "default".to_owned());
-    let site = Site::new(name, SiteSpec { link_access, ..SiteSpec::default() });
+    let site = Site::new(name, SiteSpec { link_access, edge: arguments.edge, ..SiteSpec::default() });
     let path = namespace.put_input(&site.clone().into())?;
     output.say(format_args!("File written to {}", path.display()))?;
     if !patience.is_asked() {
@@ -126,7 +135,13 @@ fn update(place: &Place, arguments: &Update) -> Result<(), Failure> {
 
     let mut site = only(&namespace, &namespace.load_input(), arguments.name.as_deref())?;
     patience.check_controller(&namespace)?;
-    site.spec.link_access = Some(if arguments.enable_link_access { "default" } else { "none" }.to_owned());
+    if let Some(is_enabled) = arguments.enable_link_access {
+        site.spec.link_access = Some(if is_enabled { "default" } else { "none" }.to_owned());
+    }
+    site.spec.edge = arguments.edge.unwrap_or(site.spec.edge);
+    if site.spec.edge && site.spec.has_link_access() {
+        return Err(anyhow!("{EDGE_CANNOT_ACCEPT}; add --enable-link-access=false, or --edge=false").into());
+    }
     let path = namespace.put_input(&site.clone().into())?;
     output.say(format_args!("File written to {}", path.display()))?;
     if !patience.is_asked() {

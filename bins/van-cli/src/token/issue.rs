@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use uuid::Uuid;
-use van_site::derive::{self, INGRESS_HOSTS, INTER_ROUTER};
+use van_site::derive::{self, INGRESS_HOSTS};
 use van_site::document::Document;
 use van_site::duration;
 use van_site::folder::Namespace;
@@ -94,7 +94,7 @@ fn linkable_site(namespace: &Namespace) -> anyhow::Result<Site> {
     if site.spec.edge {
         bail!(EDGE_CANNOT_ACCEPT);
     }
-    let has_access = input.sound::<RouterAccess>().any(|access| derive::role(&access.spec, INTER_ROUTER).is_some());
+    let has_access = input.sound::<RouterAccess>().any(|access| derive::accepts_links(&access.spec));
     if !site.spec.has_link_access() && !has_access {
         let advice = format!("\"van -n {} site update --enable-link-access\" does it", namespace.name());
         bail!("You must enable link access for this site before you can create a token. {advice}");

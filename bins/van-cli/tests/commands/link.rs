@@ -35,7 +35,8 @@ fn statuses_name_the_other_site_and_the_reason() {
         "-n east link status",
         "NAME\tSTATUS\tCOST\tREMOTE SITE\tMESSAGE\nwest\tPending\t2\t\t\tNot operational: connection refused\n",
     );
-    let up = LinkReport::Up { remote_site_id: None, remote_site_name: Some("west-site".to_owned()) };
+    let (remote_site_id, remote_site_name) = (None, Some("west-site".to_owned()));
+    let up = LinkReport::Up { remote_site_id, remote_site_name, stands_by_for: None };
     world.report("east", link(up));
     world.succeeds("-n east link status", "NAME\tSTATUS\tCOST\tREMOTE SITE\tMESSAGE\nwest\tReady\t2\twest-site\tOK\n");
     world.succeeds(

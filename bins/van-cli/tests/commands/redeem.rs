@@ -169,7 +169,7 @@ fn a_running_site_is_asked_for_its_link() {
         command.wait_until_said("Token \"west-token\" has been redeemed.");
         let link = wait_for("a link", || namespace.load_input().sound::<Link>().next().cloned());
         let configured = fault.map_or(Ok(()), |fault| Err(fault.to_owned()));
-        let up = LinkReport::Up { remote_site_id: None, remote_site_name: None };
+        let up = LinkReport::Up { remote_site_id: None, remote_site_name: None, stands_by_for: None };
         let status = link_status(&LinkStatus::default(), configured, up, Timestamp::UNIX_EPOCH);
         world.report("east", Link { status, ..link });
         let ended = command.end();

@@ -35,7 +35,7 @@ fn link_access_can_be_given_and_taken_and_nothing_else_changes() {
     world.drop_file(
         "west",
         "mine.yaml",
-        "apiVersion: skupper.io/v2alpha1\nkind: Site\nmetadata: {name: west}\nspec: {edge: true, settings: {size: big}}\n",
+        "apiVersion: skupper.io/v2alpha1\nkind: Site\nmetadata: {name: west}\nspec: {defaultIssuer: mine, settings: {size: big}}\n",
     );
     let spec = || {
         let input = world.namespace("west").load_input();
@@ -49,6 +49,25 @@ fn link_access_can_be_given_and_taken_and_nothing_else_changes() {
         "File written to BASE/west/input/resources/mine.yaml\n",
     );
     assert_eq!(spec(), SiteSpec { link_access: Some("none".to_owned()), ..before });
+}
+
+#[test]
+fn a_site_becomes_an_edge_site_and_back_and_none_that_others_link_to() {
+    let world = World::new();
+    world.succeeds("-n west site create west --edge", "File written to BASE/west/input/resources/Site-west.yaml\n");
+    let spec = || {
+        let input = world.namespace("west").load_input();
+        input.sound::<Site>().next().expect("there is one").spec.clone()
+    };
+    assert_eq!(spec(), SiteSpec { edge: true, ..SiteSpec::default() });
+    let refused = "van: Edge sites cannot accept incoming links from remote sites; add --enable-link-access=false, or \
+                   --edge=false\n";
+    world.fails("-n west site update --enable-link-access", 1, refused);
+    let written = "File written to BASE/west/input/resources/Site-west.yaml\n";
+    world.succeeds("-n west site update --edge=false --enable-link-access", written);
+    assert_eq!(spec(), SiteSpec { link_access: Some("default".to_owned()), ..SiteSpec::default() });
+    world.fails("-n west site update --edge", 1, refused);
+    assert!(!spec().edge);
 }
 
 #[test]
