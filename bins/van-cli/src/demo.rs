@@ -96,7 +96,7 @@ async fn demonstrate(arguments: &Arguments, sites: &mut Sites) -> anyhow::Result
     steps.done(&format!("east's backend is back, but the site killed; {}, none lost", answered(&answers)))?;
 
     sites.start(&["east"]).await?;
-    sites.watch(until_both_answer(&url)).await?;
+    sites.watch(async { tokio::try_join!(until_both_answer(&url), until_linked(&van, "east")) }).await?;
     steps.done("the site east started again: linked without another token, and both answer")?;
     if arguments.once {
         return Ok(());
@@ -118,7 +118,22 @@ const COMMANDS: [&str; 3] = ["van -n hub site status", "van -n hub listener stat
 /// Links a site to the hub.
 async fn link(van: &Van, site: &str) -> anyhow::Result<()> {
     van.run(&format!("-n hub token issue {site}.token --timeout 10s")).await?;
-    van.run(&format!("-n {site} token redeem {site}.token --timeout 10s")).await
+    van.run(&format!("-n {site} token redeem {site}.token --timeout 10s")).await?;
+    Ok(())
+}
+
+/// Waits until a site says that its one link is ready. Requests may pass a moment before it does.
+async fn until_linked(van: &Van, site: &str) -> anyhow::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let status = van.run(&format!("-n {site} link status")).await?;
+        if status.lines().nth(1).is_some_and(|link| link.split_whitespace().nth(1) == Some("Ready")) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "the link of {site} is not ready: {status}");
+        // A file of another process tells, and no event.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Makes the backends one service, which clients reach at the hub.
@@ -127,7 +142,8 @@ async fn expose(van: &Van, port: u16, backends: &[&Backend]) -> anyhow::Result<(
         let (site, port) = (backend.site(), backend.port());
         van.run(&format!("-n {site} connector create backend {port} --host 127.0.0.1")).await?;
     }
-    van.run(&format!("-n hub listener create backend {port} --host 127.0.0.1 --wait ready --timeout 10s")).await
+    van.run(&format!("-n hub listener create backend {port} --host 127.0.0.1 --wait ready --timeout 10s")).await?;
+    Ok(())
 }
 
 /// Prints what was done, and when.

@@ -138,8 +138,8 @@ impl Sites {
 }
 
 impl Van {
-    /// Runs a command, which must succeed in time. Dropping the future ends it.
-    pub(super) async fn run(&self, line: &str) -> anyhow::Result<()> {
+    /// Runs a command, which must succeed in time: what it said. Dropping the future ends it.
+    pub(super) async fn run(&self, line: &str) -> anyhow::Result<String> {
         let arguments: Vec<_> = line.split(' ').collect();
         let output = self.command(&arguments).stdin(Stdio::null()).current_dir(&self.data_home).output();
         let output =
@@ -150,7 +150,7 @@ impl Van {
             "\"van {line}\" failed: {}",
             String::from_utf8_lossy(&output.stderr).trim_end()
         );
-        Ok(())
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// A site is a file, which may come from anywhere: this one takes links on this machine's own address only.
