@@ -46,11 +46,13 @@ impl Demo {
     /// Reads on until the demo says something.
     #[track_caller]
     fn wait_until_said(&mut self, what: &str) {
-        let output = self.output.as_mut().expect("it is read");
         while !self.said.last().is_some_and(|line| line.contains(what)) {
-            match output.next() {
+            match self.output.as_mut().expect("it is read").next() {
                 Some(line) => self.said.push(line.expect("it says text")),
-                None => panic!("it ended before it said {what:?}: {:#?}", self.said),
+                None => {
+                    let ended = self.wait_until_ended();
+                    panic!("it ended before it said {what:?}: {:#?}\n{}", self.said, ended.complaint)
+                }
             }
         }
     }
