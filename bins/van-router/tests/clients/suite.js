@@ -124,15 +124,14 @@ class Sender {
   }
 }
 
-// What one sends, the other receives and accepts; it comes back while a new consumer is not known everywhere.
+// What one sends, the other receives and accepts.
 const passes = async (receiver, sender) => {
   const [had, { accepted = 0 }] = [receiver.messages.length, sender.outcomes];
-  while (!(sender.outcomes.accepted > accepted)) {
-    sender.bodies = [...sender.bodies, "it passes"];
-    sender.send();
-    await sender.wait();
-  }
-  check(receiver.messages.length === had + 1 && receiver.bodies.at(-1) === "it passes", receiver.bodies, sender.outcomes);
+  sender.bodies = [...sender.bodies, "it passes"];
+  sender.send();
+  await sender.wait();
+  check(receiver.messages.length === had + 1 && receiver.bodies.at(-1) === "it passes", receiver.bodies);
+  check(sender.outcomes.accepted === accepted + 1, sender.outcomes);
 };
 
 const cases = {
@@ -342,7 +341,10 @@ const cases = {
         check(!ended.error, `the router answers with an error: ${ended.error?.condition}`);
         check(same(await sender.wait(), { modified: 10 }), kind, sender.outcomes);
         if (kind === "connection") continue;
-        await passes(await Receiver.attach(kind === "link" ? session : receiving, address), sender);
+        // At another address: what is sent while an end is still on its way may come back though it has arrived.
+        const again = `${address}/again`;
+        const other = await Receiver.attach(kind === "link" ? session : receiving, again);
+        await passes(other, new Sender(sending, again, []));
         await close(receiving);
       }
       await close(sending);
