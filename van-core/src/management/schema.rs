@@ -303,7 +303,7 @@ pub const ENTITY_TYPES: &[EntityType] = &[
             text("connection"),
             text("externalAddress"),
         ],
-        ..UNSERVED
+        ..SERVED
     },
 ];
 
