@@ -8,7 +8,7 @@
 //!       └───────── failed ◄───────┘          refused, detached; again after a rest
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -77,6 +77,11 @@ const LABEL: u64 = 1 << 63;
 impl AutoLinks {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.links.values().filter_map(|running| running.retry_at).min()
+    }
+
+    /// Connections to programs.
+    pub(super) fn programs(&self) -> BTreeSet<ConnectionId> {
+        self.containers.keys().copied().collect()
     }
 
     fn on(&mut self, endpoint: EndpointId) -> Option<(&String, &mut Running)> {
