@@ -26,7 +26,7 @@ use self::clients::{ClientListener, UNCONSUMED};
 pub(crate) use self::entities::Change;
 use self::entities::Running;
 use self::snapshot::Shown;
-pub(crate) use self::snapshot::{Snapshot, link_row};
+pub(crate) use self::snapshot::Snapshot;
 use crate::amqp::Opened;
 use crate::dial;
 use crate::entities::{Board, ConsumerState, EntityError, LinkOctets, States};
@@ -45,6 +45,11 @@ enum Command {
     CloseConnection {
         id: ConnectionId,
         why: Condition,
+        reply: oneshot::Sender<Result<(), EntityError>>,
+    },
+    Trace {
+        id: ConnectionId,
+        is_traced: bool,
         reply: oneshot::Sender<Result<(), EntityError>>,
     },
     Subscribe {
@@ -149,6 +154,7 @@ impl std::fmt::Debug for Command {
         f.write_str(match self {
             Self::Admit { .. } => "Admit",
             Self::CloseConnection { .. } => "CloseConnection",
+            Self::Trace { .. } => "Trace",
             Self::Subscribe { .. } => "Subscribe",
             Self::Unsubscribe { .. } => "Unsubscribe",
             Self::Watch { .. } => "Watch",
@@ -175,6 +181,13 @@ impl Control {
     pub(crate) async fn close_connection(&self, id: ConnectionId, why: Condition) -> Result<(), EntityError> {
         let (reply, answer) = oneshot::channel();
         let _ = self.0.send(Command::CloseConnection { id, why, reply });
+        answer.await.unwrap_or(Err(EntityError::Stopping))
+    }
+
+    /// Asks for the frames of a connection to be logged, or no more.
+    pub(crate) async fn trace(&self, id: ConnectionId, is_traced: bool) -> Result<(), EntityError> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.0.send(Command::Trace { id, is_traced, reply });
         answer.await.unwrap_or(Err(EntityError::Stopping))
     }
 
@@ -292,6 +305,8 @@ struct InUse {
     closer: Option<oneshot::Sender<Closed>>,
     /// What management shows of it.
     shown: Shown,
+    /// Whether its frames are logged.
+    is_traced: bool,
 }
 
 /// VanFlow identities: what they begin with, and how many were given.
@@ -445,6 +460,7 @@ impl Task {
                         self.admit(owner, *candidate, *opened, reply);
                     }
                     Command::CloseConnection { id, why, reply } => drop(reply.send(self.close_connection(id, why))),
+                    Command::Trace { id, is_traced, reply } => drop(reply.send(self.trace(id, is_traced))),
                     Command::Snapshot { reply } => drop(reply.send(self.snapshot())),
                     Command::SetDistribution { distribution } => self.core.set_distribution(*distribution),
                     Command::Change { reply, .. } if stopping.is_some() => {
@@ -530,7 +546,9 @@ impl Task {
                     Purpose::Links(_) => riser.send(()).err().and(None),
                     Purpose::Control | Purpose::Data => Some(riser),
                 };
-                self.connections.insert(id, InUse { owner, at, purpose, ordinal, riser, closer: Some(closer), shown });
+                let closer = Some(closer);
+                let in_use = InUse { owner, at, purpose, ordinal, riser, closer, shown, is_traced: false };
+                self.connections.insert(id, in_use);
                 self.shards.tell(admitted.shard, Message::Adopt(adopted.into()));
                 if reply.send(Ok(Hold { id, up, closed })).is_err() {
                     let condition = Condition::new("amqp:connection:forced", "whoever asked for it has gone");
@@ -568,6 +586,13 @@ impl Task {
             return Err(EntityError::Essential(id.0));
         }
         self.shards.carry_out(Output::Close { at: connection.at, condition: Some(why) });
+        Ok(())
+    }
+
+    fn trace(&mut self, id: ConnectionId, is_traced: bool) -> Result<(), EntityError> {
+        let connection = self.connections.get_mut(&id).ok_or(EntityError::NoConnection(id.0))?;
+        connection.is_traced = is_traced;
+        self.shards.tell(connection.at.shard, Message::Trace { connection: id, is_traced });
         Ok(())
     }
 

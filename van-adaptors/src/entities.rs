@@ -250,7 +250,7 @@ impl Entities {
     }
 
     /// Closes a connection, which does not keep whoever dialled it from doing so again. Connections are numbered from 1 in
-    /// the order in which they were taken into use.
+    /// the order in which they were taken into use; those of clients and to workloads as [`TcpConnection::id`] says.
     ///
     /// Dropping the future leaves open whether it is still done.
     ///
@@ -258,7 +258,20 @@ impl Entities {
     /// [`EntityError::NoConnection`], [`EntityError::Essential`], [`EntityError::Stopping`].
     pub async fn close_connection(&self, number: u64) -> Result<(), EntityError> {
         let why = Condition::new("amqp:connection:forced", "closed by an operator");
+        if self.shards.drop_stream(number).await {
+            return Ok(());
+        }
         self.control.close_connection(ConnectionId(number), why).await
+    }
+
+    /// Has the frames of a connection logged, or no more.
+    ///
+    /// Dropping the future leaves open whether it is still done.
+    ///
+    /// # Errors
+    /// [`EntityError::NoConnection`], [`EntityError::Stopping`].
+    pub async fn trace_connection(&self, number: u64, is_traced: bool) -> Result<(), EntityError> {
+        self.control.trace(ConnectionId(number), is_traced).await
     }
 
     /// How everything is doing, now and with every change.

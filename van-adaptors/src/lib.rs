@@ -41,6 +41,7 @@ mod entities;
 mod flow;
 mod management;
 mod messages;
+mod protocol;
 mod router;
 mod shard;
 mod tcp;

@@ -3,9 +3,11 @@
 //! What a request asks for is decided by [`van_core::management::agent`]; `view` is what it sees of the router, `settings`
 //! what it keeps itself: what no part of the router is made of.
 
+mod profile;
 mod settings;
 mod view;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -18,9 +20,10 @@ use van_core::management::request::{Failure, Request, Status};
 use van_core::management::schema::operational::Managed;
 use van_core::plane::Routes;
 
+pub(crate) use self::profile::Profile;
 pub(crate) use self::settings::Settings;
 use self::view::View;
-use crate::control::{Control, link_row};
+use crate::control::Control;
 use crate::entities::{Entities, Entity, EntityError, EntityKind};
 use crate::messages::Messages;
 use crate::shard::Shards;
@@ -33,6 +36,9 @@ const ADDRESS: &str = "$management";
 pub trait Logs: std::fmt::Debug + Send + Sync {
     /// The last lines, oldest first, at most so many.
     fn recent(&self, limit: usize) -> Vec<LogLine>;
+
+    /// Lines so far, by module: of the levels debug and below, info, warning, error.
+    fn counts(&self) -> BTreeMap<String, [u64; 4]>;
 
     /// Logs what these ask for, all of them together, from now on.
     ///
@@ -68,6 +74,7 @@ pub(crate) struct Node {
     pub(crate) logs: Option<Arc<dyn Logs>>,
     /// The life of the router, as it tells others.
     pub(crate) instance: u64,
+    pub(crate) profile: Profile,
 }
 
 /// Answers until the router stops.
@@ -98,14 +105,19 @@ pub(crate) async fn serve(mut node: Node) {
 
 impl Node {
     async fn answer(&mut self, request: &Request, started: Instant, topology_changed: SystemTime) {
+        let asked_at = Instant::now();
         let mut view = self.view(started, topology_changed).await;
         // Those who carry the octets are asked only where it matters.
         let asked = request.text("entityType").or(request.text("type")).and_then(Managed::of);
-        let link = Managed::of("router.link").expect("a type");
-        if asked.is_none_or(|asked| link.is_a(asked) || asked.name == "routerMetrics") {
-            let mut links = self.shards.links().await;
-            links.sort_by_key(|link| (link.connection, link.place));
-            view.snapshot.links = links.into_iter().map(link_row).collect();
+        let concerns = |names: &[&str]| {
+            let mut types = names.iter().filter_map(|name| Managed::of(name));
+            asked.is_none_or(|asked| types.any(|of| of.is_a(asked)))
+        };
+        if concerns(&["router.link", "router.config.autoLink", "connection", "routerMetrics"]) {
+            view.snapshot.add_links(self.shards.links().await);
+        }
+        if concerns(&["tcpConnection", "connection", "routerMetrics"]) {
+            view.snapshot.add_streams(self.shards.list_streams().await);
         }
         let answer = match agent::handle(request, &view) {
             Step::Answer(answer) => answer,
@@ -114,7 +126,9 @@ impl Node {
                 let view = self.view(started, topology_changed).await;
                 change.answer(outcome, &view)
             }
+            Step::Profile(asked) => self.profile.answer(asked),
         };
+        self.profile.count(&request.operation, asked_at.elapsed());
         let status = answer.status.code();
         match status < 400 {
             true => debug!(operation = request.operation, status, "managed"),
@@ -149,7 +163,8 @@ impl Node {
                 let Some((logs, configuration)) = self.logs.as_ref().zip(change.configuration.as_ref()) else {
                     return Err(not_here("the log of this router is not its own"));
                 };
-                logs.configure(&configuration.logs).map_err(Failure::bad_request)?;
+                let failed = |description| Failure { status: Status::InternalError, description };
+                logs.configure(&configuration.logs).map_err(failed)?;
                 self.settings.apply(change);
                 Ok(())
             }
@@ -192,6 +207,10 @@ impl Node {
         done.map_err(|error| {
             let status = match &error {
                 EntityError::Unknown { .. } => Status::NotFound,
+                // As the original, which finds these out too late to say whose mistake it is.
+                EntityError::NoListener { .. } | EntityError::OneAddress { .. } | EntityError::InUse { .. } => {
+                    Status::InternalError
+                }
                 EntityError::Listen { .. } | EntityError::Taken { .. } | EntityError::Stopping => Status::InternalError,
                 _ => Status::BadRequest,
             };
@@ -200,24 +219,30 @@ impl Node {
     }
 
     async fn change_connection(&self, change: &Change) -> Result<(), Failure> {
-        if change.attributes.get("enableProtocolTrace").is_some_and(|value| *value != Value::Bool(false)) {
-            return Err(not_here("traces of single connections are not in this version"));
-        }
-        match change.attributes.get("adminStatus").and_then(Value::as_text) {
+        let number = change.identity.parse().unwrap_or(u64::MAX);
+        let done = match change.attributes.get("adminStatus").and_then(Value::as_text) {
             Some("enabled") => Ok(()),
-            Some("deleted") => {
-                let number = change.identity.parse().unwrap_or(u64::MAX);
-                self.entities.close_connection(number).await.map_err(|error| {
-                    let status = match error {
-                        EntityError::Essential(_) => Status::Forbidden,
-                        _ => Status::BadRequest,
-                    };
-                    Failure { status, description: error.to_string() }
-                })
+            Some("deleted") => self.entities.close_connection(number).await,
+            _ => return Err(Failure::bad_request("`adminStatus` is enabled or deleted")),
+        };
+        done.map_err(refused)?;
+        match change.attributes.get("enableProtocolTrace") {
+            Some(Value::Bool(is_traced)) if change.is_changed("enableProtocolTrace") => {
+                self.entities.trace_connection(number, *is_traced).await.map_err(refused)
             }
-            _ => Err(Failure::bad_request("`adminStatus` is enabled or deleted")),
+            Some(Value::Bool(_)) | None => Ok(()),
+            Some(_) => Err(Failure::bad_request("`enableProtocolTrace` is true or false")),
         }
     }
+}
+
+/// Why a connection is not as it is wanted.
+fn refused(error: EntityError) -> Failure {
+    let status = match error {
+        EntityError::Essential(_) => Status::Forbidden,
+        _ => Status::BadRequest,
+    };
+    Failure { status, description: error.to_string() }
 }
 
 fn not_here(description: &str) -> Failure {

@@ -151,6 +151,7 @@ impl Router {
                 settings,
                 logs: options.logs.clone(),
                 instance,
+                profile: management::Profile::default(),
             }));
             let states = task.states();
             task.speak(|stop| flow::tell(speaker, messages.clone(), Arc::clone(&shards), states, stop));

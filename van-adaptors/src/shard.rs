@@ -10,6 +10,7 @@ mod world;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use van_core::amqp;
@@ -38,8 +39,10 @@ pub(crate) enum Message {
     Routes(Arc<Routes>),
     /// Something that the control core wants of this shard.
     Do(Output),
-    /// What are the links here?
-    ShowLinks { reply: oneshot::Sender<Vec<ShownLink>> },
+    /// What are the links here, and how long ago did a delivery begin on each connection?
+    ShowLinks { reply: oneshot::Sender<ShownLinks> },
+    /// The frames of a connection are to be logged, or no more.
+    Trace { connection: ConnectionId, is_traced: bool },
     /// The control plane has dealt with a message of this many octets.
     Taken { connection: ConnectionId, octets: usize },
     /// Clients are to be accepted here.
@@ -62,6 +65,8 @@ pub(crate) enum Message {
     Connected { stream: Key, outcome: std::io::Result<Socket> },
     /// The streams of an entity are to end.
     DropStreams { of: Traffic },
+    /// A stream is to end. Whether there is one of that number.
+    DropStream { id: u64, reply: oneshot::Sender<bool> },
     /// Whether anybody in the network wants to hear of connections.
     Watch { is_watched: bool },
     /// What there is to tell of connections is wanted; with `is_full` all of it.
@@ -95,6 +100,14 @@ pub(crate) struct Adopted {
     pub(crate) output: OutBuf,
     /// Where octets of its link are counted, if this router dialled it.
     pub(crate) octets: Option<LinkOctets>,
+}
+
+/// The AMQP links of shards.
+#[derive(Debug, Default)]
+pub(crate) struct ShownLinks {
+    pub(crate) links: Vec<ShownLink>,
+    /// How long ago a delivery began on each connection on which one ever has.
+    pub(crate) last_deliveries: Vec<(ConnectionId, Duration)>,
 }
 
 /// All shards of a router.
@@ -157,18 +170,20 @@ impl Shards {
     }
 
     /// All links of all shards.
-    pub(crate) async fn links(&self) -> Vec<ShownLink> {
+    pub(crate) async fn links(&self) -> ShownLinks {
         let ask = |shard: usize| {
             let (reply, answer) = oneshot::channel();
             self.tell(ShardId(shard as u16), Message::ShowLinks { reply });
             answer
         };
         let asked: Vec<_> = (0..self.inboxes.len()).map(ask).collect();
-        let mut links = Vec::new();
+        let mut all = ShownLinks::default();
         for answer in asked {
-            links.extend(answer.await.unwrap_or_default());
+            let ShownLinks { links, last_deliveries } = answer.await.unwrap_or_default();
+            all.links.extend(links);
+            all.last_deliveries.extend(last_deliveries);
         }
-        links
+        all
     }
 
     /// Tells all shards.
@@ -176,6 +191,14 @@ impl Shards {
         for shard in 0..self.inboxes.len() {
             self.tell(ShardId(shard as u16), message());
         }
+    }
+
+    /// Ends a stream; false if there is none of that number.
+    pub(crate) async fn drop_stream(&self, id: u64) -> bool {
+        let Some(shard) = meter::shard_of(id) else { return false };
+        let (reply, answer) = oneshot::channel();
+        self.tell(shard, Message::DropStream { id, reply });
+        answer.await.unwrap_or(false)
     }
 
     /// The streams of all entities, as they are now.

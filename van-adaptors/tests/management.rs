@@ -4,6 +4,7 @@
 #[allow(dead_code)] // it is for several tests
 mod client;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
@@ -11,6 +12,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use client::{Reply, map, question, text};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use van_adaptors::{LogLine, Logs, Options, Router, Subscription};
 use van_core::amqp::Value;
 use van_core::management::config::{Configuration, Log};
@@ -30,6 +32,10 @@ impl Logs for Remembered {
             at: UNIX_EPOCH + Duration::from_secs(9),
         };
         vec![line; limit.min(2)]
+    }
+
+    fn counts(&self) -> BTreeMap<String, [u64; 4]> {
+        BTreeMap::from([("ROUTER".into(), [1, 2, 3, 4])])
     }
 
     fn configure(&self, logs: &[Log]) -> Result<(), String> {
@@ -166,6 +172,146 @@ async fn tcp_services_are_made_changed_and_ended_from_afar() {
 }
 
 #[tokio::test]
+async fn a_stream_is_shown_at_both_ends_and_can_be_ended() {
+    let mut pair = Pair::start().await;
+    let workload = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let (backend, port) = (workload.local_addr().expect("an address"), free_port());
+    let place =
+        |port: u16| map(&[("host", text("127.0.0.1")), ("port", text(&port.to_string())), ("address", text("web"))]);
+    for (kind, port) in [("tcpConnector", backend.port()), ("tcpListener", port)] {
+        let created = pair.ask(&[("operation", "CREATE"), ("type", kind), ("name", kind)], place(port)).await;
+        assert_eq!(created.status, Value::Int(201), "{kind}");
+    }
+    let mut states = pair.managed.entities().states();
+    states.wait_for(|states| states.tcp_listeners["tcpListener"].is_open).await.expect("it runs");
+    let mut client = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.expect("a connection");
+    client.write_all(b"hello").await.expect("written");
+    let (mut served, _) = workload.accept().await.expect("a connection");
+    served.read_exact(&mut [0; 5]).await.expect("read");
+    served.write_all(b"hi").await.expect("written");
+    client.read_exact(&mut [0; 2]).await.expect("read");
+
+    let streams = pair.query("tcpConnection").await;
+    let of = |name: &str, direction: &str| {
+        let place = streams.column("direction").iter().position(|it| **it == text(direction)).expect("one each way");
+        streams.column(name)[place].clone()
+    };
+    assert_eq!(streams.rows().len(), 2);
+    let client_address = client.local_addr().expect("an address").to_string();
+    for (name, [came, went]) in [
+        ("address", ["web", "web"].map(text)),
+        ("host", [&client_address, &backend.to_string()].map(|address| text(address))),
+        ("bytesIn", [5, 2].map(Value::Int)),
+        ("bytesOut", [2, 5].map(Value::Int)),
+        ("uptimeSeconds", [0, 0].map(Value::Int)),
+    ] {
+        assert_eq!((of(name, "in"), of(name, "out")), (came, went), "{name}");
+    }
+    let listener = pair.query("tcpListener").await;
+    assert_eq!((listener.column("bytesIn"), listener.column("bytesOut")), (vec![&Value::Int(5)], vec![&Value::Int(2)]));
+
+    let connections = pair.query("connection").await;
+    let place = connections.column("host").iter().position(|host| **host == text(&client_address)).expect("shown");
+    let value = |name: &str| connections.column(name)[place].clone();
+    let expected =
+        [("protocol", "tcp"), ("container", "TcpAdaptor"), ("role", "normal"), ("dir", "in"), ("operStatus", "up")];
+    for (name, expected) in expected {
+        assert_eq!(value(name), text(expected), "{name}");
+    }
+    assert_eq!(value("localSocket"), text(&format!("127.0.0.1:{port}")));
+    let identity = value("identity");
+    let update = [("operation", "UPDATE"), ("type", "connection"), ("identity", identity.as_text().expect("text"))];
+    let ended = pair.ask(&update, map(&[("adminStatus", text("deleted"))])).await;
+    assert_eq!(ended.status, Value::Int(200), "{:?}", ended.description);
+    assert!(client.read(&mut [0; 1]).await.is_err(), "reset");
+    assert_eq!(pair.ask(&update, map(&[("adminStatus", text("deleted"))])).await.status, Value::Int(400));
+}
+
+#[tokio::test]
+async fn a_connection_shows_whether_its_frames_are_logged() {
+    let mut pair = Pair::start().await;
+    let connection = [("operation", "UPDATE"), ("type", "connection"), ("identity", "1")];
+    for is_traced in [true, false] {
+        let changed = pair.ask(&connection, map(&[("enableProtocolTrace", Value::Bool(is_traced))])).await;
+        assert_eq!(changed.status, Value::Int(200), "{:?}", changed.description);
+        assert_eq!(changed.body.entry("enableProtocolTrace"), Some(&Value::Bool(is_traced)));
+    }
+    let refused = pair.ask(&connection, map(&[("enableProtocolTrace", text("loud"))])).await;
+    assert_eq!(refused.status, Value::Int(400));
+}
+
+#[tokio::test]
+async fn deliveries_are_counted_by_address_link_and_router() {
+    let mut pair = Pair::start().await;
+    let mut inbox = pair.managed.messages().subscribe("inbox", Treatment::AnycastClosest);
+    let mut is_reachable = pair.asking.messages().watch("inbox");
+    while !is_reachable.is_reachable() {
+        is_reachable.changed().await.expect("it runs");
+    }
+    for _ in 0..3 {
+        pair.asking.messages().send("inbox", question("replies", &[], Value::Null)).expect("sent");
+    }
+    for _ in 0..3 {
+        receive(&mut inbox).await;
+    }
+    let addresses = pair.query("router.address").await;
+    let place = addresses.column("key").iter().position(|key| **key == text("Minbox")).expect("shown");
+    assert_eq!(addresses.column("deliveriesToContainer")[place], &Value::Ulong(3));
+    let links = pair.query("router.link").await;
+    let presettled: u64 = links.column("presettledCount").iter().filter_map(|it| it.as_integer()).sum::<i64>() as u64;
+    assert!(presettled >= 4, "{presettled}: the messages, and the router protocol");
+    let connections = pair.query("connection").await;
+    assert!(connections.column("lastDlvSeconds").iter().any(|last| last.as_integer().is_some()));
+}
+
+#[tokio::test]
+async fn an_automatic_link_tells_how_it_is_doing() {
+    let mut pair = Pair::start().await;
+    let create = [("operation", "CREATE"), ("type", "router.config.autoLink"), ("name", "a")];
+    let link = map(&[("address", text("q")), ("direction", text("in")), ("containerId", text("broker"))]);
+    let created = pair.ask(&create, link).await;
+    assert_eq!((created.status, created.body.entry("operStatus")), (Value::Int(201), Some(&text("inactive"))));
+    assert_eq!(pair.query("router.config.autoLink").await.column("operStatus"), [&text("inactive")]);
+    let delete = [("operation", "DELETE"), ("type", "router.config.autoLink"), ("name", "a")];
+    assert_eq!(pair.ask(&delete, Value::Null).await.status, Value::Int(204));
+    assert!(pair.query("router.config.autoLink").await.rows().is_empty());
+}
+
+#[tokio::test]
+async fn management_tells_what_it_takes_itself() {
+    let mut pair = Pair::start().await;
+    for (property, status) in [("stop", 400), ("start", 200)] {
+        let reply = pair.ask(&[("operation", "PROFILE"), (property, "1")], Value::Null).await;
+        assert_eq!(reply.status, Value::Int(status), "{property}");
+    }
+    pair.query("router").await;
+    let told = pair.ask(&[("operation", "PROFILE"), ("stop", "1")], Value::Null).await;
+    assert!(told.body.as_text().is_some_and(|table| table.contains("QUERY")), "{:?}", told.body);
+}
+
+#[tokio::test]
+async fn what_names_nothing_fitting_fails_as_in_the_original() {
+    let mut pair = Pair::start().await;
+    let port = free_port().to_string();
+    let tcp = |strategy: (&str, &str)| {
+        map(&[("host", text("127.0.0.1")), ("port", text(&port)), (strategy.0, text(strategy.1))])
+    };
+    let several = [("operation", "CREATE"), ("type", "tcpListener"), ("name", "several")];
+    assert_eq!(pair.ask(&several, tcp(("multiAddressStrategy", "priority"))).await.status, Value::Int(201));
+    let address =
+        |listener: &str| map(&[("address", text("a")), ("value", Value::Int(1)), ("listener", text(listener))]);
+    for (name, listener, status) in [("lost", "nowhere", 500), ("first", "several", 201), ("first", "several", 400)] {
+        let create = [("operation", "CREATE"), ("type", "listenerAddress"), ("name", name)];
+        let created = pair.ask(&create, address(listener)).await;
+        assert_eq!(created.status, Value::Int(status), "{name} {listener}: {:?}", created.description);
+    }
+    for (name, status) in [("several", 500), ("first", 204), ("several", 204)] {
+        let deleted = pair.ask(&[("operation", "DELETE"), ("name", name)], Value::Null).await;
+        assert_eq!(deleted.status, Value::Int(status), "{name}: {:?}", deleted.description);
+    }
+}
+
+#[tokio::test]
 async fn what_the_configuration_refuses_is_refused() {
     let mut pair = Pair::start().await;
     let with_profile =
@@ -205,7 +351,12 @@ async fn the_log_is_looked_at_and_changed() {
     assert_eq!(asked_for("ROUTER").as_deref(), Some("debug+"));
     assert_eq!(asked_for("ROUTER_CORE").as_deref(), Some("error+"), "what the file says stays");
     let refused = pair.ask(&update, map(&[("enable", text("loud"))])).await;
-    assert_eq!(refused.status, Value::Int(400));
+    assert_eq!(refused.status, Value::Int(500));
+    let counts = pair.query("logStats").await;
+    assert_eq!(counts.rows().len(), 23, "one for each module");
+    let place = counts.column("name").iter().position(|name| **name == text("ROUTER")).expect("shown");
+    let of = |name| counts.column(name)[place].as_integer();
+    assert_eq!(["debugCount", "infoCount", "warningCount", "errorCount"].map(of), [Some(1), Some(2), Some(3), Some(4)]);
     let properties = [("operation", text("GET-LOG")), ("limit", Value::Int(1))];
     pair.asking
         .messages()

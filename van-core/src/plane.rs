@@ -7,6 +7,7 @@
 //!   two directions
 //! * `inbound` what arrives, and where it goes · `outbound` what leaves, and when · `ending` reports, outcomes and ends
 //! * `endpoint` links with addresses · `crossing` between shards · `routes` the picture of the network · `scheduler`, `window`, `parked` who may send how much
+//! * `tally` what is counted of deliveries · `shown` what people are shown
 
 mod attachment;
 mod connection;
@@ -21,6 +22,7 @@ mod routes;
 mod scheduler;
 mod shown;
 mod stream;
+mod tally;
 mod window;
 
 use std::collections::HashMap;
@@ -43,6 +45,8 @@ pub use self::routes::{
 pub use self::shown::{ShownKind, ShownLink};
 pub use self::stream::{Client, MAX_SHARDS, ReplyName};
 use self::stream::{Side, Stream};
+use self::tally::End;
+pub use self::tally::{Passages, Passed, Tally};
 use crate::amqp::{self, Condition, DeliveryState, Event, LinkId};
 use crate::random::Random;
 pub use crate::slab::Key;
@@ -79,6 +83,8 @@ pub struct Plane {
     random: Random,
     /// Counts choices between equals.
     turn: usize,
+    /// Since some moment: good enough for what people are shown.
+    now: Duration,
     counters: Counters,
 }
 
@@ -105,6 +111,10 @@ pub struct Counters {
     pub octets_crossed: u64,
     /// Copies of messages that a congested peer did not get.
     pub copies_dropped: u64,
+    /// Deliveries, streams among them, by the way they took.
+    pub passed: Passed,
+    /// What has become of those that came in.
+    pub ends: Tally,
 }
 
 impl Plane {
@@ -124,6 +134,7 @@ impl Plane {
             buffer: vec![0; READ_OCTETS],
             random: Random::new(seed),
             turn: 0,
+            now: Duration::ZERO,
             counters: Counters::default(),
         }
     }
@@ -148,6 +159,13 @@ impl Plane {
         self.by_id.insert(id, key);
         self.touch(key);
         key
+    }
+
+    /// Has every frame of a connection logged from now on, or no more.
+    pub fn set_traced(&mut self, id: ConnectionId, is_traced: bool) {
+        if let Some(connection) = self.by_id.get(&id).and_then(|key| self.connections.get_mut(*key)) {
+            connection.engine.set_traced(is_traced);
+        }
     }
 
     /// Octets came on a connection, as pieces that are alive together.
@@ -201,18 +219,23 @@ impl Plane {
                 }
                 self.check_control(io, key);
             }
-            Event::Detached { link, token, condition } => match Class::of(token) {
-                Some(Class::Endpoint(endpoint)) => self.end_link(io, key, link, endpoint, condition),
-                _ => self.recv_detached(io, key, link, condition),
-            },
-            Event::Credit { token, drain, .. } if matches!(Class::of(token), Some(Class::Endpoint(_))) => {
+            Event::Detached { link, token, condition } => {
+                connection.forget_tally(link);
+                match Class::of(token) {
+                    Some(Class::Endpoint(endpoint)) => self.end_link(io, key, link, endpoint, condition),
+                    _ => self.recv_detached(io, key, link, condition),
+                }
+            }
+            Event::Credit { link, token, drain } if matches!(Class::of(token), Some(Class::Endpoint(_))) => {
                 let Some(Class::Endpoint(endpoint)) = Class::of(token) else { return };
+                connection.note_credit(link, self.now);
                 self.recv_credit(io, key, endpoint, drain);
             }
             Event::Credit { link, token, drain } => {
                 if drain {
                     connection.engine.drained(link);
                 }
+                connection.note_credit(link, self.now);
                 match Class::of(token) {
                     Some(Class::Stream) => {
                         connection.feed(link);
@@ -325,6 +348,7 @@ impl Plane {
 
     /// Ends everything that runs over a connection.
     fn lose_connection(&mut self, io: &mut impl Io, key: Key, reason: Option<Condition>) {
+        self.tell_trace(io, key);
         let Some(mut connection) = self.connections.remove(key) else { return };
         self.by_id.remove(&connection.id);
         if !connection.engine.output().is_empty() {
@@ -471,6 +495,11 @@ impl Plane {
         self.flush(io);
     }
 
+    /// Says what time it is, since some moment, for what is shown to people: without it, time stands still there.
+    pub fn set_time(&mut self, now: Duration) {
+        self.now = now;
+    }
+
     /// Whether [`Plane::resume`] has something to do.
     pub fn is_interrupted(&self) -> bool {
         !self.again.is_empty()
@@ -572,6 +601,13 @@ impl Plane {
             _ => None,
         };
         self.attachments.iter().filter_map(|(attachment, it)| Some((attachment, on(it)?))).collect()
+    }
+}
+
+impl Counters {
+    /// Counts a delivery that came in and is over.
+    fn count_end(&mut self, end: End<'_>, took: Option<Duration>) {
+        self.ends.count(end, took);
     }
 }
 

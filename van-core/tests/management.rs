@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use van_core::amqp::{Encode, Value};
 use van_core::management::agent::{self, Step};
 use van_core::management::request::{Answer, MAX_REQUEST_BYTES, Request, Status};
-use van_core::management::schema::operational::MANAGED;
+use van_core::management::schema::operational::{MANAGED, Managed};
 use world::World;
 
 const REPLY_TO: &str = "amqp:/_topo/0/A/temp.5AFmx54aRUtAuI+";
@@ -30,6 +30,7 @@ fn say(world: &mut World, octets: &[u8]) -> Option<Reply> {
             world.apply(&change);
             change.answer(Ok(()), world)
         }
+        Step::Profile(_) => Answer::new(Status::Ok, Value::Null),
     };
     Some(Reply::read(&request.answer(&answer)))
 }
@@ -165,10 +166,13 @@ fn every_request_ends_with_the_status_that_the_original_gives() {
     check(&[("operation", "BOGUS"), ("type", LISTENER), ("name", "tl")], none(), 501);
     check(&[("operation", "BOGUS"), ("type", LISTENER)], none(), 400);
     check(&[], none(), 400);
-    for operation in ["GET-TYPES", "GET-ATTRIBUTES", "GET-OPERATIONS", "GET-ANNOTATIONS"] {
+    check(&[("operation", "")], none(), 501);
+    for operation in ["GET-TYPES", "GET-ATTRIBUTES", "GET-OPERATIONS"] {
         check(&[("operation", operation), ("entityType", "listener")], none(), 200);
         check(&[("operation", operation), ("entityType", "nosuch")], none(), 400);
     }
+    check(&[("operation", "GET-ANNOTATIONS"), ("entityType", "nosuch")], none(), 200);
+    check(&[("operation", "PROFILE"), ("type", LISTENER), ("name", "tl")], none(), 501);
     for operation in ["GET-MGMT-NODES", "GET-SCHEMA", "GET-JSON-SCHEMA", "GET-LOG"] {
         check(&[("operation", operation), ("type", "org.amqp.management"), ("name", "self")], none(), 200);
     }
@@ -201,6 +205,172 @@ fn what_was_created_is_shown_with_what_was_given_and_with_defaults() {
     let made = ask(&mut world, &[("operation", "CREATE"), ("type", "tcpConnector")], nameless);
     assert_eq!(made.body.entry("name"), Some(&text("tcpConnector/h:5432")));
     assert_eq!(made.body.entry("identity"), Some(&text("tcpConnector/h:5432")));
+}
+
+#[test]
+fn a_listener_without_a_port_is_known_by_the_default_one() {
+    for kind in ["listener", "connector"] {
+        let mut world = World::new();
+        let create = [("operation", "CREATE"), ("type", kind), ("name", "new")];
+        let made = ask(&mut world, &create, map(&[("host", text("h"))]));
+        assert_eq!(made.body.entry("identity"), Some(&text(&format!("{kind}/h:amqp:new"))));
+        assert_eq!(made.body.entry("role"), Some(&text("normal")), "with all it has");
+        assert_eq!(ask(&mut world, &[("operation", "READ"), ("name", "new")], Value::Null).body, made.body);
+    }
+}
+
+#[test]
+fn a_limit_of_none_asks_for_the_whole_log() {
+    let lines = |limit: Value| {
+        let asked = question(REPLY_TO, &[("operation", text("GET-LOG")), ("limit", limit)], Value::Null);
+        let reply = say(&mut World::new(), &asked).expect("an answer");
+        reply.body.as_list().map(<[Value]>::len)
+    };
+    assert_eq!([Value::Int(0), Value::Int(2), Value::Null].map(lines), [Some(3), Some(2), Some(3)]);
+}
+
+/// What a skupper-router has, in its order; ours come last.
+#[test]
+fn columns_come_in_the_order_of_the_original() {
+    let check = |name: &str, expected: &[&str], ours: &[&str]| {
+        let columns: Vec<_> = Managed::of(name).expect("a type").columns().map(|column| column.name).collect();
+        let (theirs, rest) = columns.split_at(expected.len());
+        assert_eq!(theirs, expected, "{name}");
+        let rest: Vec<_> = rest.iter().filter(|name| !["name", "identity", "type"].contains(name)).copied().collect();
+        assert_eq!(rest, ours, "{name}");
+    };
+    check(
+        "router",
+        &["id", "vanId", "mode", "area", "version", "hostName", "helloIntervalSeconds"],
+        &[
+            "helloMaxAgeSeconds",
+            "raIntervalSeconds",
+            "raIntervalFluxSeconds",
+            "remoteLsMaxAgeSeconds",
+            "unreachableHoldoffSeconds",
+            "workerThreads",
+            "debugDumpFile",
+            "saslConfigDir",
+            "saslConfigName",
+            "timestampsInUTC",
+            "timestampFormat",
+            "defaultDistribution",
+            "metadata",
+            "dataConnectionCount",
+            "dropTcpConnections",
+        ],
+    );
+    let listener = [
+        "host",
+        "port",
+        "socketAddressFamily",
+        "role",
+        "cost",
+        "sslProfile",
+        "saslMechanisms",
+        "authenticatePeer",
+        "requireEncryption",
+        "requireSsl",
+        "maxFrameSize",
+        "maxSessions",
+        "maxSessionFrames",
+        "idleTimeoutSeconds",
+        "initialHandshakeTimeoutSeconds",
+        "stripAnnotations",
+        "linkCapacity",
+        "failoverUrls",
+        "healthz",
+        "metrics",
+        "websockets",
+        "http",
+        "httpRootDir",
+        "messageLoggingComponents",
+        "policyVhost",
+        "openProperties",
+    ];
+    check("listener", &listener, &["saslUsersFile"]);
+    let connector = [
+        "host",
+        "port",
+        "socketAddressFamily",
+        "role",
+        "cost",
+        "sslProfile",
+        "proxyProfile",
+        "saslMechanisms",
+        "allowRedirect",
+        "maxFrameSize",
+        "maxSessions",
+        "maxSessionFrames",
+        "idleTimeoutSeconds",
+        "stripAnnotations",
+        "linkCapacity",
+        "verifyHostname",
+        "saslUsername",
+        "saslPassword",
+        "messageLoggingComponents",
+        "failoverUrls",
+        "connectionStatus",
+        "connectionMsg",
+        "policyVhost",
+        "openProperties",
+    ];
+    check("connector", &connector, &["dataConnectionCount"]);
+    let tcp_listener = [
+        "address",
+        "host",
+        "backlog",
+        "port",
+        "multiAddressStrategy",
+        "siteId",
+        "connectionsOpened",
+        "connectionsClosed",
+        "bytesIn",
+        "bytesOut",
+        "sslProfile",
+        "authenticatePeer",
+        "operStatus",
+        "connectionMsg",
+        "observer",
+        "name",
+        "identity",
+        "type",
+    ];
+    check("tcpListener", &tcp_listener, &[]);
+    let tcp_connector = [
+        "address",
+        "host",
+        "port",
+        "siteId",
+        "processId",
+        "connectionsOpened",
+        "connectionsClosed",
+        "bytesIn",
+        "bytesOut",
+        "sslProfile",
+        "verifyHostname",
+        "name",
+        "identity",
+        "type",
+    ];
+    check("tcpConnector", &tcp_connector, &[]);
+    check("proxyProfile", &["host", "port", "username", "password"], &["scheme"]);
+    let address = ["name", "identity", "type", "prefix", "distribution", "pattern", "priority"];
+    check("router.config.address", &address, &[]);
+    let auto_link = [
+        "name",
+        "identity",
+        "type",
+        "address",
+        "direction",
+        "connection",
+        "containerId",
+        "externalAddress",
+        "linkRef",
+        "operStatus",
+        "lastError",
+    ];
+    check("router.config.autoLink", &auto_link, &[]);
 }
 
 #[test]

@@ -181,6 +181,11 @@ impl Engine {
         &self.link_state
     }
 
+    /// The life of each other router that has told of itself: see [`Engine::new`].
+    pub fn instances(&self) -> impl Iterator<Item = (&RouterId, u64)> {
+        self.remotes.iter().filter_map(|(id, remote)| Some((id, remote.instance()?)))
+    }
+
     /// The addresses known to be reachable at another router.
     pub fn addresses(&self, router: &RouterId) -> impl Iterator<Item = &MobileAddress> {
         self.remotes.get(router).into_iter().flat_map(|remote| remote.addresses.iter())

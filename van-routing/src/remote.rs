@@ -76,6 +76,11 @@ impl Remote {
         }
     }
 
+    /// The life it is in, if it has told.
+    pub(crate) fn instance(&self) -> Option<u64> {
+        self.instance
+    }
+
     /// Judges an instance, and takes note of it unless it belongs to a former life.
     ///
     /// Instances grow with time, so a lower one is believed only when the life with the higher one is over: it is

@@ -47,7 +47,11 @@ const MODULES: &[(&str, &[&str])] = &[
     ("TCP_ADAPTOR", &["van_adaptors::tcp", "van_adaptors::shard"]),
     ("HTTP", &["van_adaptors::web"]),
     ("AGENT", &["van_adaptors::management"]),
+    ("PROTOCOL", &[FRAMES]),
 ];
+
+/// Frames of connections that somebody wants to see: logged whatever the module's level is.
+const FRAMES: &str = "van_adaptors::protocol";
 
 /// From the one that says most.
 const LEVELS: [(&str, Level); 6] = [
@@ -86,6 +90,8 @@ pub(crate) struct Logging {
     /// What is logged, and the outputs that are open; nothing if the environment decides.
     rules: Option<RwLock<(Rules, BTreeMap<String, Output>)>>,
     recent: Mutex<VecDeque<LogLine>>,
+    /// Lines so far, by module: see [`Logs::counts`].
+    counts: Mutex<BTreeMap<String, [u64; 4]>>,
 }
 
 /// Starts logging for the process.
@@ -98,7 +104,7 @@ pub(crate) fn start(logs: &[Log], format: Format, lines: LogLines) -> anyhow::Re
         Some(_) => None,
         None => Some(RwLock::new(Rules::read(logs)?.open(&BTreeMap::new())?)),
     };
-    let logging = Arc::new(Logging { rules, recent: Mutex::default() });
+    let logging = Arc::new(Logging { rules, recent: Mutex::default(), counts: Mutex::default() });
     let layers = [true, false].map(|is_terminal| {
         let (shown, written) = (Arc::clone(&logging), Arc::clone(&logging));
         let writer = Writer { logging: written };
@@ -138,6 +144,10 @@ impl Logs for Logging {
     fn recent(&self, limit: usize) -> Vec<LogLine> {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         recent.iter().skip(recent.len().saturating_sub(limit)).cloned().collect()
+    }
+
+    fn counts(&self) -> BTreeMap<String, [u64; 4]> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn configure(&self, logs: &[Log]) -> Result<(), String> {
@@ -233,6 +243,20 @@ impl<S: Subscriber> Layer<S> for Memory {
             place: metadata.file().zip(metadata.line()),
             at: SystemTime::now(),
         };
+        {
+            let mut counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            let place = match *metadata.level() {
+                Level::ERROR => 3,
+                Level::WARN => 2,
+                Level::INFO => 1,
+                _ => 0,
+            };
+            // Not made anew for every line.
+            match counts.get_mut(&line.module) {
+                Some(counts) => counts[place] += 1,
+                None => counts.entry(line.module.clone()).or_default()[place] += 1,
+            }
+        }
         let mut recent = self.0.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if recent.len() == MAX_RECENT {
             recent.pop_front();
@@ -301,7 +325,7 @@ impl Rules {
     /// The output of an event, if it is logged.
     fn output(&self, event: &Metadata<'_>) -> Option<&str> {
         let rule = self.of(event)?;
-        rule.levels.contains(event.level()).then_some(&rule.output)
+        (rule.levels.contains(event.level()) || event.target() == FRAMES).then_some(&rule.output)
     }
 
     fn of(&self, event: &Metadata<'_>) -> Option<&Rule> {
@@ -357,7 +381,8 @@ mod tests {
     #[test]
     fn a_change_that_cannot_be_leaves_the_log_as_it_was() {
         let opened = Rules::read(&[log("DEFAULT", "error+", None)]).unwrap().open(&BTreeMap::new()).unwrap();
-        let logging = Logging { rules: Some(RwLock::new(opened)), recent: Mutex::default() };
+        let rules = Some(RwLock::new(opened));
+        let logging = Logging { rules, recent: Mutex::default(), counts: Mutex::default() };
         let levels = |target: &str| logging.rules.as_ref().unwrap().read().unwrap().0.0.get(target).cloned();
         for bad in [log("DEFAULT", "loud", None), log("DEFAULT", "info+", Some("/nowhere/at/all"))] {
             assert!(logging.configure(&[bad]).is_err());
@@ -370,7 +395,7 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_remembered_with_their_modules() {
-        let logging = Arc::new(Logging { rules: None, recent: Mutex::default() });
+        let logging = Arc::new(Logging { rules: None, recent: Mutex::default(), counts: Mutex::default() });
         tracing::subscriber::with_default(Registry::default().with(Memory(Arc::clone(&logging))), || {
             (0..MAX_RECENT).for_each(|number| tracing::info!(number, "before"));
             tracing::warn!(target: "van_adaptors::management", error = "no", "not managed");
@@ -381,6 +406,8 @@ mod tests {
             ("AGENT", "warning", "not managed error=\"no\"")
         );
         assert_eq!(logging.recent(usize::MAX).len(), MAX_RECENT);
+        assert_eq!(logging.counts()["AGENT"], [0, 0, 1, 0]);
+        assert_eq!(logging.counts().values().map(|counts| counts[1]).sum::<u64>(), MAX_RECENT as u64);
     }
 
     /// A target that nothing logs under would silence its module unnoticed.

@@ -43,6 +43,7 @@ pub(crate) fn management(octets: &[u8]) -> bool {
     }
     let answers = match agent::handle(&request, &World) {
         Step::Answer(answer) => vec![answer],
+        Step::Profile(_) => return true,
         Step::Change(change) => {
             let refused = Err(Failure::bad_request("no"));
             [Ok(()), refused].map(|outcome| change.answer(outcome, &World)).into()

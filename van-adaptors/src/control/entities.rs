@@ -34,7 +34,7 @@ pub(super) struct Running {
     /// A profile that could not be used at the start, and was not needed then, has its fault instead.
     profiles: BTreeMap<String, Result<watch::Sender<Arc<Profile>>, String>>,
     proxies: BTreeMap<String, watch::Sender<Arc<Proxy>>>,
-    auto_links: BTreeMap<String, AutoLink>,
+    pub(super) auto_links: BTreeMap<String, AutoLink>,
     pub(super) links: BTreeMap<String, RunningLink>,
     pub(super) listeners: BTreeMap<String, RunningListener>,
     pub(super) tcp_listeners: BTreeMap<String, ClientListener>,

@@ -1,6 +1,5 @@
 //! The router as management shows it, at one moment.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,10 +7,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use van_core::amqp::Value;
 use van_core::management::Attributes;
 use van_core::management::agent;
-use van_core::management::rows::AddressRow;
+use van_core::management::rows::{AddressRow, ConnectionRow};
 use van_core::management::schema::operational::{Managed, integer};
 use van_core::management::schema::{EntityType, Kind};
-use van_core::plane::{Consumers, Routes};
+use van_core::plane::{Consumers, Counters, Routes};
+use van_core::router::AutoLinkStatus;
 use van_routing::Treatment;
 
 use super::{LogLine, Logs, Settings};
@@ -46,6 +46,8 @@ impl agent::Entities for View<'_> {
             "router.address" => self.addresses(),
             "connection" => self.snapshot.connections.iter().map(|row| row.attributes()).collect(),
             "router.link" => self.snapshot.links.iter().map(|row| row.attributes()).collect(),
+            "tcpConnection" => self.snapshot.streams.iter().map(|row| row.attributes()).collect(),
+            "logStats" => self.log_counts(),
             "routerMetrics" => vec![self.metrics()],
             "site" | "router.config.address" => self.settings.list(managed),
             _ => self.configured(managed),
@@ -103,6 +105,27 @@ impl View<'_> {
         modules.iter().map(log).collect()
     }
 
+    /// Lines so far of every module, and of our parts that are of none.
+    fn log_counts(&self) -> Vec<Attributes> {
+        let mut counts = self.logs.map(|logs| logs.counts()).unwrap_or_default();
+        let modules = Managed::of("log").map(|log| self.log_modules(log)).unwrap_or_default();
+        for module in modules.iter().filter_map(|log| log.get("module")?.as_text()) {
+            counts.entry(module.to_owned()).or_default();
+        }
+        let stats = |(module, [debug, info, warning, error]): (&String, &[u64; 4])| {
+            Attributes::from([
+                ("name", text(module)),
+                ("identity", text(&format!("logStats/{module}"))),
+                ("debugCount", count(*debug)),
+                ("infoCount", count(*info)),
+                ("warningCount", count(*warning)),
+                ("errorCount", count(*error)),
+                ("criticalCount", count(0)),
+            ])
+        };
+        counts.iter().map(stats).collect()
+    }
+
     /// What the router is made of, with how it is doing.
     fn configured(&self, managed: &Managed) -> Vec<Attributes> {
         let entities = self.states.configured.iter().filter(|((kind, _), _)| kind.to_string() == managed.label());
@@ -144,6 +167,19 @@ impl View<'_> {
                 let Some(connector) = self.states.tcp_connectors.get(name) else { return };
                 attributes.extend(counts(&connector.traffic));
             }
+            EntityKind::AutoLink => {
+                let Some((status, link)) = self.snapshot.auto_links.get(name) else { return };
+                let (status, error) = match status {
+                    AutoLinkStatus::Inactive => ("inactive", None),
+                    AutoLinkStatus::Attaching => ("attaching", None),
+                    AutoLinkStatus::Active => ("active", None),
+                    AutoLinkStatus::Failed(error) => ("failed", Some(error)),
+                };
+                attributes.insert("operStatus", text(status));
+                attributes.extend(error.map(|error| ("lastError", text(error))));
+                let link = link.and_then(|link| self.snapshot.link_ids.get(&link));
+                attributes.extend(link.map(|link| ("linkRef", text(link))));
+            }
             _ => {}
         }
     }
@@ -163,7 +199,11 @@ fn counts(traffic: &Traffic) -> [(&'static str, Value); 4] {
 // === what is so ===
 
 impl View<'_> {
+    /// An edge router knows no other.
     fn nodes(&self) -> Vec<Attributes> {
+        if self.routes.edge.is_some() {
+            return Vec::new();
+        }
         let table = &self.routes.table;
         let node = |id: &str, index: usize| {
             let name = format!("router.node/{id}");
@@ -195,23 +235,33 @@ impl View<'_> {
                 true => other.insert("routerLink", count(route.link.0)),
                 false => other.insert("nextHop", text(route.next_hop.as_str())),
             };
+            other.extend(self.snapshot.instances.get(id).map(|instance| ("instance", count(*instance))));
             other
         });
         std::iter::once(this).chain(others).collect()
     }
 
     fn addresses(&self) -> Vec<Attributes> {
-        let watched: BTreeSet<_> = self.states.tcp_listeners.values().map(|listener| listener.key.as_str()).collect();
+        let watched = &self.snapshot.watched;
+        let unconsumed = watched.iter().filter(|(address, _)| !self.routes.addresses.contains_key(&***address));
+        let unconsumed = unconsumed.map(|(address, treatment)| AddressRow {
+            key: format!("M{address}"),
+            distribution: distribution(*treatment),
+            is_watched: true,
+            ..AddressRow::default()
+        });
         let row = |key, consumers: &Consumers| AddressRow {
             key,
             distribution: distribution(consumers.treatment),
             in_process: consumers.subscribers.len() as u32,
             subscribers: (consumers.connectors.len() + consumers.links.len()) as u32,
             remotes: consumers.owners.iter().map(|(owner, _)| owner.to_string()).collect(),
-            ..AddressRow::default()
+            deliveries: consumers.passages.passed(),
+            priority: consumers.priority,
+            is_watched: false,
         };
         let mobile = self.routes.addresses.iter().map(|(address, consumers)| AddressRow {
-            is_watched: watched.contains(&**address),
+            is_watched: watched.contains_key(address),
             ..row(format!("M{address}"), consumers)
         });
         let edges = self.routes.edges.iter().map(|(id, consumers)| row(format!("H{id}"), consumers));
@@ -225,7 +275,8 @@ impl View<'_> {
             remotes: vec![id.to_string()],
             ..AddressRow::default()
         });
-        let mut rows: Vec<_> = mobile.chain(edges).chain(locals).chain(own).chain(routers).collect();
+        let consumed = mobile.chain(edges).chain(locals).chain(own).chain(routers);
+        let mut rows: Vec<_> = consumed.chain(unconsumed).collect();
         // In an order that lasts from page to page.
         rows.sort_by(|a, b| a.key.cmp(&b.key));
         rows.iter().map(AddressRow::attributes).collect()
@@ -233,7 +284,9 @@ impl View<'_> {
 
     /// Connections of AMQP clients.
     fn clients(&self) -> usize {
-        self.snapshot.connections.iter().filter(|row| row.role == "normal").count()
+        let is_client =
+            |row: &&ConnectionRow| row.protocol == "amqp" && ["normal", "route-container"].contains(&row.role);
+        self.snapshot.connections.iter().filter(is_client).count()
     }
 
     /// There is none: everything is allowed.
@@ -246,7 +299,11 @@ impl View<'_> {
             ("enableVhostNamePatterns", Value::Bool(false)),
             ("policyDir", text("")),
             ("defaultVhost", text("$default")),
-            ("connectionsCurrent", integer(self.clients() as i64)),
+            ("connectionsProcessed", count(self.snapshot.admitted)),
+            (
+                "connectionsCurrent",
+                count(self.snapshot.connections.iter().filter(|row| row.protocol == "amqp").count() as u64),
+            ),
             ("connectionsDenied", integer(0)),
             ("linksDenied", integer(0)),
             ("maxMessageSizeDenied", integer(0)),
@@ -256,54 +313,50 @@ impl View<'_> {
 
     fn metrics(&self) -> Attributes {
         let counters: Vec<_> = self.stats.iter().map(Stats::read).collect();
-        let sum = |of: fn(&van_core::plane::Counters) -> u64| Value::Ulong(counters.iter().map(of).sum());
+        let sum = |of: fn(&Counters) -> u64| Value::Ulong(counters.iter().map(of).sum());
         let size = |value: usize| Value::Ulong(value as u64);
-        let clients = self.clients();
+        let (snapshot, ten_seconds) = (&self.snapshot, Duration::from_secs(10));
+        let blocked = snapshot.links.iter().filter(|link| link.without_credit.is_some_and(|time| time > ten_seconds));
         let per_protocol = vec![
             (text("tcp"), sum(|counters| counters.streams)),
-            (text("amqp"), size(clients)),
+            (text("amqp"), size(self.clients())),
             (text("http1"), Value::Ulong(0)),
             (text("http2"), Value::Ulong(0)),
         ];
-        let mut metrics = Attributes::from([
+        Attributes::from([
             ("identity", text("1")),
             ("id", text(self.routes.id.as_str())),
             ("addrCount", size(self.addresses().len())),
-            ("linkCount", size(self.snapshot.links.len())),
+            ("linkCount", size(snapshot.links.len())),
             ("nodeCount", size(self.routes.table.routes().count())),
-            ("connectionCount", size(self.snapshot.connections.len())),
-            ("droppedPresettledDeliveries", sum(|counters| counters.copies_dropped)),
-            ("deliveriesIngress", sum(|counters| counters.accepted)),
-            ("deliveriesEgress", sum(|counters| counters.connected)),
-            ("linksBlocked", Value::Uint(0)),
+            ("autoLinkCount", size(snapshot.auto_links.len())),
+            ("connectionCount", size(snapshot.connections.len())),
+            ("presettledDeliveries", sum(|counters| counters.ends.presettled)),
+            ("droppedPresettledDeliveries", sum(|counters| counters.ends.dropped_presettled + counters.copies_dropped)),
+            ("acceptedDeliveries", sum(|counters| counters.ends.accepted)),
+            ("rejectedDeliveries", sum(|counters| counters.ends.rejected)),
+            ("releasedDeliveries", sum(|counters| counters.ends.released)),
+            ("modifiedDeliveries", sum(|counters| counters.ends.modified)),
+            ("deliveriesDelayed1Sec", sum(|counters| counters.ends.delayed)),
+            ("deliveriesDelayed10Sec", sum(|counters| counters.ends.much_delayed)),
+            ("deliveriesStuck", Value::Ulong(snapshot.links.iter().map(|link| link.stuck).sum())),
+            ("deliveriesIngress", sum(|counters| counters.passed.ingress)),
+            ("deliveriesEgress", sum(|counters| counters.passed.egress)),
+            ("deliveriesTransit", sum(|counters| counters.passed.transit)),
+            ("deliveriesIngressRouteContainer", sum(|counters| counters.passed.ingress_route_container)),
+            ("deliveriesEgressRouteContainer", sum(|counters| counters.passed.egress_route_container)),
+            // There are no links between networks, and no fallback addresses.
+            ("deliveriesIngressInterNetwork", Value::Ulong(0)),
+            ("deliveriesEgressInterNetwork", Value::Ulong(0)),
+            ("deliveriesRedirectedToFallback", Value::Ulong(0)),
+            ("linksBlocked", Value::Uint(blocked.count() as u32)),
             ("uptimeSeconds", Value::Uint(self.uptime.as_secs().try_into().unwrap_or(u32::MAX))),
             ("memoryUsage", memory("VmSize:")),
             ("residentMemoryUsage", memory("VmRSS:")),
             ("connectionCounters", Value::Map(per_protocol)),
             ("version", text(env!("CARGO_PKG_VERSION"))),
             ("", text(env!("CARGO_PKG_VERSION"))),
-        ]);
-        // Nothing of these is counted, or happens.
-        for name in [
-            "autoLinkCount",
-            "presettledDeliveries",
-            "acceptedDeliveries",
-            "rejectedDeliveries",
-            "releasedDeliveries",
-            "modifiedDeliveries",
-            "deliveriesDelayed1Sec",
-            "deliveriesDelayed10Sec",
-            "deliveriesStuck",
-            "deliveriesTransit",
-            "deliveriesIngressRouteContainer",
-            "deliveriesEgressRouteContainer",
-            "deliveriesIngressInterNetwork",
-            "deliveriesEgressInterNetwork",
-            "deliveriesRedirectedToFallback",
-        ] {
-            metrics.insert(name, Value::Ulong(0));
-        }
-        metrics
+        ])
     }
 }
 

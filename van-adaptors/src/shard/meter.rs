@@ -7,7 +7,23 @@ use std::time::{Duration, Instant};
 
 use van_core::plane::ShardId;
 
+use super::Socket;
 use crate::entities::Traffic;
+
+/// The bits of a stream's number that are its own; those above are its shard's, from 1: no connection of AMQP has such a
+/// number.
+const OWN_BITS: u32 = 48;
+
+/// The number of a stream, of those that its shard has given so far.
+pub(super) fn number(shard: ShardId, given: u64) -> u64 {
+    (u64::from(shard.0) + 1) << OWN_BITS | given
+}
+
+/// The shard of a stream of that number.
+pub(super) fn shard_of(number: u64) -> Option<ShardId> {
+    let shard = (number >> OWN_BITS).checked_sub(1)?;
+    Some(ShardId(shard.try_into().ok()?))
+}
 
 /// A TCP connection of a client or to a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +34,10 @@ pub struct TcpConnection {
     pub key: String,
     /// The other end; absent if it went before it could be asked for.
     pub peer: Option<SocketAddr>,
+    /// This end; absent as the other.
+    pub local: Option<SocketAddr>,
+    /// Whether it is encrypted.
+    pub is_encrypted: bool,
     /// Who connected.
     pub direction: Direction,
     /// Octets read from it.
@@ -48,7 +68,7 @@ pub(crate) struct Meter {
     key: Arc<str>,
     direction: Direction,
     /// Set when the stream has its socket.
-    opened: Option<Opened>,
+    opened: Option<Box<Opened>>,
     octets_in: u64,
     octets_out: u64,
     last_in: Option<Instant>,
@@ -60,6 +80,8 @@ struct Opened {
     id: u64,
     at: Instant,
     peer: Option<SocketAddr>,
+    local: Option<SocketAddr>,
+    is_encrypted: bool,
     by: ShardId,
 }
 
@@ -73,9 +95,15 @@ impl Meter {
     }
 
     /// The stream has its socket, at the shard that calls all that follows.
-    pub(super) fn open(&mut self, id: u64, now: Instant, peer: Option<SocketAddr>, by: ShardId) {
+    pub(super) fn open(&mut self, id: u64, now: Instant, socket: &Socket, by: ShardId) {
         self.traffic.opened(by);
-        self.opened = Some(Opened { id, at: now, peer, by });
+        let (peer, local, is_encrypted) = (socket.peer(), socket.local_address(), socket.is_encrypted());
+        self.opened = Some(Opened { id, at: now, peer, local, is_encrypted, by }.into());
+    }
+
+    /// The stream's number, once there is a connection.
+    pub(super) fn number(&self) -> Option<u64> {
+        self.opened.as_ref().map(|opened| opened.id)
     }
 
     pub(super) fn read(&mut self, now: Instant, octets: usize) {
@@ -101,12 +129,14 @@ impl Meter {
 
     /// What management shows, once there is a connection.
     pub(super) fn show(&self, now: Instant) -> Option<TcpConnection> {
-        let Opened { id, at, peer, .. } = self.opened.as_ref()?;
+        let Opened { id, at, peer, local, is_encrypted, .. } = self.opened.as_deref()?;
         let since = |at: Instant| now.saturating_duration_since(at);
         Some(TcpConnection {
             id: *id,
             key: self.key.to_string(),
             peer: *peer,
+            local: *local,
+            is_encrypted: *is_encrypted,
             direction: self.direction,
             octets_in: self.octets_in,
             octets_out: self.octets_out,

@@ -23,7 +23,7 @@ use van_core::router::Output;
 
 use super::ready::{Subject, Token};
 use super::world::{Received, World};
-use super::{Adopted, Direction, Message, Meter, Seed, Socket, Stats};
+use super::{Adopted, Direction, Message, Meter, Seed, ShownLinks, Socket, Stats};
 use crate::flow;
 use crate::tcp::{Arrival, Entrance, listener};
 
@@ -59,6 +59,7 @@ struct Shard {
     inboxes: Arc<[mpsc::UnboundedSender<Message>]>,
     stats: Arc<[Stats]>,
     number: usize,
+    started: Instant,
     listeners: HashMap<ListenerId, Vec<JoinHandle<()>>>,
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
@@ -79,6 +80,7 @@ impl Shard {
             inboxes,
             stats,
             number: usize::from(shard.0),
+            started: Instant::now(),
             listeners: HashMap::new(),
             timer: Box::pin(tokio::time::sleep_until(Instant::now().into())),
             timer_at: None,
@@ -130,7 +132,10 @@ impl Shard {
                 }
                 output.carry_out(plane, world, Instant::now());
             }
-            Message::ShowLinks { reply } => drop(reply.send(plane.links())),
+            Message::ShowLinks { reply } => {
+                drop(reply.send(ShownLinks { links: plane.links(), last_deliveries: plane.last_deliveries() }))
+            }
+            Message::Trace { connection, is_traced } => plane.set_traced(connection, is_traced),
             Message::Taken { connection, octets } => {
                 if let Some(key) = plane.control_taken(connection, octets) {
                     world.wake(key);
@@ -165,6 +170,11 @@ impl Shard {
                         false => plane.connect_failed(world, stream),
                     }
                 }
+            }
+            Message::DropStream { id, reply } => {
+                let stream = world.stream_of(id);
+                stream.into_iter().for_each(|stream| plane.drop_stream(world, stream));
+                let _ = reply.send(stream.is_some());
             }
             Message::Watch { is_watched } => world.ledger.watch(is_watched),
             Message::Harvest { is_full, reply } => drop(reply.send(world.ledger.harvest(flow::now(), is_full))),
@@ -335,6 +345,7 @@ impl Future for Shard {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         this.world.now = Instant::now();
+        this.plane.set_time(this.world.now.saturating_duration_since(this.started));
         this.world.ready.set_server(context.waker());
         let mut is_busy = false;
         if !this.take_messages(context, &mut is_busy) {

@@ -97,6 +97,11 @@ impl Socket {
         }
     }
 
+    /// Whether what goes over it is encrypted.
+    pub(super) fn is_encrypted(&self) -> bool {
+        matches!(self, Self::Tls { .. })
+    }
+
     /// Its own address, if it has one.
     pub(super) fn local_address(&self) -> Option<SocketAddr> {
         match self {

@@ -14,14 +14,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use van_core::flow::Ledger;
-use van_core::plane::{ClientFlow, ConnectorId, Crossing, Io, Key, Read, Report, ShardId, Write};
+use van_core::plane::{ClientFlow, ConnectionId, ConnectorId, Crossing, Io, Key, Read, Report, ShardId, Write};
 use van_tls::{OutBuf, RecordLayer};
 
 use super::ready::{ReadyList, Subject, Token};
-use super::{Direction, Message, Meter, Socket, TcpConnection};
+use super::{Direction, Message, Meter, Socket, TcpConnection, meter};
 use crate::entities::{LinkOctets, Traffic};
 use crate::tcp::{self, Target};
-use crate::{dial, flow};
+use crate::{dial, flow, protocol};
 
 /// Sealed octets that may wait in user space for a connection's socket.
 const OUT_OCTETS: usize = 262_144;
@@ -31,9 +31,6 @@ const GATHER_OCTETS: usize = 4_096;
 
 /// Records written with one system call.
 const SLICES: usize = 64;
-
-/// The bits of a stream's number that are its own; those above are its shard's.
-const METER_BITS: u32 = 48;
 
 /// Sealed octets that wait before a connection is read no more: a peer that does not read gets no answers to remember.
 const STALL_OCTETS: usize = 1_048_576;
@@ -268,8 +265,7 @@ impl World {
         let Some(stream) = get(&mut self.streams, key, |it| it.key) else { return };
         if let Some(meter) = &mut stream.meter {
             self.metered += 1;
-            let id = u64::from(self.shard.0) << METER_BITS | self.metered;
-            meter.open(id, self.now, socket.peer(), self.shard);
+            meter.open(meter::number(self.shard, self.metered), self.now, &socket, self.shard);
         }
         // A client is not read before it is answered, but may go away.
         if socket.is_broken(&Context::from_waker(&stream.waker)) {
@@ -313,6 +309,12 @@ impl World {
     /// The streams of all entities, as management shows them.
     pub(super) fn show_streams(&self) -> Vec<TcpConnection> {
         self.streams.iter().flatten().filter_map(|stream| stream.meter.as_ref()?.show(self.now)).collect()
+    }
+
+    /// The stream of a number.
+    pub(super) fn stream_of(&self, number: u64) -> Option<Key> {
+        let is_it = |stream: &&Stream| stream.meter.as_ref().and_then(Meter::number) == Some(number);
+        self.streams.iter().flatten().find(is_it).map(|stream| stream.key)
     }
 
     /// Whether a stream's socket is known to be broken.
@@ -526,6 +528,10 @@ impl Io for World {
         if let Some(inbox) = self.inboxes.get(usize::from(shard.0)) {
             let _ = inbox.send(Message::Crossing { from: self.shard, crossing });
         }
+    }
+
+    fn trace(&mut self, connection: ConnectionId, line: &str) {
+        protocol::log(connection, line);
     }
 
     fn report(&mut self, report: Report) {

@@ -360,6 +360,8 @@ pub struct Connection {
     silent_ticks: u32,
     heard: bool,
     sent: bool,
+    /// Lines about frames, if they are wanted.
+    trace: Option<Vec<String>>,
 }
 
 /// Looks this often within the shorter of the two idle times, so neither is passed by more than a quarter.
@@ -408,6 +410,7 @@ impl Connection {
             silent_ticks: 0,
             heard: false,
             sent: false,
+            trace: None,
         }
     }
 
@@ -530,6 +533,9 @@ impl Connection {
     }
 
     fn recv_performative<'a>(&mut self, channel: u16, performative: Performative) -> Result<Progress<'a>, Error> {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{channel} <- {performative:?}"));
+        }
         match (&self.stage, performative) {
             (Stage::Opening, Performative::Open(open)) => return self.recv_open(open),
             (Stage::Opening | Stage::Open, Performative::Close(close)) => self.recv_close(close),
@@ -1083,15 +1089,26 @@ impl Connection {
         let sessions = sessions.filter_map(|(channel, session)| Some((channel as u16, session.as_ref()?)));
         sessions.flat_map(|(channel, session)| {
             session.links.iter().map(move |(key, link)| LinkStatus {
+                id: LinkId { channel, key },
                 name: &link.name,
                 role: link.role,
                 token: link.token,
                 place: (channel, key.index()),
-                deliveries: link.delivery_count,
                 credit: link.credit,
                 is_attached: link.attach_sent && link.remote_handle.is_some() && !link.detach_sent,
             })
         })
+    }
+
+    /// Tells of every frame from now on, or no more: see [`Connection::take_trace`].
+    pub fn set_traced(&mut self, is_traced: bool) {
+        self.trace = is_traced.then(Vec::new);
+    }
+
+    /// A line for every frame since the last call, both ways: its channel, its direction, and what it says but for the
+    /// message in it. For people.
+    pub fn take_trace(&mut self) -> Vec<String> {
+        self.trace.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Whether both opens were exchanged and neither end has closed.
@@ -1268,13 +1285,19 @@ impl Connection {
             own.current = None;
         }
         session.count_outgoing();
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{channel} -> {transfer:?} ({payload})"));
+        }
         write_frame(&mut self.out, channel, &transfer, payload);
         Some(DeliveryId { channel, role: Role::Sender, number })
     }
 
     /// Nothing follows a close.
-    fn send(&mut self, channel: u16, performative: &impl super::codec::Encode) {
+    fn send(&mut self, channel: u16, performative: &(impl super::codec::Encode + std::fmt::Debug)) {
         if !self.close_sent {
+            if let Some(trace) = &mut self.trace {
+                trace.push(format!("{channel} -> {performative:?}"));
+            }
             write_frame(&mut self.out, channel, performative, 0);
         }
     }

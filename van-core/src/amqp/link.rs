@@ -40,6 +40,8 @@ pub(super) struct Link {
 /// One end of a link, at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkStatus<'a> {
+    /// Which link.
+    pub id: super::LinkId,
     /// Its name.
     pub name: &'a str,
     /// What we are on it.
@@ -48,8 +50,6 @@ pub struct LinkStatus<'a> {
     pub token: Token,
     /// Its session and our number for it there.
     pub place: (u16, u32),
-    /// Deliveries so far.
-    pub deliveries: u32,
     /// Deliveries that may still start.
     pub credit: u32,
     /// Whether both ends are attached.

@@ -32,6 +32,19 @@ pub enum Step {
     Answer(Answer),
     /// To do this, then to answer [`Change::answer`].
     Change(Box<Change>),
+    /// To measure how long management takes, and to answer what came of it.
+    Profile(Profiling),
+}
+
+/// What is wanted of the measuring of management.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profiling {
+    /// It is to begin, or to go on.
+    Start,
+    /// It is to end, and its results are wanted.
+    Stop,
+    /// That is not said.
+    Neither,
 }
 
 /// What is to become of an entity.
@@ -47,6 +60,8 @@ pub struct Change {
     pub identity: String,
     /// What it is to have: after an update also what it keeps.
     pub attributes: Attributes,
+    /// The attributes that an update gives other values.
+    changed: Vec<&'static str>,
     /// A configuration with the entity as it is to be, or without it, beside what it may name and what it works together with:
     /// of types that the configuration file has.
     pub configuration: Option<Configuration>,
@@ -70,7 +85,7 @@ pub fn handle(request: &Request, entities: &impl Entities) -> Step {
 
 fn step(request: &Request, entities: &impl Entities) -> Result<Step, Failure> {
     let operation = request.operation.as_str();
-    if operation.is_empty() {
+    if request.text("operation").is_none() {
         return Err(Failure::bad_request("the request has no application property `operation`"));
     }
     if operation == "CREATE" {
@@ -100,12 +115,18 @@ fn step(request: &Request, entities: &impl Entities) -> Result<Step, Failure> {
             let change = Change::new(Action::Delete, managed, entity);
             Ok(Change { configuration: check(managed, None, &change.identity, entities)?, ..*change }.into())
         }
+        "PROFILE" if request.has("start") => Ok(Step::Profile(Profiling::Start)),
+        "PROFILE" if request.has("stop") => Ok(Step::Profile(Profiling::Stop)),
+        "PROFILE" => Ok(Step::Profile(Profiling::Neither)),
         operation => about_management(operation, request, entities).map(Step::Answer),
     }
 }
 
 /// What only the management node itself can do.
 fn about_management(operation: &str, request: &Request, entities: &impl Entities) -> Result<Answer, Failure> {
+    if operation == "GET-ANNOTATIONS" {
+        return Ok(Answer::new(Status::Ok, Value::Map(Vec::new())));
+    }
     let wanted = request.text("entityType").map(find_type).transpose()?;
     let types = || MANAGED.iter().filter(move |managed| wanted.is_none_or(|wanted| managed.name == wanted.name));
     let names = |names: &mut dyn Iterator<Item = &str>| Value::List(names.map(text).collect());
@@ -119,10 +140,11 @@ fn about_management(operation: &str, request: &Request, entities: &impl Entities
             types().map(|managed| (text(&managed.full_name()), names(&mut managed.operations()))).collect()
         }
         "GET-ATTRIBUTES" => {
-            let attributes = |managed: &Managed| names(&mut managed.columns().map(|column| column.name));
+            let attributes = |managed: &Managed| {
+                names(&mut managed.columns().map(|column| column.name).filter(|name| !name.is_empty()))
+            };
             types().map(|managed| (text(&managed.full_name()), attributes(managed))).collect()
         }
-        "GET-ANNOTATIONS" => Vec::new(),
         "GET-MGMT-NODES" => {
             let nodes = list(Managed::of("router.node").expect("a type"), entities);
             let addresses = nodes.iter().filter_map(|(_, node)| node.get("address")?.as_text());
@@ -134,7 +156,8 @@ fn about_management(operation: &str, request: &Request, entities: &impl Entities
             return Ok(Answer::new(Status::Ok, Value::String(json_schema(request.number("indent").is_some()))));
         }
         _ => {
-            let lines = entities.log(request.number("limit").unwrap_or(usize::MAX));
+            let limit = request.number("limit").filter(|limit| *limit > 0);
+            let lines = entities.log(limit.unwrap_or(usize::MAX));
             let lines = lines.into_iter().map(|line| Value::List(line.into())).collect();
             return Ok(Answer::new(Status::Ok, Value::List(lines)));
         }
@@ -235,7 +258,8 @@ fn check_operation(managed: &Managed, operation: &str) -> Result<(), Failure> {
     if !is_forbidden && managed.operations().any(|known| known == operation) {
         return Ok(());
     }
-    let known: Vec<_> = managed.operations().filter(|_| !is_forbidden).chain(["QUERY"]).collect();
+    let query = (!managed.operations().any(|known| known == "QUERY")).then_some("QUERY");
+    let known: Vec<_> = managed.operations().filter(|_| !is_forbidden).chain(query).collect();
     let description = format!("{operation} is not for {}, {} are", managed.full_name(), known.join(", "));
     let is_core = managed.is_core && ["CREATE", "READ", "UPDATE", "DELETE"].contains(&operation);
     Err(Failure { status: if is_core { Status::Forbidden } else { Status::NotImplemented }, description })
@@ -321,6 +345,13 @@ fn create(request: &Request, entities: &impl Entities) -> Result<Step, Failure> 
         let free = (0..).map(|number| format!("{}/{number}", managed.label())).find(|name| !names.contains(name));
         attributes.entry("name").or_insert_with(|| text(&free.expect("more numbers than entities")));
     }
+    // Those of its identity, which is not to be another once it is there.
+    for key in ["host", "port"] {
+        let default = managed.column(key).and_then(|column| column.default);
+        if let Some(default) = default {
+            attributes.entry(key).or_insert_with(|| text(default));
+        }
+    }
     identify(managed, &mut attributes);
     let name = &attributes["name"];
     let is_taken =
@@ -345,7 +376,7 @@ fn update(
     entities: &impl Entities,
 ) -> Result<Step, Failure> {
     let mut attributes = entity.clone();
-    let mut is_any_known = false;
+    let (mut is_any_known, mut changed) = (false, Vec::new());
     for (key, value) in request.map()? {
         let column = match known_column(managed, key) {
             // What it does not know does not bother the core.
@@ -357,6 +388,7 @@ fn update(
         if !column.is_updatable && to_text(now) != to_text(value) {
             return Err(Failure::bad_request(format!("`{}` is not for UPDATE to set", column.name)));
         }
+        changed.extend((now != value).then_some(column.name));
         attributes.insert(column.name, value.clone());
     }
     if managed.is_core && !is_any_known {
@@ -364,8 +396,8 @@ fn update(
     }
     attributes.retain(|_, value| *value != Value::Null);
     let change = Change::new(Action::Update, managed, attributes);
-    Ok(Change { configuration: check(managed, Some(&change.attributes), &change.identity, entities)?, ..*change }
-        .into())
+    let configuration = check(managed, Some(&change.attributes), &change.identity, entities)?;
+    Ok(Change { changed, configuration, ..*change }.into())
 }
 
 fn known_column(managed: &'static Managed, key: &Value) -> Result<Column, Failure> {
@@ -446,7 +478,8 @@ fn as_map(managed: &Managed, entity: &Attributes) -> Value {
 // === the schema ===
 
 fn schema() -> Value {
-    let types = MANAGED.iter().map(|managed| (text(managed.name), describe(managed))).collect();
+    // Of the types with two names the shorter one.
+    let types = MANAGED.iter().map(|managed| (text(managed.label()), describe(managed))).collect();
     Value::Map(vec![(text("prefix"), text(PREFIX.trim_end_matches('.'))), (text("entityTypes"), Value::Map(types))])
 }
 
@@ -519,7 +552,12 @@ impl Change {
     fn new(action: Action, managed: &'static Managed, attributes: Attributes) -> Box<Self> {
         let get = |key| attributes.get(key).map(to_text).unwrap_or_default();
         let (name, identity) = (get("name"), get("identity"));
-        Box::new(Self { action, managed, name, identity, attributes, configuration: None })
+        Box::new(Self { action, managed, name, identity, attributes, changed: Vec::new(), configuration: None })
+    }
+
+    /// Whether an update gives an attribute another value.
+    pub fn is_changed(&self, name: &str) -> bool {
+        self.changed.contains(&name)
     }
 
     /// The answer once it is done, or was not.

@@ -94,6 +94,11 @@ impl Request {
         self.properties.entry(key).and_then(Value::as_text)
     }
 
+    /// Whether there is an application property of that name.
+    pub fn has(&self, key: &str) -> bool {
+        self.properties.entry(key).is_some()
+    }
+
     /// An application property that is a whole number of at least 0, perhaps as text.
     pub fn number(&self, key: &str) -> Option<usize> {
         let value = self.properties.entry(key)?;

@@ -1,11 +1,13 @@
-//! What only a running router knows, as entities: connections, AMQP links, addresses.
+//! What only a running router knows, as entities: connections, streams, AMQP links, addresses.
 //!
 //! Whoever knows these things fills in a row; how it looks to clients is decided here.
 
 use std::time::Duration;
 
 use super::Attributes;
+use super::schema::operational::integer;
 use crate::amqp::Value;
+use crate::plane::{Passed, Tally};
 
 /// A connection of another router, of a client, or of a stream.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -14,6 +16,8 @@ pub struct ConnectionRow {
     pub id: u64,
     /// The peer's address and port.
     pub host: String,
+    /// Our address and port, of a stream's connection.
+    pub local_socket: Option<String>,
     /// `normal`, `inter-router`, `inter-router-data`, `edge`, `inter-edge`, `route-container`.
     pub role: &'static str,
     /// `amqp` or `tcp`.
@@ -28,6 +32,8 @@ pub struct ConnectionRow {
     pub is_authenticated: bool,
     /// Who the peer is.
     pub user: Option<String>,
+    /// Whether it is encrypted, though not known how.
+    pub is_encrypted: bool,
     /// How it is encrypted, if it is.
     pub tls: Option<TlsRow>,
     /// What the peer said in its open, keys as text.
@@ -46,6 +52,8 @@ pub struct ConnectionRow {
     pub mesh: Option<String>,
     /// The link it belongs to: correlator and ordinal.
     pub group: Option<(String, u64)>,
+    /// Whether its frames are logged.
+    pub is_traced: bool,
 }
 
 /// How a connection is encrypted.
@@ -88,29 +96,16 @@ pub struct LinkRow {
     pub unsettled: u64,
     /// Deliveries on it so far.
     pub deliveries: u64,
-    /// Those of them that were settled from the start.
-    pub presettled: u64,
-    /// Settled ones that were dropped.
-    pub dropped_presettled: u64,
-    /// By outcome.
-    pub outcomes: Outcomes,
+    /// What has become of those that are over.
+    pub ends: Tally,
+    /// Deliveries that take far too long.
+    pub stuck: u64,
+    /// Deliveries settled per second of late.
+    pub settle_rate: u32,
     /// Credit left.
     pub credit: u32,
     /// How long it has had none.
     pub without_credit: Option<Duration>,
-}
-
-/// Deliveries by outcome.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Outcomes {
-    /// Accepted ones.
-    pub accepted: u64,
-    /// Rejected ones.
-    pub rejected: u64,
-    /// Released ones.
-    pub released: u64,
-    /// Modified ones.
-    pub modified: u64,
 }
 
 /// An address: where messages go.
@@ -127,26 +122,55 @@ pub struct AddressRow {
     /// Other routers with consumers.
     pub remotes: Vec<String>,
     /// Deliveries, by the way they took.
-    pub deliveries: Deliveries,
+    pub deliveries: Passed,
     /// Its priority, if one is configured.
     pub priority: Option<u8>,
     /// Whether somebody here is told when it becomes reachable.
     pub is_watched: bool,
 }
 
-/// Deliveries by the way they took.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Deliveries {
-    /// From clients of this router.
-    pub ingress: u64,
-    /// To clients of this router.
-    pub egress: u64,
-    /// From other routers to others.
-    pub transit: u64,
-    /// To this process.
-    pub to_container: u64,
-    /// From this process.
-    pub from_container: u64,
+/// A stream's end: the TCP connection of a client, or to a workload.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TcpConnectionRow {
+    /// Its number, which no other ever has.
+    pub id: u64,
+    /// The routing key.
+    pub address: String,
+    /// The other end's address and port.
+    pub host: String,
+    /// Whether a client dialled.
+    pub is_incoming: bool,
+    /// Octets read from it.
+    pub octets_in: u64,
+    /// Octets written to it.
+    pub octets_out: u64,
+    /// How long it has been there.
+    pub uptime: Duration,
+    /// How long ago octets were read last, if there were any.
+    pub last_in: Option<Duration>,
+    /// How long ago octets were written last, if there were any.
+    pub last_out: Option<Duration>,
+}
+
+impl TcpConnectionRow {
+    /// The entity.
+    pub fn attributes(&self) -> Attributes {
+        let name = text(&format!("tcpConnection/{}", self.id));
+        let whole = |number: u64| integer(number.try_into().unwrap_or(i64::MAX));
+        let passed = |time: Option<Duration>| time.map_or(Value::Null, |time| whole(time.as_secs()));
+        Attributes::from([
+            ("name", name.clone()),
+            ("identity", name),
+            ("address", text(&self.address)),
+            ("host", text(&self.host)),
+            ("direction", direction(self.is_incoming)),
+            ("bytesIn", whole(self.octets_in)),
+            ("bytesOut", whole(self.octets_out)),
+            ("uptimeSeconds", whole(self.uptime.as_secs())),
+            ("lastInSeconds", passed(self.last_in)),
+            ("lastOutSeconds", passed(self.last_out)),
+        ])
+    }
 }
 
 impl ConnectionRow {
@@ -158,6 +182,7 @@ impl ConnectionRow {
             ("name", text(&format!("connection/{}", self.host))),
             ("identity", text(&self.id.to_string())),
             ("host", text(&self.host)),
+            ("localSocket", optional(self.local_socket.as_deref())),
             ("role", text(self.role)),
             ("protocol", text(self.protocol)),
             ("dir", direction(self.is_incoming)),
@@ -165,19 +190,19 @@ impl ConnectionRow {
             ("sasl", optional(self.sasl)),
             ("isAuthenticated", Value::Bool(self.is_authenticated)),
             ("user", optional(self.user.as_deref())),
-            ("isEncrypted", Value::Bool(tls.is_some())),
+            ("isEncrypted", Value::Bool(self.is_encrypted || tls.is_some())),
             ("sslProto", optional(tls.map(|tls| tls.protocol.as_str()))),
             ("sslCipher", optional(tls.map(|tls| tls.cipher.as_str()))),
             ("properties", Value::Map(properties)),
             ("sslSsf", Value::Long(tls.map_or(0, |tls| tls.strength.into()))),
-            ("ssl", Value::Bool(tls.is_some())),
+            ("ssl", Value::Bool(self.is_encrypted || tls.is_some())),
             ("opened", Value::Bool(self.is_opened)),
             ("active", Value::Bool(self.is_active)),
             ("adminStatus", text(if self.is_closing { "deleted" } else { "enabled" })),
             ("operStatus", text(if self.is_closing { "closing" } else { "up" })),
             ("uptimeSeconds", seconds(self.uptime)),
             ("lastDlvSeconds", self.last_delivery.map_or(Value::Null, seconds)),
-            ("enableProtocolTrace", Value::Bool(false)),
+            ("enableProtocolTrace", Value::Bool(self.is_traced)),
             ("meshId", optional(self.mesh.as_deref())),
             ("tlsOrdinal", tls.map_or(Value::Null, |tls| Value::Ulong(tls.ordinal))),
             ("groupCorrelationId", optional(self.group.as_ref().map(|(correlator, _)| correlator.as_str()))),
@@ -202,18 +227,18 @@ impl LinkRow {
             ("deliveryCount", Value::Ulong(self.deliveries)),
             ("connectionId", text(&self.connection.to_string())),
             ("operStatus", text(if self.is_up { "up" } else { "down" })),
-            ("presettledCount", Value::Ulong(self.presettled)),
-            ("droppedPresettledCount", Value::Ulong(self.dropped_presettled)),
-            ("acceptedCount", Value::Ulong(self.outcomes.accepted)),
-            ("rejectedCount", Value::Ulong(self.outcomes.rejected)),
-            ("releasedCount", Value::Ulong(self.outcomes.released)),
-            ("modifiedCount", Value::Ulong(self.outcomes.modified)),
-            ("deliveriesDelayed1Sec", Value::Ulong(0)),
-            ("deliveriesDelayed10Sec", Value::Ulong(0)),
-            ("deliveriesStuck", Value::Ulong(0)),
+            ("presettledCount", Value::Ulong(self.ends.presettled)),
+            ("droppedPresettledCount", Value::Ulong(self.ends.dropped_presettled)),
+            ("acceptedCount", Value::Ulong(self.ends.accepted)),
+            ("rejectedCount", Value::Ulong(self.ends.rejected)),
+            ("releasedCount", Value::Ulong(self.ends.released)),
+            ("modifiedCount", Value::Ulong(self.ends.modified)),
+            ("deliveriesDelayed1Sec", Value::Ulong(self.ends.delayed)),
+            ("deliveriesDelayed10Sec", Value::Ulong(self.ends.much_delayed)),
+            ("deliveriesStuck", Value::Ulong(self.stuck)),
             ("openMovedStreams", Value::Ulong(0)),
             ("priority", Value::Uint(self.priority.into())),
-            ("settleRate", Value::Uint(0)),
+            ("settleRate", Value::Uint(self.settle_rate)),
             ("creditAvailable", Value::Uint(self.credit)),
             ("zeroCreditSeconds", self.without_credit.map_or(Value::Uint(0), seconds)),
         ])
@@ -238,8 +263,8 @@ impl AddressRow {
             ("deliveriesTransit", Value::Ulong(deliveries.transit)),
             ("deliveriesToContainer", Value::Ulong(deliveries.to_container)),
             ("deliveriesFromContainer", Value::Ulong(deliveries.from_container)),
-            ("deliveriesEgressRouteContainer", Value::Ulong(0)),
-            ("deliveriesIngressRouteContainer", Value::Ulong(0)),
+            ("deliveriesEgressRouteContainer", Value::Ulong(deliveries.egress_route_container)),
+            ("deliveriesIngressRouteContainer", Value::Ulong(deliveries.ingress_route_container)),
             ("deliveriesEgressInterNetwork", Value::Ulong(0)),
             ("deliveriesIngressInterNetwork", Value::Ulong(0)),
             ("trackedDeliveries", Value::Long(0)),

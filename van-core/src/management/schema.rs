@@ -176,7 +176,6 @@ pub const ENTITY_TYPES: &[EntityType] = &[
             positive("cost"),
             text("sslProfile"),
             text("saslMechanisms"),
-            text("saslUsersFile"),
             truth("authenticatePeer"),
             truth("requireEncryption"),
             truth("requireSsl"),
@@ -196,6 +195,8 @@ pub const ENTITY_TYPES: &[EntityType] = &[
             unserved(text("messageLoggingComponents"), &["none"]),
             unserved(text("policyVhost"), &[]),
             unserved(attribute("openProperties", Kind::Map), &[]),
+            // Ours, as all that stand at an end.
+            text("saslUsersFile"),
         ],
         ..SERVED
     },
@@ -220,11 +221,11 @@ pub const ENTITY_TYPES: &[EntityType] = &[
             number("idleTimeoutSeconds"),
             unserved(word("stripAnnotations", ANNOTATIONS), &["both"]),
             unserved(number("linkCapacity"), &["0"]),
-            text("dataConnectionCount"),
             text("failoverUrls"),
             unserved(text("messageLoggingComponents"), &["none"]),
             unserved(text("policyVhost"), &[]),
             unserved(attribute("openProperties", Kind::Map), &[]),
+            text("dataConnectionCount"),
         ],
         ..SERVED
     },
@@ -280,11 +281,11 @@ pub const ENTITY_TYPES: &[EntityType] = &[
     EntityType {
         name: "proxyProfile",
         attributes: &[
-            word("scheme", &["http", "socks5"]),
             required(text("host")),
             required(port()),
             text("username"),
             text("password"),
+            word("scheme", &["http", "socks5"]),
         ],
         ..SERVED
     },
@@ -303,7 +304,7 @@ pub const ENTITY_TYPES: &[EntityType] = &[
             text("connection"),
             text("externalAddress"),
         ],
-        ..UNSERVED
+        ..SERVED
     },
 ];
 

@@ -8,6 +8,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::connection::PRIORITIES;
 use super::endpoint::Service;
@@ -58,6 +59,10 @@ pub(super) struct Attachment {
     pub(super) under_way: usize,
     /// Octets that its session counts as waiting.
     pub(super) held: usize,
+    /// When it began; absent for streams, which take as long as they take.
+    pub(super) since: Option<Duration>,
+    /// It was settled when it came in.
+    pub(super) came_settled: bool,
 }
 
 /// What becomes of a delivery that goes to several places.
@@ -211,12 +216,19 @@ impl Attachment {
             has_no_window: false,
             under_way: 0,
             held: 0,
+            since: None,
+            came_settled: false,
         }
     }
 
     /// Whether the delivery it becomes is settled from the start.
     pub(super) fn is_presettled(&self) -> bool {
         self.is_inlet_settled && !matches!(self.inlet, Inlet::Socket(_))
+    }
+
+    /// How long it took, or takes.
+    pub(super) fn took(&self, now: Duration) -> Option<Duration> {
+        self.since.map(|since| now.saturating_sub(since))
     }
 
     /// What has come of a message of which it is not known yet where it goes.

@@ -2,14 +2,16 @@
 //! streams; to others: links with addresses (docs/wire.md §3).
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use hashbrown::HashMap as FastMap;
 
 use super::attachment::Lane;
 use super::endpoint::Endpoint;
 use super::routes::{ConnectionId, PeerKind};
 use super::scheduler::Scheduler;
+use super::tally::{End, LinkTally};
 use crate::amqp::{self, Attach, Condition, LinkId, NewLink, Role, Source, Symbol, Target, Token};
 use crate::random::Random;
 use crate::slab::{Key, Slab};
@@ -110,6 +112,10 @@ pub(super) struct Connection {
     pub(super) is_retired: bool,
     /// When it is retired.
     pub(super) retires_at: Option<Instant>,
+    /// What has become of the deliveries of each link.
+    tallies: FastMap<LinkId, LinkTally, foldhash::fast::RandomState>,
+    /// When a delivery began last, in either direction.
+    pub(super) last_delivery: Option<Duration>,
 }
 
 impl Class {
@@ -161,6 +167,8 @@ impl Connection {
             is_dirty: false,
             is_retired: false,
             retires_at: None,
+            tallies: FastMap::default(),
+            last_delivery: None,
         }
     }
 
@@ -268,6 +276,45 @@ impl Connection {
         self.control_queue.clear();
     }
 
+    // === what is counted ===
+
+    /// What has become of the deliveries of a link.
+    pub(super) fn tally(&self, link: LinkId) -> LinkTally {
+        self.tallies.get(&link).copied().unwrap_or_default()
+    }
+
+    /// Counts a delivery that begins on a link.
+    pub(super) fn count_begun(&mut self, link: LinkId, now: Duration) {
+        self.tallies.entry(link).or_default().deliveries += 1;
+        self.last_delivery = Some(now);
+    }
+
+    /// Counts a delivery of a link that is over, and took so long.
+    pub(super) fn count_end(&mut self, link: LinkId, now: Duration, end: End<'_>, took: Option<Duration>) {
+        if self.engine.token(link).is_some() {
+            self.tallies.entry(link).or_default().count(now, end, took);
+        }
+    }
+
+    /// Counts a settled delivery that nobody gets.
+    pub(super) fn count_dropped(&mut self, link: LinkId) {
+        if self.engine.token(link).is_some() {
+            self.tallies.entry(link).or_default().ends.dropped_presettled += 1;
+        }
+    }
+
+    /// Notes since when a link that we send on has had no credit.
+    pub(super) fn note_credit(&mut self, link: LinkId, now: Duration) {
+        let has_credit = self.engine.credit(link) > 0;
+        let tally = self.tallies.entry(link).or_default();
+        tally.without_credit = if has_credit { None } else { tally.without_credit.or(Some(now)) };
+    }
+
+    /// Forgets what was counted of a link that is gone.
+    pub(super) fn forget_tally(&mut self, link: LinkId) {
+        self.tallies.remove(&link);
+    }
+
     // === messages of the router protocol ===
 
     pub(super) fn queue_control(&mut self, message: Bytes) {
@@ -307,8 +354,7 @@ impl Connection {
         let &(attachment, is_settled) = self.line(lane)?.front()?;
         let link = match lane {
             Lane::Stream => self.idle.pop()?,
-            Lane::Priority(priority) => self.priority_link(priority)?,
-            Lane::Endpoint(key) => self.endpoints.get(key)?.link,
+            _ => self.link_of(lane)?,
         };
         if !self.engine.start_delivery(link, Token(attachment.to_bits()), is_settled) {
             self.release(link, lane);
@@ -345,6 +391,15 @@ impl Connection {
     /// How many deliveries wait for a link of a priority.
     pub(super) fn waiting_for(&self, priority: u8, role: Role) -> usize {
         if role == Role::Sender { self.priority_lines[usize::from(priority)].len() } else { 0 }
+    }
+
+    /// The link that deliveries of a lane share; those for streams share none.
+    pub(super) fn link_of(&self, lane: Lane) -> Option<LinkId> {
+        match lane {
+            Lane::Stream => None,
+            Lane::Priority(priority) => self.priority_link(priority),
+            Lane::Endpoint(key) => Some(self.endpoints.get(key)?.link),
+        }
     }
 
     /// The link of a priority; of a peer that attached fewer, the next lower one.

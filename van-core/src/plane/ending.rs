@@ -11,7 +11,8 @@
 use super::attachment::{Attachment, Ending, Flow, Inlet, Lane, Outlet, Tried};
 use super::crossing::{Crossing, Destination};
 use super::routes::{ConnectionRef, ShardId};
-use super::{Io, Plane};
+use super::tally::End;
+use super::{Io, Plane, Purpose};
 use crate::amqp::DeliveryState;
 use crate::slab::Key;
 
@@ -94,7 +95,9 @@ impl Plane {
     /// Tells the inlet's side the outcome: unsettled while it still sends, settled after that.
     pub(super) fn tell_outcome(&mut self, io: &mut impl Io, key: Key, state: DeliveryState) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
-        if attachment.verdict.is_some() || attachment.is_inlet_settled {
+        // A socket is told nothing; but it is counted what became of its stream.
+        let is_past = attachment.is_inlet_settled && !matches!(attachment.inlet, Inlet::Socket(_));
+        if attachment.verdict.is_some() || is_past {
             return;
         }
         attachment.verdict = Some(state.clone());
@@ -147,6 +150,7 @@ impl Plane {
     /// The receiver of a direction says something about it.
     pub(super) fn recv_state(&mut self, io: &mut impl Io, key: Key, state: Option<DeliveryState>, is_settled: bool) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
+        let was_settled = attachment.is_outlet_settled;
         attachment.is_outlet_settled |= is_settled;
         // A receiver that settles second waits for us to settle.
         if let Outlet::Link { connection, lane: Lane::Endpoint(_), delivery: Some(delivery), .. } = attachment.outlet
@@ -161,6 +165,14 @@ impl Plane {
             self.touch(connection);
         }
         let Some(attachment) = self.attachments.get(key) else { return };
+        if let Outlet::Link { connection, link, .. } = attachment.outlet
+            && attachment.is_outlet_settled
+            && !was_settled
+            && let Some(connection) = self.connections.get_mut(connection)
+        {
+            let outcome = state.as_ref().unwrap_or(&DeliveryState::Accepted);
+            connection.count_end(link, self.now, End::Outcome(outcome), attachment.took(self.now));
+        }
         match state {
             Some(DeliveryState::Received { section_offset, .. }) => self.recv_report(io, key, section_offset),
             Some(DeliveryState::Released) if attachment.may_be_offered_again() => self.turned_down(io, key),
@@ -189,7 +201,11 @@ impl Plane {
             window.switch_off();
         }
         let is_accepted = state == DeliveryState::Accepted;
-        match attachment.inlet {
+        let inlet = attachment.inlet;
+        if let Inlet::Socket(_) = inlet {
+            self.tell_outcome(io, key, state.clone());
+        }
+        match inlet {
             // Accepted early: the window is off, the rest goes on.
             Inlet::Socket(_) if is_accepted => self.advance(io, key),
             // Also when all of it was sent: it has not arrived.
@@ -332,6 +348,7 @@ impl Plane {
         if self.attachments.get(key).is_some_and(Attachment::is_over)
             && let Some(attachment) = self.attachments.remove(key)
         {
+            self.count_over(&attachment);
             match attachment.inlet {
                 Inlet::Shard { shard, first_half } => drop(self.second_halves.remove(&(shard, first_half))),
                 Inlet::Delivery { connection, link, .. } => {
@@ -349,6 +366,28 @@ impl Plane {
                 }
                 Inlet::Socket(_) | Inlet::Control => {}
             }
+        }
+    }
+
+    /// Counts what became of a delivery that came in.
+    fn count_over(&mut self, attachment: &Attachment) {
+        let end = match &attachment.verdict {
+            _ if attachment.came_settled => End::Presettled,
+            Some(verdict) => End::Outcome(verdict),
+            None => return,
+        };
+        let took = attachment.took(self.now);
+        match attachment.inlet {
+            Inlet::Delivery { connection, link, .. } => {
+                let Some(connection) = self.connections.get_mut(connection) else { return };
+                connection.count_end(link, self.now, end, took);
+                // Settled ones count where they come into the network.
+                if !attachment.came_settled || matches!(connection.purpose, Purpose::Links(_)) {
+                    self.counters.count_end(end, took);
+                }
+            }
+            Inlet::Socket(_) => self.counters.count_end(end, took),
+            Inlet::Shard { .. } | Inlet::Control | Inlet::Copy { .. } => {}
         }
     }
 

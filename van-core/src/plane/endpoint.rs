@@ -226,9 +226,13 @@ impl Plane {
             _ => {}
         }
         let credit = if is_granted && is_receiver { credit } else { 0 };
-        connection.engine.accept_link(open.link, &attach, Class::Endpoint(endpoint).token(), 0);
+        let link = open.link;
+        connection.engine.accept_link(link, &attach, Class::Endpoint(endpoint).token(), 0);
         if credit > 0 {
-            connection.engine.grant(open.link, credit);
+            connection.engine.grant(link, credit);
+        }
+        if !is_receiver {
+            connection.note_credit(link, self.now);
         }
         self.touch(key);
         self.serve(io, key, super::Lane::Endpoint(endpoint));
@@ -296,6 +300,9 @@ impl Plane {
         connection.engine.set_token(link, Class::Endpoint(endpoint).token());
         if credit > 0 {
             connection.engine.grant(link, credit);
+        }
+        if is_sender {
+            connection.note_credit(link, self.now);
         }
         self.touch(key);
         self.flush(io);

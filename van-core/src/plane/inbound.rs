@@ -13,9 +13,11 @@ use super::connection::{
 use super::crossing::{Crossing, Destination};
 use super::endpoint::Service;
 use super::routes::{
-    Carried, Choice, ConnectionRef, ConnectorId, Consumers, EndpointId, PeerKind, Recipient, ShardId, SubscriberId,
+    Carried, Choice, ConnectionId, ConnectionRef, ConnectorId, Consumers, EndpointId, PeerKind, Recipient, ShardId,
+    SubscriberId,
 };
 use super::stream::{Answer, ReplyName, Side, Stream};
+use super::tally::{End, Passage, Passages};
 use super::window::{Reports, SendWindow};
 use super::{Batch, ClientFlow, Io, MAX_MESSAGE_BYTES, Plane, Report};
 use crate::address::Address;
@@ -75,12 +77,17 @@ impl Plane {
     ) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let class = Class::of(link_token);
+        connection.count_begun(link, self.now);
         if class == Some(Class::Control) {
+            let end = if settled { End::Presettled } else { End::Outcome(&DeliveryState::Accepted) };
+            connection.count_end(link, self.now, end, None);
             return connection.engine.set_delivery_token(delivery, link, CONTROL_DELIVERY);
         }
         let mut attachment =
             Attachment::new(Inlet::Delivery { connection: key, link, delivery }, Outlet::Undecided, Flow::Passing);
         attachment.is_inlet_settled = settled;
+        attachment.came_settled = settled;
+        attachment.since = Some(self.now).filter(|_| class != Some(Class::Stream));
         let mut offer = Offer { is_stream: class == Some(Class::Stream), ..Offer::default() };
         if let (Purpose::Links(peer), Some(Class::Endpoint(endpoint))) = (connection.purpose, class)
             && let Some(endpoint) = connection.endpoints.get(endpoint)
@@ -157,6 +164,7 @@ impl Plane {
                     offer.flags |= annotations.flags;
                 }
                 offer.is_stream |= offer.flags & STREAMING != 0 || offer.octets.len() > STREAM_FROM_OCTETS;
+                attachment.since = attachment.since.filter(|_| offer.flags & STREAMING == 0);
                 attachment.has_no_window = offer.has_no_window();
                 if is_complete || offer.is_stream {
                     self.route(io, key);
@@ -177,7 +185,7 @@ impl Plane {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         let Some(mut offer) = attachment.message.take() else { return };
         let may_grow = attachment.ended.is_none() && matches!(attachment.inlet, Inlet::Delivery { .. });
-        let way = self.find_way(&offer);
+        let (way, passages) = self.find_way(&offer);
         let is_for_us = |recipient: &Recipient| matches!(recipient, Recipient::Subscriber(_));
         let needs_all = match &way {
             Way::Control | Way::Subscriber(_) => true,
@@ -188,6 +196,7 @@ impl Plane {
             self.attachments.get_mut(key).expect("found above").message = Some(offer);
             return;
         }
+        self.count_passages(key, &way, passages.as_ref(), offer.tried.is_none());
         offer.tried = Some(match &way {
             Way::Workload(workload) => Tried::Connector(workload.connector),
             Way::NextHop { link, carried: Some(_), .. } => Tried::NextHop(*link),
@@ -210,27 +219,32 @@ impl Plane {
         }
     }
 
-    fn find_way(&self, offer: &Offer) -> Way {
+    /// The way of an offer, and where those of its address are counted.
+    fn find_way(&self, offer: &Offer) -> (Way, Option<Passages>) {
         let Ok(Some(head)) = message::scan(&offer.octets, true) else {
-            return Way::Refused(DeliveryState::Rejected(Some(Condition::bare("amqp:invalid-field"))));
+            let condition = Condition::bare("amqp:invalid-field");
+            return (Way::Refused(DeliveryState::Rejected(Some(condition))), None);
         };
         if offer.service == Service::Control {
-            return Way::Control;
+            return (Way::Control, None);
         }
         let annotations = offer.annotations(&head);
         let Some(to) = annotations.to_override.or(head.properties.to) else {
-            return Way::Refused(DeliveryState::Rejected(Some(Condition::new(
-                "amqp:precondition-failed",
-                "no address",
-            ))));
+            let condition = Condition::new("amqp:precondition-failed", "no address");
+            return (Way::Refused(DeliveryState::Rejected(Some(condition))), None);
         };
         // A way longer than any is a circle. An edge router knows no ways, and is at the end of each.
         if self.routes.edge.is_none() && annotations.hops() > self.routes.table.max_trace() {
-            return Way::Refused(DeliveryState::Released);
+            return (Way::Refused(DeliveryState::Released), None);
         }
+        let mut passages = None;
+        let mut way_to = |consumers: &Consumers| {
+            passages = Some(consumers.passages.clone());
+            self.way_to_consumers(offer, &head, consumers)
+        };
         let way = match self.routes.parse(to) {
             Address::Local(name) => match self.routes.locals.get(name) {
-                Some(consumers) => self.way_to_consumers(offer, &head, consumers),
+                Some(consumers) => way_to(consumers),
                 None => self.way_to_client(name, &head),
             },
             Address::Router(_) | Address::Foreign if self.routes.edge.is_some() => self.way_up(offer),
@@ -239,17 +253,51 @@ impl Plane {
                 link.map(|link| Way::NextHop { link, lane: offer.lane(head.priority), carried: None })
             }
             Address::Edge(id) => match self.routes.edges.get(id) {
-                Some(consumers) => self.way_to_consumers(offer, &head, consumers),
+                Some(consumers) => way_to(consumers),
                 None => self.way_up(offer),
             },
             Address::Mobile(key) => {
                 let consumers = self.routes.addresses.get(key).or_else(|| self.routes.own(key));
-                let way = consumers.and_then(|consumers| self.way_to_consumers(offer, &head, consumers));
-                way.or_else(|| self.way_up(offer))
+                consumers.and_then(|consumers| way_to(consumers)).or_else(|| self.way_up(offer))
             }
             Address::Everywhere(_) | Address::Foreign => None,
         };
-        way.unwrap_or(Way::Refused(DeliveryState::Released))
+        (way.unwrap_or(Way::Refused(DeliveryState::Released)), passages)
+    }
+
+    /// Counts the way a delivery takes, and the one it came by if it is the first that is tried.
+    fn count_passages(&mut self, key: Key, way: &Way, passages: Option<&Passages>, is_first: bool) {
+        let Some(attachment) = self.attachments.get(key) else { return };
+        let is_program = |id: &ConnectionId| self.routes.programs.contains(id);
+        let leaves_by = |link: &EndpointId| Passage::Egress { is_program: is_program(&link.at.id) };
+        let came_by = match attachment.inlet {
+            _ if !is_first => None,
+            Inlet::Socket(_) => Some(Passage::Ingress { is_program: false }),
+            Inlet::Delivery { connection, .. } => {
+                let connection = self.connections.get(connection);
+                let outside = connection.filter(|it| matches!(it.purpose, Purpose::Links(_)));
+                outside.map(|connection| Passage::Ingress { is_program: is_program(&connection.id) })
+            }
+            Inlet::Control => Some(Passage::FromContainer),
+            Inlet::Shard { .. } | Inlet::Copy { .. } => None,
+        };
+        let of = |recipient: &Recipient| match recipient {
+            Recipient::Subscriber(_) => Passage::ToContainer,
+            Recipient::Link(link, _) => leaves_by(link),
+            Recipient::NextHop(_) => Passage::Transit,
+        };
+        let goes_by = match way {
+            Way::Workload(_) | Way::Client { .. } | Way::Temporary(_) => Some(Passage::Egress { is_program: false }),
+            Way::Link { link, .. } => Some(leaves_by(link)),
+            Way::NextHop { .. } => Some(Passage::Transit),
+            Way::Subscriber(_) | Way::Control => Some(Passage::ToContainer),
+            Way::Several(..) | Way::Refused(_) => None,
+        };
+        let several = if let Way::Several(recipients, _) = way { recipients.as_slice() } else { &[] };
+        for passage in came_by.into_iter().chain(goes_by).chain(several.iter().map(of)) {
+            self.counters.passed.count(passage);
+            passages.into_iter().for_each(|passages| passages.count(passage));
+        }
     }
 
     fn way_to_consumers(&self, offer: &Offer, head: &Head<'_>, consumers: &Consumers) -> Option<Way> {
@@ -328,6 +376,12 @@ impl Plane {
         if let Inlet::Socket(stream) = attachment.inlet {
             self.counters.refused += 1;
             return self.break_stream(io, stream);
+        }
+        if let Inlet::Delivery { connection, link, .. } = attachment.inlet
+            && attachment.came_settled
+        {
+            self.counters.ends.dropped_presettled += 1;
+            self.connections.get_mut(connection).into_iter().for_each(|connection| connection.count_dropped(link));
         }
         self.tell_outcome(io, key, state);
         self.drop_outlet(io, key);
@@ -436,6 +490,8 @@ impl Plane {
         self.count_held(key);
         if is_settled && lane != Lane::Stream && self.is_congested(connection, lane) {
             self.counters.copies_dropped += 1;
+            let link = self.connections.get_mut(connection).and_then(|it| Some((it.link_of(lane)?, it)));
+            link.into_iter().for_each(|(link, connection)| connection.count_dropped(link));
             return self.drop_outlet(io, key);
         }
         self.enter_line(io, key, connection, lane, is_settled);
@@ -460,13 +516,14 @@ impl Plane {
     /// Gives a message to all who are to have it. It is over when all of them have answered.
     fn go_to_several(&mut self, io: &mut impl Io, key: Key, offer: Offer, recipients: Vec<Recipient>, lane: Lane) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
-        let (ended, is_settled) = (attachment.ended, attachment.is_presettled());
+        let (ended, is_settled, since) = (attachment.ended, attachment.is_presettled(), attachment.since);
         attachment.outlet = Outlet::Copies;
         attachment.copies = Some(Copies { open: recipients.len(), ..Copies::default() }.into());
         let octets = (!recipients.is_empty()).then(|| self.forwarded(&offer, None));
         for recipient in recipients {
             let mut copy = Attachment::new(Inlet::Copy { original: key }, Outlet::Undecided, Flow::Passing);
             (copy.ended, copy.is_inlet_settled, copy.has_no_window) = (ended, is_settled, offer.has_no_window());
+            copy.since = since;
             let copy = self.attachments.insert(copy);
             if let Some(copies) = self.attachments.get_mut(key).and_then(|it| it.copies.as_mut()) {
                 copies.keys.push(copy);
@@ -552,6 +609,7 @@ impl Plane {
         let mut attachment = Attachment::new(Inlet::Control, Outlet::Undecided, Flow::Passing);
         attachment.ended = Some(Ending::Complete);
         attachment.is_inlet_settled = true;
+        attachment.since = Some(self.now);
         let offer = Offer { octets: octets.to_vec(), to, is_foreign: true, ..Offer::default() };
         attachment.message = Some(offer.into());
         let key = self.attachments.insert(attachment);

@@ -48,6 +48,11 @@ pub trait Io {
     /// Sends a message to another shard of this router, in order.
     fn post(&mut self, shard: ShardId, message: Crossing);
 
+    /// Logs a line about a frame of a connection that is traced.
+    fn trace(&mut self, connection: ConnectionId, line: &str) {
+        let _ = (connection, line);
+    }
+
     /// Tells the control plane.
     fn report(&mut self, report: Report);
 }

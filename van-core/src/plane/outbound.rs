@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::attachment::{Ending, Flow, Inlet, Lane, MAX_PARKED, Outlet};
 use super::crossing::{CROSSING_OCTETS, Crossing, TAKEN_OCTETS};
+use super::tally::End;
 use super::{Io, Plane, Read, Write};
 use crate::amqp::{DeliveryState, LinkId};
 use crate::slab::Key;
@@ -39,7 +40,15 @@ impl Plane {
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.is_dirty = false;
                 self.pump(io, key);
+                self.tell_trace(io, key);
             }
+        }
+    }
+
+    pub(super) fn tell_trace(&mut self, io: &mut impl Io, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            let id = connection.id;
+            connection.engine.take_trace().iter().for_each(|line| io.trace(id, line));
         }
     }
 
@@ -75,6 +84,10 @@ impl Plane {
         let Some(connection) = self.connections.get_mut(key) else { return };
         while let Some((payload, link, more)) = connection.next_control() {
             connection.engine.transfer(link, payload.len(), more);
+            if !more {
+                connection.count_begun(link, self.now);
+                connection.count_end(link, self.now, End::Presettled, None);
+            }
             io.send(key, &[connection.engine.output(), &payload]);
             connection.engine.clear_output();
         }
@@ -167,7 +180,11 @@ impl Plane {
         let Some(connection) = self.connections.get_mut(*at) else { return };
         let length = pieces.iter().map(|piece| piece.len()).sum();
         let sent = connection.engine.transfer(*link, length, more);
-        *delivery = delivery.or(sent);
+        if delivery.is_none() && sent.is_some() {
+            *delivery = sent;
+            connection.count_begun(*link, self.now);
+            connection.note_credit(*link, self.now);
+        }
         let mut parts = Vec::with_capacity(1 + pieces.len());
         parts.push(connection.engine.output());
         parts.extend_from_slice(pieces);
@@ -181,6 +198,9 @@ impl Plane {
         attachment.is_outlet_done = true;
         let Outlet::Link { connection: at, link, lane, delivery } = attachment.outlet else { return };
         if let Some(connection) = self.connections.get_mut(at) {
+            if attachment.is_outlet_settled {
+                connection.count_end(link, self.now, End::Presettled, attachment.took(self.now));
+            }
             if attachment.settles_itself && !attachment.is_outlet_settled {
                 attachment.is_outlet_settled = true;
                 if let Some(delivery) = delivery {

@@ -3,12 +3,13 @@
 //! The only thing in it that moves is how much each destination carries: counters beside the picture, which live on from
 //! one picture to the next, touched when a delivery starts and ends and never per octet.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use van_routing::{LinkId, RouterId, Table, Treatment};
 
+use super::tally::Passages;
 use crate::address::Address;
 use crate::annotations::Trace;
 use crate::slab::Key;
@@ -56,6 +57,8 @@ pub struct Routes {
     pub uplink: Option<Uplink>,
     /// Set at an edge router.
     pub edge: Option<Edge>,
+    /// Connections whose peers are programs that links are attached to: their deliveries are counted apart too.
+    pub programs: BTreeSet<ConnectionId>,
 }
 
 /// Consumers by address, without class letter.
@@ -144,6 +147,8 @@ pub struct Consumers {
     /// Other routers with consumers.
     pub owners: Vec<(RouterId, Load)>,
     rotor: AtomicUsize,
+    /// The ways that deliveries to them took so far.
+    pub passages: Passages,
 }
 
 /// How many deliveries a destination carries, as far as this router sent them there.
@@ -231,7 +236,8 @@ impl Consumers {
         links: Vec<LinkConsumer>,
         owners: Vec<(RouterId, Load)>,
     ) -> Self {
-        Self { treatment, priority: None, connectors, subscribers, links, owners, rotor: AtomicUsize::new(0) }
+        let (rotor, passages) = (AtomicUsize::new(0), Passages::default());
+        Self { treatment, priority: None, connectors, subscribers, links, owners, rotor, passages }
     }
 
     /// Whether one of them is at this router, or an edge router of its.
@@ -267,6 +273,7 @@ impl Routes {
             edges: Arc::default(),
             uplink: None,
             edge: None,
+            programs: BTreeSet::new(),
         }
     }
 

@@ -8,7 +8,7 @@
 //!       └───────── failed ◄───────┘          refused, detached; again after a rest
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,6 +79,11 @@ impl AutoLinks {
         self.links.values().filter_map(|running| running.retry_at).min()
     }
 
+    /// Connections to programs.
+    pub(super) fn programs(&self) -> BTreeSet<ConnectionId> {
+        self.containers.keys().copied().collect()
+    }
+
     fn on(&mut self, endpoint: EndpointId) -> Option<(&String, &mut Running)> {
         self.links.iter_mut().find(|(_, running)| running.endpoint == Some(endpoint))
     }
@@ -107,6 +112,11 @@ impl Core {
         self.auto_links.links.get(name).map(|running| &running.status)
     }
 
+    /// The link that an automatic link is, while it is active.
+    pub fn auto_link_endpoint(&self, name: &str) -> Option<EndpointId> {
+        self.auto_links.links.get(name)?.endpoint
+    }
+
     /// A connection to a program is up, of the entity of that name.
     pub(super) fn add_container(&mut self, now: Instant, at: ConnectionRef, entity: String, container: String) {
         self.auto_links.containers.insert(at.id, (at, entity, container));
@@ -117,9 +127,15 @@ impl Core {
         if self.auto_links.containers.remove(&id).is_none() {
             return;
         }
+        // Their links are reported lost too: by then they may be asked for elsewhere.
+        let mut ended = Vec::new();
         for running in self.auto_links.links.values_mut().filter(|it| it.at.is_some_and(|(at, _)| at.id == id)) {
             running.at = None;
             running.status = AutoLinkStatus::Inactive;
+            ended.extend(running.endpoint.take().map(|endpoint| (running.link.clone(), endpoint)));
+        }
+        for (link, endpoint) in ended {
+            self.auto_link_ended(now, &link, endpoint);
         }
         self.try_auto_links(now);
     }
@@ -131,6 +147,7 @@ impl Core {
             if running.retry_at.is_some_and(|at| at > now) {
                 continue;
             }
+            // It is over, whether there is a connection or not: nothing is due any more.
             running.retry_at = None;
             let link = &running.link;
             let is_for = |entity: &String, container: &String| {
@@ -139,7 +156,10 @@ impl Core {
                 is_container && is_entity
             };
             let found = containers.values().find(|(_, entity, container)| is_for(entity, container));
-            let Some(on) = found.map(|(at, ..)| *at) else { continue };
+            let Some(on) = found.map(|(at, ..)| *at) else {
+                running.status = AutoLinkStatus::Inactive;
+                continue;
+            };
             *last += 1;
             let label = *last | LABEL;
             running.at = Some((on, label));

@@ -278,6 +278,9 @@ impl Directory {
         let mut consumers = Consumers::new(treatment, connectors, subscribers.collect(), links, owners);
         consumers.priority = priority;
         let all = Arc::make_mut(&mut book.consumers);
+        if let Some(before) = all.get(address) {
+            consumers.passages = before.passages.clone();
+        }
         if consumers.is_empty() {
             all.remove(address);
         } else {

@@ -49,6 +49,11 @@ struct EdgePeer {
 }
 
 impl Core {
+    /// The mesh of the edge router at the other end of a connection, once it has told.
+    pub fn mesh_of(&self, id: ConnectionId) -> Option<&str> {
+        self.links.edges.get(&id)?.mesh.as_deref()
+    }
+
     /// Decides on a link that a peer wants.
     pub(super) fn recv_link_request(&mut self, now: Instant, request: LinkRequest) {
         let LinkRequest { endpoint, peer, is_consumer, address, is_downlink } = request;

@@ -129,6 +129,11 @@ impl Peers {
         Self { shards, last: ConnectionId(0), peers: BTreeMap::new(), links: BTreeMap::new() }
     }
 
+    /// How many there were so far.
+    pub(super) fn admitted(&self) -> u64 {
+        self.last.0
+    }
+
     /// The name of the peer with whose message something is wrong, unless that was told already or too much was.
     pub(super) fn tell(&mut self, id: ConnectionId, fault: &impl ToString) -> Option<String> {
         let peer = self.peers.get_mut(&id).filter(|peer| peer.told.len() < MAX_TOLD)?;

@@ -27,6 +27,8 @@ pub struct Managed {
     defaults: &'static [(&'static str, &'static str)],
     /// Attributes that only a running router says, and their types.
     shown: &'static [(&'static str, &'static str)],
+    /// Attributes that come first, in this order.
+    first: &'static [&'static str],
     /// Whether it is one of the types that the original's core serves.
     pub is_core: bool,
 }
@@ -66,6 +68,7 @@ const fn operational(name: &'static str, shown: &'static [(&'static str, &'stati
         updatable: &[],
         defaults: &[],
         shown,
+        first: &[],
         is_core: false,
     }
 }
@@ -108,7 +111,7 @@ pub const MANAGED: &[Managed] = &[
         Some("operationalEntity"),
         &["QUERY", "GET-TYPES", "GET-ANNOTATIONS", "GET-OPERATIONS", "GET-ATTRIBUTES", "GET-MGMT-NODES"],
     ),
-    bare("management", Some("org.amqp.management"), &["GET-SCHEMA", "GET-JSON-SCHEMA", "GET-LOG"]),
+    bare("management", Some("org.amqp.management"), &["GET-SCHEMA", "GET-JSON-SCHEMA", "GET-LOG", "PROFILE"]),
     bare("configurationEntity", Some("entity"), &["READ"]),
     bare("operationalEntity", Some("entity"), &["READ"]),
     core(operational(
@@ -164,6 +167,7 @@ pub const MANAGED: &[Managed] = &[
             ("dropTcpConnections", "true"),
         ],
         shown: &[("area", S), ("version", S)],
+        first: &["id", "vanId", "mode", "area", "version"],
         ..configured("router", &[])
     },
     Managed { updatable: &["networkId"], ..configured("network", &[UPDATE]) },
@@ -188,6 +192,7 @@ pub const MANAGED: &[Managed] = &[
     Managed {
         defaults: &[
             ("host", ""),
+            ("port", "amqp"),
             ("role", "normal"),
             ("cost", "1"),
             ("authenticatePeer", "false"),
@@ -209,6 +214,7 @@ pub const MANAGED: &[Managed] = &[
     Managed {
         defaults: &[
             ("host", "127.0.0.1"),
+            ("port", "amqp"),
             ("role", "normal"),
             ("cost", "1"),
             ("verifyHostname", "true"),
@@ -220,6 +226,30 @@ pub const MANAGED: &[Managed] = &[
             ("messageLoggingComponents", "none"),
         ],
         shown: &[("connectionStatus", S), ("connectionMsg", S)],
+        first: &[
+            "host",
+            "port",
+            "socketAddressFamily",
+            "role",
+            "cost",
+            "sslProfile",
+            "proxyProfile",
+            "saslMechanisms",
+            "allowRedirect",
+            "maxFrameSize",
+            "maxSessions",
+            "maxSessionFrames",
+            "idleTimeoutSeconds",
+            "stripAnnotations",
+            "linkCapacity",
+            "verifyHostname",
+            "saslUsername",
+            "saslPassword",
+            "messageLoggingComponents",
+            "failoverUrls",
+            "connectionStatus",
+            "connectionMsg",
+        ],
         ..configured("connector", &[CREATE, DELETE])
     },
     Managed {
@@ -232,11 +262,38 @@ pub const MANAGED: &[Managed] = &[
             ("observer", "auto"),
         ],
         shown: &[COUNTERS[0], COUNTERS[1], COUNTERS[2], COUNTERS[3], ("operStatus", S), ("connectionMsg", S)],
+        first: &[
+            "address",
+            "host",
+            "backlog",
+            "port",
+            "multiAddressStrategy",
+            "siteId",
+            "connectionsOpened",
+            "connectionsClosed",
+            "bytesIn",
+            "bytesOut",
+            "sslProfile",
+            "authenticatePeer",
+            "operStatus",
+            "connectionMsg",
+        ],
         ..configured("tcpListener", &[CREATE, UPDATE, DELETE])
     },
     Managed {
         defaults: &[("host", "127.0.0.1"), ("verifyHostname", "true")],
         shown: &COUNTERS,
+        first: &[
+            "address",
+            "host",
+            "port",
+            "siteId",
+            "processId",
+            "connectionsOpened",
+            "connectionsClosed",
+            "bytesIn",
+            "bytesOut",
+        ],
         ..configured("tcpConnector", &[CREATE, DELETE])
     },
     Managed { shown: &[COUNTERS[0]], ..configured("listenerAddress", &[CREATE, DELETE]) },
@@ -258,11 +315,13 @@ pub const MANAGED: &[Managed] = &[
     core(Managed {
         configured: Some("address"),
         defaults: &[("distribution", "balanced"), ("priority", "-1")],
+        first: &["name", "identity", "type", "prefix", "distribution"],
         ..configured("router.config.address", &[CREATE, DELETE])
     }),
     core(Managed {
         configured: Some("autoLink"),
         shown: &[("linkRef", S), ("operStatus", S), ("lastError", S)],
+        first: &["name", "identity", "type", "address", "direction", "connection"],
         ..configured("router.config.autoLink", &[CREATE, DELETE])
     }),
     core(operational(
@@ -444,6 +503,32 @@ pub const MANAGED: &[Managed] = &[
             ],
         )
     },
+    Managed {
+        base: Some("configurationEntity"),
+        ..operational(
+            "vhostUserGroupSettings",
+            &[
+                ("users", S),
+                ("remoteHosts", S),
+                ("maxConnectionsPerUser", I),
+                ("maxConnectionsPerHost", I),
+                ("maxMessageSize", I),
+                ("maxFrameSize", I),
+                ("maxSessionWindow", I),
+                ("maxSessions", I),
+                ("maxSenders", I),
+                ("maxReceivers", I),
+                ("allowDynamicSource", B),
+                ("allowAnonymousSender", B),
+                ("allowUserIdProxy", B),
+                ("allowAdminStatusUpdate", B),
+                ("sources", S),
+                ("targets", S),
+                ("sourcePattern", S),
+                ("targetPattern", S),
+            ],
+        )
+    },
     operational(
         "vhostStats",
         &[
@@ -523,7 +608,9 @@ impl Managed {
         let common = COMMON.map(|name| (name, S));
         let has_own_order = self.shown.iter().any(|(name, _)| *name == "identity");
         let common = common.into_iter().filter(move |_| !has_own_order).map(move |column| shown(&column));
-        configured.chain(self.shown.iter().map(shown)).chain(common)
+        let mut columns: Vec<_> = configured.chain(self.shown.iter().map(shown)).chain(common).collect();
+        columns.sort_by_key(|column| self.first.iter().position(|first| *first == column.name).unwrap_or(usize::MAX));
+        columns.into_iter()
     }
 
     /// An attribute of a name.
@@ -584,7 +671,8 @@ mod tests {
     fn attributes_are_named_once_and_flags_name_attributes() {
         for managed in MANAGED {
             let mut names: Vec<_> = managed.columns().map(|column| column.name).collect();
-            for name in managed.updatable.iter().chain(managed.defaults.iter().map(|(name, _)| name)) {
+            let flagged = managed.updatable.iter().chain(managed.defaults.iter().map(|(name, _)| name));
+            for name in flagged.chain(managed.first) {
                 assert!(names.contains(name), "{}: {name}", managed.name);
             }
             assert!(names.contains(&"identity") && names.contains(&"type"), "{}", managed.name);

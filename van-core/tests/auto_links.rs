@@ -1,0 +1,138 @@
+//! Links that a router attaches by itself, as its control plane sees them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use van_core::amqp::Condition;
+use van_core::management::config::Configuration;
+use van_core::plane::{ConnectionId, ConnectionRef, EndpointId, Key, PeerKind, Purpose, Report};
+use van_core::router::{
+    Announcement, AutoLink, AutoLinkStatus, Candidate, Core, Distribution, Identity, Origin, Output,
+};
+use van_routing::{RouterId, Timing};
+
+/// A router with one link, out of `q`, to any program of the listener `programs`.
+struct Router {
+    core: Core,
+    now: Instant,
+    endpoints: u64,
+}
+
+impl Router {
+    #[allow(clippy::disallowed_methods)] // any instant will do
+    fn new() -> Self {
+        let now = Instant::now();
+        let identity = Identity { id: RouterId::new("ours").expect("an id"), instance: 1, shards: 1, mesh: None };
+        let mut core = Core::new(identity, Timing::default(), Distribution::default(), now);
+        let link = AutoLink {
+            address: Some(Arc::from("q")),
+            is_out: true,
+            container: None,
+            connection: Some("programs".into()),
+            external_address: None,
+        };
+        core.add_auto_link(now, "out", link);
+        Self { core, now, endpoints: 0 }
+    }
+
+    /// A program connects.
+    fn program(&mut self, container: &str) -> ConnectionId {
+        let announcement = Announcement {
+            container: container.into(),
+            product: String::new(),
+            cost: 1,
+            purpose: Purpose::Links(PeerKind::Client),
+            correlator: None,
+            ordinal: 0,
+            access: None,
+            has_trunking: false,
+            failover: None,
+        };
+        let mut candidate = Candidate::new(announcement, Origin::Accepted, 1);
+        candidate.program_of = Some("programs".into());
+        self.core.admit(self.now, candidate).expect("a program").id
+    }
+
+    /// The link that is asked for now: where, and by which number.
+    fn asked(&mut self) -> Option<(ConnectionRef, u64)> {
+        let mut asked = None;
+        while let Some(output) = self.core.poll_output() {
+            if let Output::AttachLink { on, link } = output {
+                assert_eq!(asked.replace((on, link.label)), None, "one at a time");
+            }
+        }
+        asked
+    }
+
+    fn attached(&mut self, (on, label): (ConnectionRef, u64)) -> EndpointId {
+        self.endpoints += 1;
+        let endpoint = EndpointId { at: on, key: Key::from_bits(self.endpoints) };
+        self.core.handle_report(self.now, Report::LinkAttached { label, endpoint });
+        endpoint
+    }
+
+    /// A connection is lost, as a shard tells it: first the connection, then its links.
+    fn lost(&mut self, connection: ConnectionId, endpoint: EndpointId) {
+        self.core.handle_report(self.now, Report::ConnectionLost { connection, reason: None });
+        self.core.handle_report(self.now, Report::LinkLost { endpoint, reason: None });
+    }
+
+    fn status(&self) -> &AutoLinkStatus {
+        self.core.auto_link_status("out").expect("it is there")
+    }
+}
+
+#[test]
+fn a_link_that_went_with_its_connection_waits_for_the_next_without_rest() {
+    let mut router = Router::new();
+    assert_eq!((router.asked(), router.status()), (None, &AutoLinkStatus::Inactive));
+    let first = router.program("first");
+    let asked = router.asked().expect("asked for");
+    assert_eq!(router.status(), &AutoLinkStatus::Attaching);
+    let endpoint = router.attached(asked);
+    assert_eq!((router.status(), router.core.auto_link_endpoint("out")), (&AutoLinkStatus::Active, Some(endpoint)));
+    assert!(router.core.routes().addresses.contains_key("q"));
+    router.lost(first, endpoint);
+    assert_eq!((router.status(), router.core.auto_link_endpoint("out")), (&AutoLinkStatus::Inactive, None));
+    assert!(!router.core.routes().addresses.contains_key("q"));
+    let second = router.program("second");
+    assert_eq!(router.asked().expect("asked for at once").0.id, second);
+}
+
+/// The shard tells of the link only after another connection was found for it.
+#[test]
+fn a_link_that_is_asked_for_elsewhere_already_does_not_fail_with_the_former_one() {
+    let mut router = Router::new();
+    let [first, second] = ["first", "second"].map(|name| router.program(name));
+    let asked = router.asked().expect("asked for");
+    assert_eq!(asked.0.id, first);
+    let endpoint = router.attached(asked);
+    router.lost(first, endpoint);
+    let asked = router.asked().expect("asked for elsewhere");
+    assert_eq!((asked.0.id, router.status()), (second, &AutoLinkStatus::Attaching));
+    router.attached(asked);
+    assert_eq!(router.status(), &AutoLinkStatus::Active);
+}
+
+#[test]
+fn a_link_that_is_refused_says_why_and_is_asked_for_again_after_a_rest() {
+    let mut router = Router::new();
+    let program = router.program("first");
+    let (_, label) = router.asked().expect("asked for");
+    let reason = Some(Condition::new("amqp:not-found", "no such queue"));
+    router.core.handle_report(router.now, Report::LinkRefused { label, reason });
+    assert_eq!(router.status(), &AutoLinkStatus::Failed("amqp:not-found: no such queue".into()));
+    assert_eq!(router.asked(), None);
+    router.now += Duration::from_secs(5);
+    router.core.handle_timeout(router.now);
+    assert_eq!(router.asked().map(|(on, _)| on.id), Some(program));
+}
+
+#[test]
+fn one_in_the_configuration_is_taken_without_a_warning() {
+    let file = r#"[["router", {"id": "a", "mode": "interior"}],
+        ["autoLink", {"name": "in", "address": "q", "direction": "in", "containerId": "broker"}]]"#;
+    let configuration = Configuration::parse(file, |_| None).expect("a configuration");
+    assert_eq!(configuration.auto_links.len(), 1);
+    assert!(configuration.warnings.is_empty(), "{:?}", configuration.warnings);
+}
