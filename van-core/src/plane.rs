@@ -250,8 +250,11 @@ impl Plane {
                     connection.scheduler.enter(attachment);
                 }
             }
-            Event::Delivery { link, token, delivery, settled, .. } => {
-                self.recv_delivery(key, link, token, delivery, settled)
+            Event::Delivery { link, token, delivery, settled, goes_on, .. } => {
+                self.recv_delivery(key, link, token, delivery, settled);
+                if goes_on {
+                    self.give_ahead(key, link);
+                }
             }
             Event::Complete { token, delivery, .. } if token == CONTROL_DELIVERY => {
                 let message = Bytes::from(std::mem::take(&mut connection.control_inbox));

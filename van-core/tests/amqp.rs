@@ -114,6 +114,26 @@ fn credit_is_restored_and_many_deliveries_flow() {
     assert_eq!(pair.server_seen.payload(), (0..100).collect::<Vec<u8>>());
 }
 
+/// A skupper-router left a server's first octets lying until it was given credit: up to 2 of 100 connections.
+#[test]
+fn credit_is_restored_at_once_when_a_delivery_begins_that_goes_on() {
+    let mut pair = Pair::open();
+    let link = pair.attach(sender("one"));
+    pair.server_grants(10);
+    let told = |pair: &Pair| pair.client_seen.0.iter().filter(|seen| matches!(seen, Seen::Credit { .. })).count();
+    let before = told(&pair);
+    assert!(pair.client.start_delivery(link, Token(0), true));
+    pair.client_sends(link, b"header", true);
+    pair.run();
+    assert_eq!((told(&pair), pair.client.credit(link)), (before + 1, 10));
+    pair.client_sends(link, b"more", true);
+    pair.client_sends(link, b"last", false);
+    assert!(pair.client.start_delivery(link, Token(0), true));
+    pair.client_sends(link, b"whole", false);
+    pair.run();
+    assert_eq!((told(&pair), pair.client.credit(link)), (before + 1, 9), "only then");
+}
+
 #[test]
 fn without_credit_no_delivery_starts() {
     let mut pair = Pair::open();

@@ -1,4 +1,4 @@
-//! One shard, and a peer that sends more messages than it should.
+//! One shard, and a peer that sends more messages than it should, or as many as it may.
 
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use van_core::amqp::{Connection, DeliveryState, Event, LinkId, NewLink, Role, Source, Symbol, Target, Token};
 use van_core::plane::{
-    ClientFlow, ConnectionId, ConnectorId, Crossing, Io, Key, MAX_MESSAGE_BYTES, Plane, Purpose, Read, Report, ShardId,
-    SubscriberId, Write,
+    ClientFlow, ConnectionId, ConnectorId, Crossing, Io, Key, MAX_MESSAGE_BYTES, PeerKind, Plane, Purpose, Read,
+    Report, ShardId, SubscriberId, Write,
 };
 use van_core::router::{Core, Distribution, Identity, open_config};
 use van_routing::{RouterId, Timing, Treatment};
@@ -63,11 +63,17 @@ struct Pair {
     peer: Connection,
     link: LinkId,
     outcomes: Vec<DeliveryState>,
+    /// The peer's credit after each frame it sent.
+    credits: Vec<u32>,
 }
 
 impl Pair {
-    #[allow(clippy::disallowed_methods)] // any instant will do
     fn new() -> Self {
+        Self::on(Purpose::Control, &["qd.router-data"])
+    }
+
+    #[allow(clippy::disallowed_methods)] // any instant will do
+    fn on(purpose: Purpose, capabilities: &[&str]) -> Self {
         let now = Instant::now();
         let identity = Identity { id: RouterId::new("ours").expect("an id"), instance: 1, shards: 1, mesh: None };
         let mut core = Core::new(identity, Timing::default(), Distribution::default(), now);
@@ -82,7 +88,7 @@ impl Pair {
         peer.clear_output();
         engine.answer_open([]);
         let channel = peer.begin().expect("a session");
-        let data = || vec![Symbol::from("qd.router-data")];
+        let data = || capabilities.iter().map(|it| Symbol::from(*it)).collect::<Vec<_>>();
         let link = NewLink {
             name: "messages".into(),
             role: Role::Sender,
@@ -92,8 +98,9 @@ impl Pair {
             token: Token(1),
         };
         let link = peer.attach(channel, link).expect("a link");
-        let key = plane.add_connection(CONNECTION, Purpose::Control, false, engine);
-        let mut pair = Self { plane, world: World::default(), key, peer, link, outcomes: Vec::new() };
+        let key = plane.add_connection(CONNECTION, purpose, false, engine);
+        let mut pair =
+            Self { plane, world: World::default(), key, peer, link, outcomes: Vec::new(), credits: Vec::new() };
         pair.exchange();
         pair
     }
@@ -129,6 +136,7 @@ impl Pair {
             self.peer.transfer(self.link, frame.len(), !rest.is_empty());
             self.peer.append_payload(frame);
             self.exchange();
+            self.credits.push(self.peer.credit(self.link));
         }
     }
 
@@ -171,4 +179,25 @@ fn a_message_for_nobody_is_released() {
     pair.send("mc/y", 100);
     assert_eq!(pair.outcomes, [DeliveryState::Released]);
     assert!(pair.world.reports.is_empty());
+}
+
+#[test]
+fn an_edge_router_is_given_credit_when_its_delivery_has_begun_and_not_again_when_it_is_over() {
+    let mut pair = Pair::on(Purpose::Links(PeerKind::Edge), &[]);
+    for _ in 0..200 {
+        pair.send("mc/x", 100_000);
+        pair.taken();
+    }
+    assert_eq!(pair.credits, [250; 400]);
+}
+
+#[test]
+fn a_client_is_given_credit_when_its_delivery_is_over() {
+    let mut pair = Pair::on(Purpose::Links(PeerKind::Client), &[]);
+    for _ in 0..62 {
+        pair.send("mc/x", 100_000);
+        pair.taken();
+    }
+    let left = (189..250).rev().flat_map(|left| [left, left]);
+    assert_eq!(pair.credits, left.chain([188, 250]).collect::<Vec<_>>());
 }

@@ -178,6 +178,8 @@ pub enum Event<'a> {
         tag: DeliveryTag,
         /// Whether the sender has settled it already.
         settled: bool,
+        /// Whether there is more of it than its first frame.
+        goes_on: bool,
     },
     /// Octets of the delivery under way on a link.
     Payload {
@@ -696,6 +698,7 @@ impl Connection {
             return Err(violation("amqp:session:unattached-handle", format!("transfer on handle {handle}")));
         };
         let id = LinkId { channel, key };
+        let goes_on = link.current.is_none() && transfer.more && !transfer.aborted;
         let current = match link.current {
             Some(current) if transfer.delivery_id.is_none_or(|number| number == current.number) => {
                 Current { settled: current.settled || transfer.settled == Some(true), ..current }
@@ -716,13 +719,13 @@ impl Connection {
                 }
                 let delivery = DeliveryId { channel, role: Role::Receiver, number };
                 let tag = transfer.delivery_tag.unwrap_or(DeliveryTag::from(number));
-                self.events.push_back(Event::Delivery { link: id, token: link.token, delivery, tag, settled });
+                self.events.push_back(Event::Delivery { link: id, token: link.token, delivery, tag, settled, goes_on });
                 Current { number, token: Token::default(), settled, is_first: false }
             }
         };
         link.current = Some(current);
-        let is_low = link.replenish();
-        if is_low || session.needs_flow() {
+        let is_restored = link.replenish(goes_on);
+        if is_restored || session.needs_flow() {
             self.send_link_flow(id);
         }
         if transfer.aborted {

@@ -28,7 +28,7 @@ pub(super) struct Link {
     pub(super) delivery_count: u32,
     /// Deliveries that may still start.
     pub(super) credit: u32,
-    /// As receiver: credit is restored to this many when half of it is used; 0 leaves it to the user.
+    /// As receiver: credit is restored to this many ([`Link::replenish`]); 0 leaves it to the user.
     pub(super) replenish: u32,
     /// As receiver: credit taken back that the sender may have used before it knew.
     pub(super) revoked: u32,
@@ -115,13 +115,16 @@ impl Link {
         self.drain = false;
     }
 
-    /// Restores the credit if half of it is used; whether the peer must be told.
-    pub(super) fn replenish(&mut self) -> bool {
-        let is_low = self.replenish > 0 && self.credit <= self.replenish / 2;
-        if is_low {
+    /// Restores the credit if half of it is used, or a delivery has begun that goes on; whether the peer must be told.
+    ///
+    /// A skupper-router that sends can overlook the octets that come right behind the header of a stream, and lets them
+    /// lie until it is given credit.
+    pub(super) fn replenish(&mut self, goes_on: bool) -> bool {
+        let is_due = self.replenish > 0 && (goes_on || self.credit <= self.replenish / 2);
+        if is_due {
             self.credit = self.replenish;
         }
-        is_low
+        is_due
     }
 
     /// As sender, takes the receiver's word for the credit.

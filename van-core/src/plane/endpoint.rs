@@ -53,6 +53,8 @@ pub(super) struct Endpoint {
     is_granted: bool,
     /// As receiver: deliveries that are over and whose credit was not given back.
     spent: u32,
+    /// As receiver: deliveries that are not over and whose credit was given back already.
+    ahead: u32,
 }
 
 /// What a link is used for.
@@ -131,6 +133,7 @@ impl Endpoint {
             flags: 0,
             is_granted: false,
             spent: 0,
+            ahead: 0,
         }
     }
 }
@@ -434,6 +437,24 @@ impl Plane {
         self.flush(io);
     }
 
+    /// A delivery has begun that goes on: if a router sends it, it may send another already.
+    ///
+    /// A skupper-router can overlook the octets that come right behind the header of a stream, and lets them lie until it
+    /// is given credit.
+    pub(super) fn give_ahead(&mut self, key: Key, link: LinkId) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.purpose == Purpose::Links(PeerKind::Client) {
+            return;
+        }
+        let Some(Class::Endpoint(endpoint)) = connection.engine.token(link).and_then(Class::of) else { return };
+        let Some(endpoint) = connection.endpoints.get_mut(endpoint) else { return };
+        if endpoint.is_granted && endpoint.service == Service::Traffic && endpoint.ahead < LINK_CREDIT {
+            endpoint.ahead += 1;
+            connection.engine.grant(link, connection.engine.credit(link) + 1);
+            self.touch(key);
+        }
+    }
+
     /// A delivery that a peer sent is settled: it may send another.
     pub(super) fn give_back(&mut self, key: Key, link: LinkId) {
         let Some(connection) = self.connections.get_mut(key) else { return };
@@ -441,6 +462,10 @@ impl Plane {
         let Some(endpoint) = connection.endpoints.get_mut(endpoint).filter(|endpoint| endpoint.is_granted) else {
             return;
         };
+        if endpoint.ahead > 0 {
+            endpoint.ahead -= 1;
+            return;
+        }
         endpoint.spent += 1;
         if endpoint.spent >= LINK_CREDIT / 4 || connection.engine.credit(link) <= endpoint.spent {
             let credit = connection.engine.credit(link) + std::mem::take(&mut endpoint.spent);
