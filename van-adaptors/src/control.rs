@@ -549,15 +549,7 @@ impl Task {
     }
 
     fn handle_report(&mut self, shard: ShardId, report: Report) {
-        let taken = match &report {
-            Report::Control { connection, message } | Report::Deliver { connection: Some(connection), message, .. } => {
-                Some(Message::Taken { connection: *connection, octets: message.len() })
-            }
-            Report::LinkMessage { endpoint, message } => {
-                Some(Message::Taken { connection: endpoint.at.id, octets: message.len() })
-            }
-            _ => None,
-        };
+        let taken = report.taken();
         if let Report::ConnectionLost { connection, reason } = &report
             && let Some(closer) = self.connections.remove(connection).and_then(|in_use| in_use.closer)
         {
@@ -569,8 +561,8 @@ impl Task {
             let _ = riser.send(());
         }
         self.core.handle_report(Instant::now(), report);
-        if let Some(taken) = taken {
-            self.shards.tell(shard, taken);
+        if let Some((connection, octets)) = taken {
+            self.shards.tell(shard, Message::Taken { connection, octets });
         }
     }
 

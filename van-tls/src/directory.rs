@@ -7,7 +7,7 @@
 //! pair behind; the next [`write()`] mends it. A program that watches the folder should wait for `tls.crt`.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,9 @@ pub const CERTIFICATE_FILE: &str = "tls.crt";
 pub const KEY_FILE: &str = "tls.key";
 /// The file of the CA certificates in a folder.
 pub const CA_FILE: &str = "ca.crt";
+
+/// Octets of a file that is read. The certificates of all public CAs take some 250 KiB.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// How often a pair that does not match is read, in case it is just being replaced.
 const READ_ATTEMPTS: usize = 3;
@@ -56,6 +59,23 @@ pub fn write(folder: &Path, credentials: &Credentials) -> Result<(), StoreError>
         File::open(folder)?.sync_all()
     };
     store().map_err(|source| StoreError { folder: folder.to_owned(), source })
+}
+
+/// Reads a file of certificates, keys or passwords: a regular one of 1 MiB at most, for whoever may change a configuration
+/// names files, and there are those that never end, or never begin.
+///
+/// # Errors
+/// The operating system's, or what is wrong with the file.
+pub fn read_secret(path: &Path) -> io::Result<Zeroizing<String>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut text = Zeroizing::new(String::new());
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    match text.len() as u64 {
+        ..=MAX_FILE_BYTES => Ok(text),
+        _ => Err(io::Error::other(format!("it has more than {MAX_FILE_BYTES} octets"))),
+    }
 }
 
 /// The files of an `sslProfile`, any of which may be left out.
@@ -166,11 +186,10 @@ fn read_trust(path: &Path) -> Result<Trust, LoadError> {
 }
 
 fn read_text(path: &Path) -> Result<Zeroizing<String>, LoadError> {
-    let text = fs::read_to_string(path).map_err(|source| match source.kind() {
+    read_secret(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => LoadError::Absent { path: path.to_owned() },
         _ => LoadError::Unreadable { path: path.to_owned(), source },
-    })?;
-    Ok(Zeroizing::new(text))
+    })
 }
 
 fn draft(folder: &Path, text: &str, mode: u32) -> io::Result<NamedTempFile> {

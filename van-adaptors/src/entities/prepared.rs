@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -108,7 +109,8 @@ pub(crate) fn read_password(source: &PasswordSource) -> Result<Secret, String> {
             .map_err(|_| format!("the environment has no variable {name}, which is to be the password"))
             .map(|text| text.as_str().into()),
         PasswordSource::File(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+            let text =
+                directory::read_secret(Path::new(path)).map_err(|error| format!("cannot read {path}: {error}"))?;
             Ok(text.lines().next().unwrap_or_default().into())
         }
         PasswordSource::Text(text) => Ok(text.clone()),

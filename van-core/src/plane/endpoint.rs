@@ -8,6 +8,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use van_routing::AddressKey;
+
 use super::connection::{Class, Purpose};
 use super::routes::{ConnectionRef, EndpointId, PeerKind};
 use super::stream::ReplyName;
@@ -18,6 +20,9 @@ use crate::slab::Key;
 
 /// Deliveries on a link that are under way at most. Source: skupper-router, `linkCapacity`.
 pub(super) const LINK_CREDIT: u32 = 250;
+
+/// Octets of an address that a link is for: more could not be told to the network, with the letter of its class.
+const MAX_ADDRESS_BYTES: usize = AddressKey::MAX_BYTES - 1;
 
 const STREAMING_DELIVERIES: &str = "qd.streaming-deliveries";
 const RESEND: &str = "qd.resend-released";
@@ -80,6 +85,12 @@ pub struct LinkRequest {
     pub address: Arc<str>,
     /// Whether it is to be the way to the edge router of that id.
     pub is_downlink: bool,
+}
+
+impl LinkRequest {
+    /// What one counts for among what the control plane has not dealt with: a peer may put 64 KiB into each, and the attach is
+    /// kept until it is answered.
+    pub(super) const OCTETS: usize = 16 * 1024;
 }
 
 /// What the control plane says to a [`LinkRequest`].
@@ -158,6 +169,10 @@ impl Plane {
             let condition = Condition::new("qd:forbidden", "links between interior routers belong to other listeners");
             return connection.engine.refuse_link(link, &attach, condition);
         }
+        if let Some(address) = address.as_ref().filter(|address| address.len() > MAX_ADDRESS_BYTES) {
+            let condition = format!("an address of {} octets, at most {MAX_ADDRESS_BYTES}", address.len());
+            return connection.engine.refuse_link(link, &attach, Condition::new("amqp:invalid-field", condition));
+        }
         endpoint.is_streaming = has(capabilities, STREAMING_DELIVERIES);
         endpoint.flags = if has(capabilities, RESEND) { RESEND_RELEASED } else { 0 };
         endpoint.is_settled_only = !is_receiver && attach.snd_settle_mode == 1;
@@ -180,6 +195,7 @@ impl Plane {
             }
             Some(address) => {
                 let request = LinkRequest { endpoint: id, peer, is_consumer: !is_receiver, address, is_downlink };
+                connection.untaken += LinkRequest::OCTETS;
                 io.report(Report::LinkRequested(request));
             }
             None if is_receiver || is_mesh => self.open_link(io, key, endpoint, Service::Traffic, LINK_CREDIT),

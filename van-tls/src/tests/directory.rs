@@ -1,5 +1,6 @@
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use super::*;
 use crate::directory::{self, CA_FILE, CERTIFICATE_FILE, KEY_FILE, LoadError, ProfileFiles};
@@ -60,6 +61,21 @@ fn errors_name_the_file_and_what_is_wrong_with_it() {
     let stranger = west().identity;
     let mismatch = format!("is not the key of {}; replace both", path(CERTIFICATE_FILE).display());
     check(KEY_FILE, Some(stranger.key_pem()), &mismatch);
+}
+
+/// A router that was told of /dev/zero read on until it was killed.
+#[test]
+fn files_without_an_end_and_things_that_are_no_files_are_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let large = folder.path().join("large");
+    File::create(&large).unwrap().set_len((1 << 20) + 1).unwrap();
+    for (path, expected) in [
+        (Path::new("/dev/zero"), "it is no regular file"),
+        (folder.path(), "it is no regular file"),
+        (&large, "it has more than 1048576 octets"),
+    ] {
+        assert_eq!(directory::read_secret(path).unwrap_err().to_string(), expected);
+    }
 }
 
 #[test]
