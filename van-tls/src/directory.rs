@@ -35,7 +35,7 @@ const READ_ATTEMPTS: usize = 3;
 /// [`LoadError`] names the file and says what is wrong with it.
 pub fn read(folder: &Path) -> Result<Credentials, LoadError> {
     Ok(Credentials {
-        identity: read_identity(&folder.join(CERTIFICATE_FILE), &folder.join(KEY_FILE))?,
+        identity: read_identity(&folder.join(CERTIFICATE_FILE), &folder.join(KEY_FILE), None)?,
         trust: read_trust(&folder.join(CA_FILE))?,
     })
 }
@@ -105,8 +105,16 @@ impl ProfileFiles {
     /// [`LoadError`] names the file and says what is wrong with it; [`LoadError::HalfIdentity`] if only one of
     /// certificate and key is named.
     pub fn read(&self) -> Result<Profile, LoadError> {
+        self.read_encrypted(None)
+    }
+
+    /// As [`ProfileFiles::read`], with what the key is encrypted with, if it is.
+    ///
+    /// # Errors
+    /// As [`ProfileFiles::read`].
+    pub fn read_encrypted(&self, password: Option<&str>) -> Result<Profile, LoadError> {
         let identity = match (&self.certificate, &self.key) {
-            (Some(certificate), Some(key)) => Some(read_identity(certificate, key)?),
+            (Some(certificate), Some(key)) => Some(read_identity(certificate, key, password)?),
             (None, None) => None,
             (Some(path), None) | (None, Some(path)) => {
                 return Err(LoadError::HalfIdentity { path: path.clone() });
@@ -165,11 +173,11 @@ pub struct StoreError {
     source: io::Error,
 }
 
-fn read_identity(certificate: &Path, key: &Path) -> Result<Identity, LoadError> {
+fn read_identity(certificate: &Path, key: &Path, password: Option<&str>) -> Result<Identity, LoadError> {
     for _ in 0..READ_ATTEMPTS {
         let chain_text = read_text(certificate)?;
         let key_text = read_text(key)?;
-        match Identity::from_pem(&chain_text, &key_text) {
+        match Identity::from_encrypted_pem(&chain_text, &key_text, password) {
             Ok(identity) => return Ok(identity),
             Err(CredentialsError::KeyMismatch) => {}
             Err(source) => {

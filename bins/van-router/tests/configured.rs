@@ -16,9 +16,9 @@ use tempfile::TempDir;
 use van_core::amqp;
 use van_tls::directory;
 
-use rig::certificates::Certificates;
+use rig::certificates::{Certificates, PROFILE};
 use rig::client::management::map;
-use rig::client::Client;
+use rig::client::{Client, Speaker};
 use rig::exchange::{Exchange, Exchanges};
 use rig::http;
 use rig::router::{HOST_NAME, Router};
@@ -292,4 +292,77 @@ fn the_files_of_a_network_make_a_network() {
         exchanges.tally.assert_no_faults();
         assert_eq!(exchanges.tally.completed(), expected);
     }
+}
+
+// === what listeners say of connections ===
+
+/// A router with one listener for clients that is as these attributes say, and its address.
+fn with_listener(rig: &Rig, router: Value, attributes: Value) -> (Router, SocketAddr) {
+    let at = rig.site.free_address();
+    let mut listener = json!({"name": "clients", "host": at.ip(), "port": at.port()});
+    listener.as_object_mut().expect("attributes").extend(attributes.as_object().expect("attributes").clone());
+    let profile = rig.certificates.profile("a", &[at.ip()]);
+    let entities = json!([["router", router], profile, ["listener", listener]]);
+    (Router::start_as_configured(&rig.site, rig.folder.path(), "a", &entities), at)
+}
+
+#[test]
+fn sessions_credit_and_properties_of_connections_are_as_configured() {
+    let rig = Rig::new();
+    let attributes = json!({
+        "maxSessions": 3, "linkCapacity": 7, "openProperties": {"color": "blue", "size": 3}, "maxFrameSize": 2048,
+    });
+    let (router, at) = with_listener(&rig, json!({"id": "a", "mode": "interior"}), attributes);
+    let mut peer = Speaker::anonymous(&rig.site, at);
+    let open = peer.open();
+    assert_eq!((open.channel_max, open.max_frame_size), (2, 2048));
+    assert_eq!(open.property("color"), Some(&amqp::Value::String("blue".into())));
+    assert_eq!(open.property("size"), Some(&amqp::Value::Long(3)));
+    let link = peer.sender(Some("$management"));
+    assert_eq!(peer.credit(link), 7);
+    assert!(!router.log().contains("no effect"), "{}", router.log());
+}
+
+#[test]
+fn a_listener_with_certificates_takes_clear_amqp_unless_tls_is_required() {
+    let rig = Rig::new();
+    let router = || json!({"id": "a", "mode": "interior"});
+    for requires_tls in [false, true] {
+        let (_router, at) = with_listener(&rig, router(), json!({"sslProfile": PROFILE, "requireSsl": requires_tls}));
+        Client::certified(&rig.site, at, &rig.certificates.credentials("client", &[])).query("router");
+        if requires_tls {
+            let mut clear = rig.site.connect(at).expect("it listens");
+            clear.write_all(b"AMQP\x03\x01\x00\x00").expect("it listens");
+            let mut heard = Vec::new();
+            // In order, or with a reset.
+            let _ = clear.read_to_end(&mut heard);
+            assert!(!heard.starts_with(b"AMQP"), "{heard:?}");
+        } else {
+            Client::anonymous(&rig.site, at).query("router");
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_does_not_open_in_the_time_configured_is_left() {
+    let rig = Rig::new();
+    let (router, at) =
+        with_listener(&rig, json!({"id": "a", "mode": "interior"}), json!({"initialHandshakeTimeoutSeconds": 1}));
+    let mut silent = rig.site.connect(at).expect("it listens");
+    silent.read_to_end(&mut Vec::new()).expect("it leaves in order");
+    rig::wait_until("it is told", || router.log().contains("has not opened within 1 s"));
+}
+
+#[test]
+fn a_standalone_router_serves_clients_and_workloads() {
+    let rig = Rig::new();
+    let workload = Exchanges::start(&rig.site);
+    let (_router, at) = with_listener(&rig, json!({"id": "a"}), json!({}));
+    let mut client = Client::anonymous(&rig.site, at);
+    assert_eq!(client.query("router").column("mode"), [&amqp::Value::String("standalone".into())]);
+    consume(&mut client, "work", workload.address());
+    let entrance = rig.site.free_address();
+    create(&mut client, "tcpListener", "work", "work", entrance);
+    rig::wait_until("the key is consumed", || rig.site.connect(entrance).is_ok());
+    Exchange::new(1_000, 1_000).run(&rig.site, entrance).expect("it passes");
 }

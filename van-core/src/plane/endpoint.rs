@@ -18,9 +18,6 @@ use crate::amqp::{Attach, Condition, LinkId, NewLink, Role, Source, Symbol, Targ
 use crate::annotations::RESEND_RELEASED;
 use crate::slab::Key;
 
-/// Deliveries on a link that are under way at most. Source: skupper-router, `linkCapacity`.
-pub(super) const LINK_CREDIT: u32 = 250;
-
 /// Octets of an address that a link is for: more could not be told to the network, with the letter of its class.
 const MAX_ADDRESS_BYTES: usize = AddressKey::MAX_BYTES - 1;
 
@@ -191,14 +188,14 @@ impl Plane {
                 if let Some(endpoint) = connection.endpoints.get_mut(endpoint) {
                     endpoint.address = Some(address);
                 }
-                self.open_link(io, key, endpoint, Service::Traffic, LINK_CREDIT);
+                self.open_link(io, key, endpoint, Service::Traffic, None);
             }
             Some(address) => {
                 let request = LinkRequest { endpoint: id, peer, is_consumer: !is_receiver, address, is_downlink };
                 connection.untaken += LinkRequest::OCTETS;
                 io.report(Report::LinkRequested(request));
             }
-            None if is_receiver || is_mesh => self.open_link(io, key, endpoint, Service::Traffic, LINK_CREDIT),
+            None if is_receiver || is_mesh => self.open_link(io, key, endpoint, Service::Traffic, None),
             None => {
                 let condition = Condition::new("qd:no-route-to-dest", "a source needs an address, or to be dynamic");
                 self.refuse_link(key, endpoint, condition);
@@ -213,8 +210,8 @@ impl Plane {
             return;
         }
         match answer {
-            LinkAnswer::Traffic => self.open_link(io, key, id.key, Service::Traffic, LINK_CREDIT),
-            LinkAnswer::Control { credit } => self.open_link(io, key, id.key, Service::Control, credit),
+            LinkAnswer::Traffic => self.open_link(io, key, id.key, Service::Traffic, None),
+            LinkAnswer::Control { credit } => self.open_link(io, key, id.key, Service::Control, Some(credit)),
             LinkAnswer::Refused(condition) => self.refuse_link(key, id.key, condition),
         }
         self.touch(key);
@@ -222,7 +219,8 @@ impl Plane {
     }
 
     /// Accepts a link of a peer's. One that leads to an address gets credit only while somebody is there to take deliveries.
-    fn open_link(&mut self, io: &mut impl Io, key: Key, endpoint: Key, service: Service, credit: u32) {
+    /// `credit` in place of what the connection gives each link.
+    fn open_link(&mut self, io: &mut impl Io, key: Key, endpoint: Key, service: Service, credit: Option<u32>) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(open) = connection.endpoints.get_mut(endpoint) else { return };
         let Some(mut attach) = open.asked.take() else { return };
@@ -241,6 +239,7 @@ impl Plane {
             (Some(source), _) if !is_receiver && source.dynamic => source.address = address,
             _ => {}
         }
+        let credit = credit.unwrap_or(connection.engine.link_capacity());
         let credit = if is_granted && is_receiver { credit } else { 0 };
         connection.engine.accept_link(open.link, &attach, Class::Endpoint(endpoint).token(), 0);
         if credit > 0 {
@@ -268,7 +267,7 @@ impl Plane {
         if let Some(endpoint) = self.connections.get_mut(key).and_then(|it| it.endpoints.get_mut(endpoint)) {
             endpoint.address = Some(address.into());
         }
-        self.open_link(io, key, endpoint, Service::Temporary(name), 0);
+        self.open_link(io, key, endpoint, Service::Temporary(name), Some(0));
     }
 
     /// The link that a name was made for.
@@ -432,7 +431,7 @@ impl Plane {
                 if endpoint.address.as_ref().is_none_or(|address| self.routes.leads_somewhere(address)) {
                     endpoint.is_granted = true;
                     endpoint.spent = 0;
-                    connection.engine.grant(endpoint.link, LINK_CREDIT);
+                    connection.engine.grant(endpoint.link, connection.engine.link_capacity());
                     is_touched = true;
                 }
             }
@@ -451,9 +450,10 @@ impl Plane {
             return;
         };
         endpoint.spent += 1;
-        if endpoint.spent >= LINK_CREDIT / 4 || connection.engine.credit(link) <= endpoint.spent {
+        let capacity = connection.engine.link_capacity();
+        if endpoint.spent >= capacity / 4 || connection.engine.credit(link) <= endpoint.spent {
             let credit = connection.engine.credit(link) + std::mem::take(&mut endpoint.spent);
-            connection.engine.grant(link, credit.min(LINK_CREDIT));
+            connection.engine.grant(link, credit.min(capacity));
             self.touch(key);
         }
     }

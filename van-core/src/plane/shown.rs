@@ -1,7 +1,7 @@
 //! What people are shown of the links of a shard.
 
 use super::connection::{Class, Connection};
-use super::endpoint::{LINK_CREDIT, Service};
+use super::endpoint::Service;
 use super::routes::{ConnectionId, PeerKind};
 use super::{Plane, Purpose};
 use crate::address::Address;
@@ -80,7 +80,7 @@ impl Plane {
                 is_incoming: role == Role::Receiver,
                 kind,
                 address,
-                capacity: LINK_CREDIT,
+                capacity: connection.engine.link_capacity(),
                 waiting,
                 deliveries,
                 credit,

@@ -125,3 +125,36 @@ fn profile_reads_those_files_that_it_names() {
     let half = ProfileFiles { key, ..Default::default() }.read().unwrap_err();
     assert!(matches!(half, LoadError::HalfIdentity { .. }));
 }
+
+/// A key as it is, encrypted (RFC 8018, PBES2).
+fn encrypted(key: &str, password: &str) -> String {
+    let (_, der) = pem_rfc7468::decode_vec(key.as_bytes()).unwrap();
+    let parameters = pkcs8::pkcs5::pbes2::Parameters::pbkdf2_sha256_aes256cbc(1000, b"saltsalt", &[7; 16]).unwrap();
+    let key = pkcs8::PrivateKeyInfo::try_from(der.as_slice()).unwrap();
+    let key = key.encrypt_with_params(parameters, password).unwrap();
+    pem_rfc7468::encode_string("ENCRYPTED PRIVATE KEY", pem_rfc7468::LineEnding::LF, key.as_bytes()).unwrap()
+}
+
+#[test]
+fn an_encrypted_key_is_read_with_its_password_and_with_no_other() {
+    let (folder, west) = (tempfile::tempdir().unwrap(), west());
+    directory::write(folder.path(), &west).unwrap();
+    let [certificate, key] = [CERTIFICATE_FILE, KEY_FILE].map(|file| folder.path().join(file));
+    fs::write(&key, encrypted(west.identity.key_pem(), "pass:word")).unwrap();
+    let files = ProfileFiles { certificate: Some(certificate), key: Some(key), ca: None };
+    let read = files.read_encrypted(Some("pass:word")).unwrap().identity.unwrap();
+    assert_eq!(read.certificate().subject, west.identity.certificate().subject);
+    for (password, expected) in [(None, "name its password"), (Some("password"), "is the password right?")] {
+        let LoadError::Unusable { path, source } = files.read_encrypted(password).unwrap_err() else { panic!() };
+        assert!(path.ends_with(KEY_FILE) && source.to_string().contains(expected), "{source}");
+    }
+}
+
+#[test]
+fn a_password_for_a_key_that_is_not_encrypted_is_not_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    directory::write(folder.path(), &west()).unwrap();
+    let [certificate, key] = [CERTIFICATE_FILE, KEY_FILE].map(|file| Some(folder.path().join(file)));
+    let files = ProfileFiles { certificate, key, ca: None };
+    assert!(files.read_encrypted(Some("any")).unwrap().identity.is_some());
+}
