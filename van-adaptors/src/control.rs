@@ -58,6 +58,12 @@ enum Command {
         id: SubscriberId,
         address: Arc<str>,
     },
+    Watch {
+        address: Arc<str>,
+    },
+    Unwatch {
+        address: Arc<str>,
+    },
     AddConsumer {
         connector: ConnectorId,
         key: Arc<str>,
@@ -106,6 +112,25 @@ pub(crate) struct Hold {
     pub(crate) closed: oneshot::Receiver<Closed>,
 }
 
+/// See [`Control::watch`].
+#[derive(Debug)]
+pub(crate) struct Watch {
+    address: Arc<str>,
+    control: Control,
+}
+
+impl Clone for Watch {
+    fn clone(&self) -> Self {
+        self.control.watch(&self.address)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.control.0.send(Command::Unwatch { address: Arc::clone(&self.address) });
+    }
+}
+
 /// What became of a connection in use.
 #[derive(Debug)]
 pub(crate) enum Closed {
@@ -126,6 +151,8 @@ impl std::fmt::Debug for Command {
             Self::CloseConnection { .. } => "CloseConnection",
             Self::Subscribe { .. } => "Subscribe",
             Self::Unsubscribe { .. } => "Unsubscribe",
+            Self::Watch { .. } => "Watch",
+            Self::Unwatch { .. } => "Unwatch",
             Self::AddConsumer { .. } => "AddConsumer",
             Self::RemoveConsumer { .. } => "RemoveConsumer",
             Self::Snapshot { .. } => "Snapshot",
@@ -165,6 +192,14 @@ impl Control {
     /// Takes back [`Control::subscribe`].
     pub(crate) fn unsubscribe(&self, id: SubscriberId, address: Arc<str>) {
         let _ = self.0.send(Command::Unsubscribe { id, address });
+    }
+
+    /// Asks whether somebody consumes an address, until the answer is dropped: the routes tell. An edge router hears it of no
+    /// other addresses.
+    pub(crate) fn watch(&self, address: &str) -> Watch {
+        let watch = Watch { address: address.into(), control: self.clone() };
+        let _ = self.0.send(Command::Watch { address: Arc::clone(&watch.address) });
+        watch
     }
 
     /// Has a consumer inside the process take streams of a routing key. The receiver tells when it does; it is closed if
@@ -236,6 +271,8 @@ pub(crate) struct Task {
     last_number: u32,
     /// When listeners that should be open and are not are tried again.
     retry_at: Option<Instant>,
+    /// The connection that is in use of those to interior routers, at an edge router.
+    uplink: Option<ConnectionId>,
     control: Control,
     /// What tells the network of this router, and how to end it.
     telling: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
@@ -311,6 +348,7 @@ impl Task {
             drops_tcp_connections,
             last_number: 0,
             retry_at: None,
+            uplink: None,
             control: Control(commands),
             telling: None,
             background: JoinSet::new(),
@@ -390,6 +428,8 @@ impl Task {
                         self.subscribers.remove(&id);
                         self.core.unsubscribe(Instant::now(), id, &address);
                     }
+                    Command::Watch { address } => drop(self.core.watch(&address)),
+                    Command::Unwatch { address } => self.core.unwatch(&address),
                     Command::AddConsumer { connector, key, queue, done } if stopping.is_none() => {
                         self.add_consumer(connector, &key, &queue).await;
                         let _ = done.send(());
@@ -573,6 +613,7 @@ impl Task {
             match output {
                 Output::Routes(routes) => {
                     self.shards.tell_all(|| Message::Routes(Arc::clone(&routes)));
+                    self.set_uplink(routes.uplink.map(|uplink| uplink.endpoint.at.id));
                     self.published.send_replace(routes);
                 }
                 Output::Deliver { subscriber, message } => {

@@ -111,6 +111,13 @@ pub struct Incoming {
 #[derive(Debug)]
 pub struct Stream(End);
 
+/// Those of one router are equal.
+impl PartialEq for Dialer {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 impl Dialer {
     pub(crate) fn new(control: Control, routes: watch::Receiver<Arc<Routes>>, shards: Arc<Shards>) -> Self {
         Self(Arc::new(Inner {
@@ -128,6 +135,7 @@ impl Dialer {
     /// # Errors
     /// [`DialError::Stopped`].
     pub async fn reachable(&self, key: &str) -> Result<(), DialError> {
+        let _watch = self.0.control.watch(key);
         let mut routes = self.0.routes.clone();
         let is_there = routes.wait_for(|routes| routes.is_reachable(key)).await;
         is_there.map(drop).map_err(|_| DialError::Stopped)
@@ -135,7 +143,8 @@ impl Dialer {
 
     /// A stream to a workload of a routing key, anywhere in the network; there once the workload has taken it.
     ///
-    /// Dropping the future gives the stream up.
+    /// Dropping the future gives the stream up. An edge router leaves it to the network whether there are consumers: where
+    /// there are none, the stream is [`DialError::Refused`].
     ///
     /// # Errors
     /// See [`DialError`].
@@ -144,7 +153,11 @@ impl Dialer {
         if self.is_stopping() {
             return Err(DialError::Stopped);
         }
-        if !routes.borrow().is_reachable(key) {
+        let is_hopeless = {
+            let routes = routes.borrow();
+            !routes.is_reachable(key) && routes.uplink.is_none()
+        };
+        if is_hopeless {
             return Err(DialError::Unreachable { key: key.to_owned() });
         }
         let (here, there) = pipe();

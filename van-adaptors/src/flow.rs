@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{oneshot, watch};
-use van_core::flow::{Attribute, Audience, BEACONS, Now, Record, RecordType, SHARED, Source};
+use van_core::flow::{
+    Attribute, Audience, BEACONS, Now, Record, RecordType, SHARED, Source, flows_address, logs_address,
+};
 use van_routing::Treatment;
 
 use self::entities::micros;
@@ -86,6 +88,8 @@ pub(crate) async fn tell(
         source.insert(now(), record);
     }
     let mut asked = messages.subscribe(source.direct(), Treatment::AnycastClosest);
+    let audiences = [BEACONS, SHARED, source.address(), &flows_address(source.id()), &logs_address(source.id())];
+    let _audiences = audiences.map(|address| messages.watch(address));
     let mut traffic = Traffic::new(&speaker.flow_id, messages.clone(), shards);
     let mut lines = Lines::new(speaker.logs.as_ref(), source.id(), &speaker.flow_id);
     let mut routes = messages.watch_routes();

@@ -9,7 +9,7 @@ use van_core::plane::{Routes, SubscriberId};
 use van_core::router::{Outgoing, Unsendable};
 use van_routing::Treatment;
 
-use crate::control::Control;
+use crate::control::{Control, Watch};
 
 /// Octets that may wait for one subscriber; messages beyond are dropped.
 const MAX_WAITING_OCTETS: usize = 4 * 1024 * 1024;
@@ -62,6 +62,7 @@ pub struct Reachability {
     address: String,
     routes: watch::Receiver<Arc<Routes>>,
     told: bool,
+    _watch: Watch,
 }
 
 /// The router's end of a subscription.
@@ -115,7 +116,7 @@ impl Messages {
         })
     }
 
-    /// Whether an address has a consumer, here or at a reachable router.
+    /// Whether an address has a consumer, here or at a reachable router; at an edge router as far as [`Messages::watch`]ed.
     pub fn is_reachable(&self, address: &str) -> bool {
         self.routes.borrow().is_reachable(address)
     }
@@ -127,7 +128,8 @@ impl Messages {
 
     /// Watches whether an address has a consumer.
     pub fn watch(&self, address: &str) -> Reachability {
-        Reachability { address: address.to_owned(), told: self.is_reachable(address), routes: self.routes.clone() }
+        let (address, told, routes) = (address.to_owned(), self.is_reachable(address), self.routes.clone());
+        Reachability { _watch: self.control.watch(&address), address, routes, told }
     }
 }
 

@@ -559,10 +559,14 @@ impl Plane {
             {
                 Some(true)
             }
-            (_, Outlet::Link { connection, link: of, .. })
-                if (connection, of) == (key, link) && !attachment.is_outlet_done =>
-            {
-                Some(false)
+            // A router may be done with a link of its own before all on it is settled; whoever attached a link with an
+            // address settles nothing after it.
+            (_, Outlet::Link { connection, link: of, lane, .. }) if (connection, of) == (key, link) => {
+                let is_over = match lane {
+                    Lane::Endpoint(_) => attachment.is_outlet_settled,
+                    Lane::Stream | Lane::Priority(_) => attachment.is_outlet_done,
+                };
+                (!is_over).then_some(false)
             }
             _ => None,
         };

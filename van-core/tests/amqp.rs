@@ -8,8 +8,8 @@ use std::time::Duration;
 use pair::{Pair, Seen, anonymous, config};
 use proptest::prelude::*;
 use van_core::amqp::{
-    Admission, Condition, Connection, DeliveryState, Error, Event, Login, Mechanism, NewLink, Password, Role, Source,
-    Symbol, Target, Token,
+    Admission, Condition, Config, Connection, DeliveryState, Error, Event, Login, Mechanism, NewLink, Password, Role,
+    Source, Symbol, Target, Token,
 };
 
 fn sender(name: &str) -> NewLink {
@@ -229,6 +229,22 @@ fn an_idle_connection_lives_on_empty_frames() {
         pair.run();
     }
     assert!(pair.client.is_open() && pair.server.is_open());
+}
+
+/// A client with half a second was told nothing in its first second, and left.
+#[test]
+fn a_peer_in_a_hurry_hears_of_us_within_its_timeout_from_the_start() {
+    let mut pair = Pair::new(vec![Login::Anonymous], anonymous());
+    let timeout = Duration::from_millis(500);
+    pair.client =
+        Connection::connect(Config { idle_timeout: timeout, ..config("client") }, vec![Login::Anonymous], pair.now);
+    pair.run();
+    let open = pair.now;
+    while pair.server.output().is_empty() {
+        pair.now = pair.server.poll_timeout().expect("a timer");
+        pair.server.handle_timeout(pair.now).expect("the client was heard of");
+    }
+    assert!(pair.now - open < timeout, "{:?}", pair.now - open);
 }
 
 #[test]

@@ -146,6 +146,41 @@ fn edges_come_back_after_they_or_their_interior_router_restarted() {
     }
 }
 
+#[test]
+fn the_cheapest_link_is_the_uplink_and_changing_it_cuts_no_stream() {
+    let Rig { mut network, interior, edges, uplinks } = rig(6);
+    network.connector(interior[1], "inside", Workload::Answers(ANSWER));
+    let dear = network.link(edges[0], interior[1], 0, 2, MS);
+    network.run(8 * SECOND);
+    assert_eq!(network.uplink(edges[0]), Some(interior[0]));
+    network.cut(uplinks[0], true);
+    network.run(SECOND);
+    assert_eq!(network.uplink(edges[0]), Some(interior[1]));
+    let client = network.client(edges[0], 0, "inside", Script::sends(20_000_000, 1));
+    network.run(20 * MS);
+    assert_eq!(network.outcome(client).1, None, "it is under way");
+    network.mend(uplinks[0]);
+    network.run(SECOND);
+    assert_eq!(network.uplink(edges[0]), Some(interior[0]));
+    network.run(20 * SECOND);
+    check_answered(&network, client);
+    // The dear one is used once more, over the connection that it has had.
+    network.cut(uplinks[0], true);
+    network.run(SECOND);
+    let client = network.client(edges[0], 1, "inside", Script::sends(1000, 2));
+    network.run(SECOND);
+    check_answered(&network, client);
+    network.mend(uplinks[0]);
+    network.run(SECOND);
+    network.renew(dear);
+    network.run(SECOND);
+    assert_eq!(
+        network.uplink(edges[0]),
+        Some(interior[0]),
+        "the certificates of another link are none of its business"
+    );
+}
+
 /// e1 and e2 have a link of their own.
 fn meshed(seed: u64) -> (Rig, LinkName) {
     let mut rig = rig(seed);

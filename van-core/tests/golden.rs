@@ -20,7 +20,8 @@ use std::sync::Arc;
 use conversation::{Conversation, Entry, Scenario, Telling};
 use van_core::flow::{Attribute, Record, RecordType};
 
-const SCENARIOS: [Scenario; 3] = [Scenario::WeDial, Scenario::TheyDial, Scenario::Flow];
+const SCENARIOS: [Scenario; 5] =
+    [Scenario::WeDial, Scenario::TheyDial, Scenario::Flow, Scenario::OurEdge, Scenario::TheirEdge];
 
 fn file(scenario: Scenario) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{}.jsonl", scenario.name()))

@@ -106,8 +106,12 @@ impl Table {
     }
 
     /// The routers whose messages to `destination` come through here or start here, in the order of their ids.
+    ///
+    /// Routers out of reach are not among them, as in skupper-router: what is remembered of their links is old. What
+    /// they sent before they were lost is still let through by [`is_valid_origin`](Self::is_valid_origin).
     pub fn valid_origins(&self, destination: &RouterId) -> impl Iterator<Item = &RouterId> {
-        self.topology.routers().filter(move |origin| self.is_valid_origin(destination, origin))
+        let within_reach = self.topology.routers().filter(|&id| *id == self.id || self.route(id).is_some());
+        within_reach.filter(move |origin| self.is_valid_origin(destination, origin))
     }
 
     /// The link on which a message of `origin` to `destination` goes on.

@@ -214,6 +214,14 @@ fn a_router_outside_of_the_graph_has_no_routes() {
 }
 
 #[test]
+fn an_origin_out_of_reach_is_not_listed_but_what_it_sent_goes_on() {
+    let one_way = Hops::from([((0, 1), 1), ((1, 0), 1), ((2, 0), 1)]); // 0 has lost 2, whose last words are remembered
+    let table = table(&id(0), &link_states(&one_way, &BTreeSet::new()));
+    assert_eq!(table.valid_origins(&id(1)).collect::<Vec<_>>(), [&id(0)]);
+    assert!(table.unicast(&id(1), &id(2)).is_some());
+}
+
+#[test]
 fn tables_can_be_shared_between_threads() {
     let table = Arc::new(table(&id(0), &square()));
     let origins = || table.valid_origins(&id(3)).count();

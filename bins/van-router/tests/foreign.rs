@@ -10,12 +10,12 @@
 mod rig;
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -54,7 +54,7 @@ fn folder() -> TempDir {
 /// What nginx has at `/`: a few records of TLS, and no whole number of them.
 const PAGE_BYTES: usize = 50_000;
 
-fn start_nginx(site: &Site, folder: &Path, nginx: &Path) -> Server {
+fn start_nginx(site: &Site, folder: &Path, nginx: &Path, protocol: &str) -> Server {
     let address = site.free_address();
     let file = |name: &str| folder.join(name).display().to_string();
     let configuration = format!(
@@ -62,7 +62,7 @@ fn start_nginx(site: &Site, folder: &Path, nginx: &Path) -> Server {
          events {{ worker_connections 4096; }}
          http {{
            access_log off; keepalive_requests 1000000000; root {};
-           server {{ listen {address}; }}
+           server {{ listen {address} {protocol}; }}
          }}",
         file("nginx.pid"),
         folder.display(),
@@ -90,12 +90,109 @@ fn check_wrk(site: &Site, wrk: &Path, server: SocketAddr, time: Duration, connec
 fn nginx_answers_every_request_of_wrk() {
     let Some((sites, [nginx, wrk])) = given(lab(["nginx", "wrk"])) else { return };
     let folder = folder();
-    let nginx = start_nginx(&sites.connector, folder.path(), &nginx);
+    let nginx = start_nginx(&sites.connector, folder.path(), &nginx, "");
     let chain = Chain::start(&sites, &json!({}), &[nginx.address()]);
     for connection in ["keep-alive", "close"] {
         let rate = check_wrk(&chain.site, &wrk, chain.entrance(0), load_time(), connection);
         println!("nginx and wrk, connection {connection}: {rate} requests/s");
     }
+}
+
+// === requests, told by VanFlow ===
+
+/// A collector that has heard of all routers.
+struct Collector {
+    process: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Collector {
+    fn start(site: &Site, python: &Path, clients: SocketAddr, routers: usize) -> Self {
+        let mut command = Command::new(python);
+        command.arg(program::client_script("flows.py")).args([format!("amqp://{clients}"), routers.to_string()]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = site.within(|| command.spawn()).expect("python runs");
+        let said = BufReader::new(process.stdout.take().expect("it is piped"));
+        let mut collector = Self { process, said };
+        assert_eq!(collector.line(), "ready");
+        collector
+    }
+
+    /// How many requests there were of each kind, once there are so many.
+    fn requests(&mut self, count: u64) -> Value {
+        let input = self.process.stdin.as_mut().expect("it is piped");
+        writeln!(input, "{count}").expect("it reads");
+        serde_json::from_str(&self.line()).expect("it writes JSON")
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.said.read_line(&mut line).expect("it writes text");
+        line.trim().to_owned()
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The number after a word of a report.
+fn number_before(report: &str, word: &str) -> u64 {
+    let before = report.split(word).next().expect("there is always one");
+    let number = before.trim_end().rsplit(|letter: char| !letter.is_ascii_digit()).next();
+    number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no number before {word:?}: {report}"))
+}
+
+#[test]
+#[ignore = "needs nginx, wrk, h2load, python-qpid-proton"]
+fn each_request_of_wrk_and_h2load_is_told_once() {
+    const REQUESTS: u64 = 4_000;
+    const CONNECTIONS: u64 = 16;
+    let found = program::find_all(["nginx", "wrk", "h2load"]);
+    let Some(([nginx, wrk, h2load], python)) =
+        given(found.and_then(|programs| Ok((programs, program::python_with_proton()?))))
+    else {
+        return;
+    };
+    let (site, folder) = (Site::here(), folder());
+    let certificates = Certificates::new(folder.path());
+    let [access, clients, one, two] = std::array::from_fn(|_| site.free_address());
+    let pages = [(); 2].map(|()| tempfile::tempdir_in(folder.path()).expect("a folder can be made"));
+    let start = |plan| Router::start(&site, folder.path(), &certificates, plan);
+    let http1 = start_nginx(&site, pages[0].path(), &nginx, "");
+    let http2 = start_nginx(&site, pages[1].path(), &nginx, "http2");
+    let near = Plan::new("near", &json!({})).accepting(&[access]).serving_clients(clients);
+    let _near = start(near.listening("http1", one).listening("http2", two));
+    let far = Plan::new("far", &json!({})).linked_to(access);
+    let _far = start(far.connecting("http1", http1.address()).connecting("http2", http2.address()));
+    rig::wait_until("nginx can be reached", || [one, two].iter().all(|at| site.connect(*at).is_ok()));
+    let mut collector = Collector::start(&site, &python, clients, 2);
+
+    let load = |options: &[&str], at: SocketAddr| {
+        let mut command = Command::new(&h2load);
+        command.args(["-n", &REQUESTS.to_string(), "-c", &CONNECTIONS.to_string()]).args(options);
+        let report = program::run(&site, PATIENCE, command.arg(format!("http://{at}/")));
+        assert_eq!(number_before(&report, " succeeded"), REQUESTS, "{report}");
+    };
+    load(&["--h1"], one);
+    assert_eq!(collector.requests(REQUESTS), json!({"HTTP/1.1 GET 200": REQUESTS}));
+    load(&["-m", "10"], two);
+    assert_eq!(collector.requests(REQUESTS), json!({"HTTP/2 GET 200": REQUESTS}));
+
+    let mut command = Command::new(wrk);
+    command.args(["-t", "2", "-c", &CONNECTIONS.to_string(), "-d", "2s", &format!("http://{one}/")]);
+    let report = program::run(&site, PATIENCE, &mut command);
+    assert!(!report.contains("Socket errors") && !report.contains("Non-2xx"), "{report}");
+    let counted = number_before(&report, " requests in");
+    let told = collector.requests(counted);
+    let kinds = told.as_object().expect("an object");
+    // At its end wrk does not wait for the answers on the way.
+    let surplus = kinds.values().filter_map(Value::as_u64).sum::<u64>() - counted;
+    let answered = told["HTTP/1.1 GET 200"].as_u64().unwrap_or(0);
+    assert!(surplus <= CONNECTIONS && answered >= counted, "wrk counted {counted}, and told were {told}");
 }
 
 // === TLS with clients and workloads ===
@@ -520,30 +617,6 @@ fn a_link_goes_through_dante() {
     });
 }
 
-// === AMQP clients ===
-
-/// Node.js, if it has these modules.
-fn node_with(modules: &[&str]) -> Result<std::path::PathBuf, String> {
-    let node = program::find("node")?;
-    let require: String = modules.iter().map(|module| format!("require('{module}');")).collect();
-    let is_there = Command::new(&node).args(["-e", &require]).output().is_ok_and(|output| output.status.success());
-    let missing = || format!("node does not find {}; install them with npm and set NODE_PATH", modules.join(" and "));
-    is_there.then_some(node).ok_or_else(missing)
-}
-
-#[test]
-#[ignore = "needs node with rhea and ws"]
-fn rhea_sends_and_receives_over_websocket() {
-    let Some(node) = given(node_with(&["rhea", "ws"])) else { return };
-    let (site, folder) = (Site::here(), folder());
-    let certificates = Certificates::new(folder.path());
-    let router = Router::start(&site, folder.path(), &certificates, Plan::new("alone", &json!({})));
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/rhea_websocket.js");
-    let url = format!("ws://{}/", router.status());
-    let said = program::run(&site, PATIENCE, Command::new(node).args([script, &url, "2000"]));
-    assert_eq!(said.trim(), "accepted 2001, received 2001");
-}
-
 // === shards and data connections ===
 
 /// Streams at the same time: more than enough that every shard has some.
@@ -554,7 +627,7 @@ const STREAMS: usize = 24;
 fn octets_arrive_unchanged_with_any_number_of_shards_and_data_connections() {
     let Some((sites, [nginx, wrk])) = given(lab(["nginx", "wrk"])) else { return };
     let folder = folder();
-    let nginx = start_nginx(&sites.connector, folder.path(), &nginx);
+    let nginx = start_nginx(&sites.connector, folder.path(), &nginx, "");
     let mut crossed_in_all = 0;
     for shards in 1..=3 {
         for data_connections in 0..=3 {

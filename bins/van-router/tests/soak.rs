@@ -4,8 +4,9 @@
 
 mod rig;
 
-use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -21,6 +22,7 @@ use rig::http;
 use rig::program::given;
 use rig::router::{Plan, Router};
 use rig::site::{Site, Sites};
+use rig::wire::Wire;
 use rig::workload::{self, Workload};
 
 /// One number for every day, another for `VAN_SOAK=1`.
@@ -250,6 +252,221 @@ fn traffic_flows_again_after_the_transit_hung_for_longer_than_the_hello_age() {
 fn traffic_flows_again_after_the_wire_was_cut_for_longer_than_the_hello_age() {
     let Some(sites) = given(Sites::in_namespaces()) else { return };
     check_partition(&sites, |_, is_connected| sites.set_connected(is_connected));
+}
+
+// === edge routers ===
+
+/// ```text
+///                 ┌── wire ──► one ──┐
+///  load ──► edge ─┤                  ├──► far ──► workloads
+///                 └── wire ──► two ──┘
+/// ```
+#[test]
+fn an_edge_router_loses_with_an_uplink_what_went_by_it_and_nothing_else() {
+    const KEPT: usize = 20;
+    let site = Site::here();
+    let (exchanges, echo) = (Exchanges::start(&site), Workload::start(&site, workload::echo));
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = Certificates::new(folder.path());
+    let [access, entrance, echoing] = std::array::from_fn(|_| site.free_address());
+    let accesses: [SocketAddr; 2] = std::array::from_fn(|_| site.free_address());
+    let wires = accesses.map(|access| Wire::lay(&site, access));
+    let attributes = json!({"dataConnectionCount": 1});
+    let far = Plan::new("far", &attributes).accepting(&[access]).connecting("exchanges", exchanges.address());
+    let interior = |name, edges| Plan::new(name, &attributes).linked_to(access).serving_edges(edges);
+    let edge = Plan::new("edge", &json!({"mode": "edge"})).edge_of(wires[0].address()).edge_of(wires[1].address());
+    let plans = [
+        far.connecting("echo", echo.address()),
+        interior("one", accesses[0]),
+        interior("two", accesses[1]),
+        edge.listening("exchanges", entrance).listening("echo", echoing),
+    ];
+    let routers = plans.map(|plan| Router::start(&site, folder.path(), &certificates, plan));
+    let is_up = |uplink: usize| routers[1 + uplink].connections_at(accesses[uplink].port()) > 0;
+    rig::wait_until("the workloads can be reached", || [entrance, echoing].iter().all(|at| site.connect(*at).is_ok()));
+    rig::wait_until("both uplinks are there", || is_up(0) && is_up(1));
+
+    let load = Load::start(&site, entrance);
+    for _ in 0..short_or_long(1, 10) {
+        for uplink in [0, 1] {
+            load.wait_until_more_completed(50);
+            wires[uplink].cut();
+            load.wait_until_more_completed(50);
+            let by_the_other: Vec<_> = (0..KEPT).map(|_| connect_to_echo(&site, echoing)).collect();
+            wires[uplink].mend();
+            rig::wait_until("the uplink is back", || is_up(uplink));
+            load.wait_until_more_completed(50);
+            by_the_other.iter().for_each(ask_echo);
+            wires[uplink].cut();
+            load.wait_until_more_completed(50);
+            by_the_other.iter().for_each(ask_echo);
+            wires[uplink].mend();
+            rig::wait_until("the uplink is back", || is_up(uplink));
+        }
+    }
+    let clients = load.stop();
+    for tally in [&clients, &exchanges.tally] {
+        tally.assert_no_faults();
+        assert_eq!(tally.truncated(), 0, "somebody took a part for the whole");
+    }
+}
+
+/// A connection that has been answered.
+fn connect_to_echo(site: &Site, entrance: SocketAddr) -> TcpStream {
+    let mut answered = None;
+    rig::wait_until("the workload answers", || {
+        answered = site.connect(entrance).ok().filter(|stream| try_echo(stream).is_ok());
+        answered.is_some()
+    });
+    answered.expect("waited for")
+}
+
+fn try_echo(mut stream: &TcpStream) -> io::Result<()> {
+    let mut answer = [0; 4];
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"ping").and_then(|()| stream.read_exact(&mut answer))?;
+    assert_eq!(&answer, b"ping");
+    Ok(())
+}
+
+#[track_caller]
+fn ask_echo(stream: &TcpStream) {
+    try_echo(stream).expect("the stream lives on");
+}
+
+/// ```text
+///  clients ──► one ◄── wire ── two ──► workload     the wire is what meshes them
+///               └──► interior ◄─┘                   or two, linked
+/// ```
+fn check_mesh(interiors: usize) {
+    let site = Site::here();
+    let exchanges = Exchanges::start(&site);
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let certificates = Certificates::new(folder.path());
+    let [access, mesh, entrance] = std::array::from_fn(|_| site.free_address());
+    let edges: [SocketAddr; 2] = std::array::from_fn(|_| site.free_address());
+    let wire = Wire::lay(&site, mesh);
+    let start = |plan| Router::start(&site, folder.path(), &certificates, plan);
+    let plans = [
+        Plan::new("left", &json!({})).accepting(&[access]).serving_edges(edges[0]),
+        Plan::new("right", &json!({})).linked_to(access).serving_edges(edges[1]),
+    ];
+    let mut above: Vec<_> = plans.into_iter().take(interiors).map(start).collect();
+    let edge = |name, uplink| Plan::new(name, &json!({"mode": "edge"})).edge_of(edges[uplink]);
+    let one = edge("one", 0).accepting_edges(mesh).listening("key", entrance);
+    let two = edge("two", interiors - 1).meshed_with(wire.address()).connecting("key", exchanges.address());
+    let edges_up = [start(one), start(two)];
+    let check_carried = |by: &str| {
+        // Exchanges are tried until they pass: routes have to settle after a cut.
+        let exchange = || Exchange::new(1_000_000, 1_000_000).run(&site, entrance);
+        rig::wait_until(&format!("octets pass by {by}"), || exchange().is_ok());
+        for _ in 0..20 {
+            exchange().unwrap_or_else(|failure| panic!("by {by}: {failure:?}"));
+        }
+    };
+    check_carried("mesh or interior");
+    wire.cut();
+    check_carried("interior");
+    wire.mend();
+    rig::wait_until("the mesh is back", || edges_up[0].connections_at(mesh.port()) > 0);
+    above.iter_mut().for_each(Router::kill);
+    check_carried("mesh");
+    exchanges.tally.assert_no_faults();
+}
+
+#[test]
+fn meshed_edge_routers_of_one_interior_router_reach_each_other_either_way() {
+    check_mesh(1);
+}
+
+#[test]
+fn meshed_edge_routers_of_different_interior_routers_reach_each_other_either_way() {
+    check_mesh(2);
+}
+
+// === listeners with several keys ===
+
+/// How many of so many clients each workload got, by the letter it answers with; those that nobody answers by 0.
+fn ask_who(site: &Site, entrance: SocketAddr, clients: usize) -> BTreeMap<u8, usize> {
+    const AT_ONCE: usize = 8;
+    let ask = || -> io::Result<u8> {
+        let mut letter = [0];
+        let mut stream = site.connect(entrance)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.read_exact(&mut letter)?;
+        Ok(letter[0])
+    };
+    let letters = thread::scope(|scope| {
+        let some = || (0..clients / AT_ONCE).map(|_| ask().unwrap_or(0)).collect::<Vec<_>>();
+        let asking: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(some)).collect();
+        asking.into_iter().flat_map(|some| some.join().expect("it does not panic")).collect::<Vec<_>>()
+    });
+    letters.into_iter().fold(BTreeMap::new(), |mut counts, letter| {
+        *counts.entry(letter).or_default() += 1;
+        counts
+    })
+}
+
+#[test]
+fn a_listener_with_several_keys_keeps_to_priorities_strictly_and_to_weights_within_a_twentieth() {
+    const CLIENTS: usize = 4_000;
+    let site = Site::here();
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = Certificates::new(folder.path());
+    let [access, by_priority, by_weight] = std::array::from_fn(|_| site.free_address());
+    let workloads = [b'p', b's', b'a', b'b'].map(|letter| {
+        Workload::start(&site, move |mut stream| {
+            let _ = stream.write_all(&[letter]);
+        })
+    });
+    let [primary, secondary, a, b] = workloads.each_ref().map(Workload::address);
+    // As Skupper renders a MultiKeyListener.
+    let mut near = Plan::new("near", &json!({})).accepting(&[access]);
+    for (name, strategy, at) in [("mk", "priority", by_priority), ("mkw", "weighted", by_weight)] {
+        let listener = format!("multiAddress/{name}");
+        near = near.with(
+            "tcpListener",
+            json!({
+                "name": listener, "host": at.ip(), "port": at.port(), "multiAddressStrategy": strategy,
+            }),
+        );
+    }
+    for (listener, address, value) in [("mk", "primary", 1), ("mk", "secondary", 0), ("mkw", "a", 3), ("mkw", "b", 1)] {
+        near = near.with(
+            "listenerAddress",
+            json!({
+                "name": format!("{listener}/{address}"), "address": address, "value": value,
+                "listener": format!("multiAddress/{listener}"),
+            }),
+        );
+    }
+    let start = |plan| Router::start(&site, folder.path(), &certificates, plan);
+    let _near = start(near);
+    let _far = start(
+        Plan::new("far", &json!({}))
+            .linked_to(access)
+            .connecting("secondary", secondary)
+            .connecting("a", a)
+            .connecting("b", b),
+    );
+    let mut first = start(Plan::new("first", &json!({})).linked_to(access).connecting("primary", primary));
+    let all_go_to = |letter: u8| {
+        let only = BTreeMap::from([(letter, 8)]);
+        rig::wait_until("routes to settle", || ask_who(&site, by_priority, 8) == only);
+        assert_eq!(ask_who(&site, by_priority, CLIENTS / 4), BTreeMap::from([(letter, CLIENTS / 4)]));
+    };
+    rig::wait_until("ports to open", || [by_priority, by_weight].iter().all(|at| site.connect(*at).is_ok()));
+    all_go_to(b'p');
+    first.kill();
+    all_go_to(b's');
+    first.start_again();
+    all_go_to(b'p');
+
+    let both = || ask_who(&site, by_weight, 40).len() == 2;
+    rig::wait_until("both keys have consumers", both);
+    let counts = ask_who(&site, by_weight, CLIENTS);
+    let share = counts[&b'a'] as f64 / CLIENTS as f64;
+    assert!((share / 0.75 - 1.0).abs() < 0.05, "{counts:?}");
 }
 
 // === many connections ===

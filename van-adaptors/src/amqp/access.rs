@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 use van_core::amqp::{Admission, Connection, Mechanism};
-use van_core::management::config::Amqp;
+use van_core::management::config::{Amqp, Role};
 use van_core::plane::{PeerKind, Purpose};
 use van_core::router::{Announcement, Candidate, Origin, Place, access_config};
 
@@ -30,6 +30,7 @@ const CLIENT_WINDOW_FRAMES: u32 = 512;
 #[derive(Debug, Clone)]
 pub(crate) struct Access {
     pub(crate) name: String,
+    pub(crate) role: Role,
     pub(crate) router: String,
     pub(crate) cost: u32,
     /// Who comes, if not interior routers.
@@ -233,6 +234,7 @@ mod tests {
     fn access(mechanisms: Option<&[Mechanism]>, requires_authentication: bool, has_users: bool) -> Access {
         Access {
             name: "clients".into(),
+            role: Role::Normal,
             router: "a".into(),
             cost: 1,
             peer: Some(PeerKind::Client),

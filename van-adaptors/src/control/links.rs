@@ -3,7 +3,7 @@
 use tokio::task::JoinHandle;
 use van_core::Random;
 use van_core::management::config::{Connector, Role};
-use van_core::plane::PeerKind;
+use van_core::plane::{ConnectionId, PeerKind};
 use van_core::router::Place;
 
 use super::{Owner, Task};
@@ -25,6 +25,8 @@ impl Task {
             identity: self.flow_ids.next(),
             port: entity.port,
             cost: link.cost,
+            role: entity.amqp.role,
+            is_standing_by: entity.amqp.role == Role::Edge && self.uplink.is_some(),
             failover_urls: link.places.iter().map(Place::to_string).collect(),
             has_proxy: entity.proxy_profile.is_some(),
             ..LinkState::default()
@@ -45,6 +47,7 @@ impl Task {
                 state.is_down_for("the link was changed");
             }
             (state.port, state.cost, state.has_proxy) = (entity.port, link.cost, entity.proxy_profile.is_some());
+            state.role = entity.amqp.role;
             state.failover_urls = link.places.iter().map(Place::to_string).collect();
         });
         self.run_link(entity, link);
@@ -68,6 +71,22 @@ impl Task {
             link.task.abort();
             self.close_connections(link.owner, why);
         }
+    }
+
+    /// Notes which connection to an interior router is in use: the links of the others stand by.
+    pub(super) fn set_uplink(&mut self, uplink: Option<ConnectionId>) {
+        if std::mem::replace(&mut self.uplink, uplink) == uplink {
+            return;
+        }
+        let owner = uplink.and_then(|id| self.connections.get(&id)).map(|connection| connection.owner);
+        let links = self.running.links.values().filter(|link| link.entity.amqp.role == Role::Edge);
+        self.board.write(|states| {
+            for link in links {
+                if let Some(state) = states.links.get_mut(&link.entity.name) {
+                    state.is_standing_by = owner.is_some_and(|owner| owner != link.owner);
+                }
+            }
+        });
     }
 
     /// What a link is to know; without profile there is none.

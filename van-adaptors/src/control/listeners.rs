@@ -162,6 +162,7 @@ impl Task {
         let amqp = &access.amqp;
         Access {
             name: name.to_owned(),
+            role: amqp.role,
             router: self.core.id().to_string(),
             cost: amqp.cost.into(),
             peer: match amqp.role {
@@ -205,7 +206,8 @@ impl Task {
             match serving {
                 Serving::Links(access) => {
                     let ordinal = access.tls.as_ref().map(|profile| profile.borrow().ordinal);
-                    let state = AccessState { identity: access.identity.clone(), port, ordinal, links: 0, error: None };
+                    let identity = access.identity.clone();
+                    let state = AccessState { identity, role: access.role, port, ordinal, links: 0, error: None };
                     states.accesses.insert(name.to_owned(), state);
                 }
                 Serving::Http(_) => drop(states.http_listeners.insert(name.to_owned(), HttpListenerState { port })),

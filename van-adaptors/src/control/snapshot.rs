@@ -113,7 +113,9 @@ impl Task {
     pub(super) fn snapshot(&self) -> Snapshot {
         let row = |(id, connection): (&ConnectionId, &super::InUse)| {
             let Shown { row, since } = &connection.shown;
-            ConnectionRow { id: id.0, uptime: since.elapsed(), ..row.clone() }
+            let is_uplink = connection.purpose == Purpose::Links(PeerKind::Interior);
+            let is_active = !is_uplink || self.uplink == Some(*id);
+            ConnectionRow { id: id.0, uptime: since.elapsed(), is_active, ..row.clone() }
         };
         let mut connections: Vec<_> = self.connections.iter().map(row).collect();
         connections.sort_by_key(|row| row.id);

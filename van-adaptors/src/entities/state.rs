@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 use van_core::management::Attributes;
-use van_core::management::config::Observer;
+use van_core::management::config::{Observer, Role};
 
 use super::{EntityKind, Traffic};
 
@@ -43,10 +43,14 @@ pub struct LinkState {
     pub port: u16,
     /// Its cost, as configured at this end.
     pub cost: u32,
+    /// What it is for.
+    pub role: Role,
     /// The generation of the certificates it came up with, if it has any.
     pub ordinal: Option<u64>,
     /// Whether its control connection is there.
     pub is_up: bool,
+    /// Whether another link is the uplink of this edge router: this one, if it is up, carries nothing until that is lost.
+    pub is_standing_by: bool,
     /// The router at the other end, as of the last time it was up.
     pub peer: Option<String>,
     /// The VanFlow identity of the access it came in by there, if the peer told.
@@ -100,6 +104,8 @@ impl LinkState {
 pub struct AccessState {
     /// Its VanFlow identity, which it tells those who dial it.
     pub identity: String,
+    /// Who comes in.
+    pub role: Role,
     /// The port it is open on: the system's choice if it was to be 0.
     pub port: u16,
     /// The generation of its certificates, if it has any.

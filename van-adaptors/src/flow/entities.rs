@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use van_core::flow::{Attribute, Record, RecordType};
+use van_core::management::config::Role;
 
 use crate::entities::{States, TcpListenerState};
 
@@ -14,7 +15,7 @@ pub(super) fn records(states: &States, router: &str) -> BTreeMap<String, Record>
     };
     let links = states.links.iter().map(|(name, link)| {
         let mut record = record(RecordType::Link, &link.identity, name)
-            .with(Attribute::Role, "inter-router")
+            .with(Attribute::Role, link.role.name())
             .with(Attribute::Protocol, "amqp")
             .with(Attribute::LinkCost, u64::from(link.cost))
             .with(Attribute::DestinationPort, link.port.to_string().as_str())
@@ -40,9 +41,10 @@ pub(super) fn records(states: &States, router: &str) -> BTreeMap<String, Record>
         }
         record
     });
-    let accesses = states.accesses.iter().map(|(name, access)| {
+    let is_for_routers = |role| matches!(role, Role::InterRouter | Role::Edge | Role::InterEdge);
+    let accesses = states.accesses.iter().filter(|(_, access)| is_for_routers(access.role)).map(|(name, access)| {
         let mut record = record(RecordType::RouterAccess, &access.identity, name)
-            .with(Attribute::Role, "inter-router")
+            .with(Attribute::Role, access.role.name())
             .with(Attribute::LinkCount, access.links);
         if let Some(ordinal) = access.ordinal {
             record.set(Attribute::ActiveTlsOrdinal, ordinal);

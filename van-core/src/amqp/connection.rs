@@ -366,6 +366,7 @@ pub struct Connection {
     peer_idle_timeout: Option<Duration>,
     close_sent: bool,
     burst: Option<Burst>,
+    begun: Instant,
     next_tick: Instant,
     silent_ticks: u32,
     heard: bool,
@@ -413,6 +414,7 @@ impl Connection {
             peer_idle_timeout: None,
             close_sent: false,
             burst: None,
+            begun: now,
             next_tick: now + FIRST_TICK,
             silent_ticks: 0,
             heard: false,
@@ -571,6 +573,8 @@ impl Connection {
         self.peer_max_frame_bytes = open.max_frame_size;
         self.peer_channel_max = open.channel_max;
         self.peer_idle_timeout = open.idle_time_out.filter(|&ms| ms > 0).map(|ms| Duration::from_millis(ms.into()));
+        // It may want a sign of life sooner than the next look would be.
+        self.next_tick = self.begun;
         self.stage = if self.is_initiator { Stage::Open } else { Stage::Answering };
         Ok(Progress::Event(Event::Opened(open)))
     }

@@ -157,6 +157,14 @@ impl Collector {
         lost.iter().for_each(|address| self.forget(address));
     }
 
+    /// Forgets the sources of all routers but this one: an edge router's, which has lost its way to the network.
+    pub fn handle_network_lost(&mut self, own: &str) {
+        let kept = self.routers().find(|(_, record)| record.router_id() == Some(own));
+        let kept = kept.map(|(address, _)| Arc::clone(address));
+        let lost: Vec<_> = self.sources.keys().filter(|address| Some(*address) != kept.as_ref()).cloned().collect();
+        lost.iter().for_each(|address| self.forget(address));
+    }
+
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         let is_silent = |known: &Known| known.heard + SILENCE <= now;

@@ -234,14 +234,20 @@ impl Consumers {
         Self { treatment, priority: None, connectors, subscribers, links, owners, rotor: AtomicUsize::new(0) }
     }
 
-    /// Whether one of them is at this router.
+    /// Whether one of them is at this router, or an edge router of its.
     fn are_here(&self) -> bool {
-        !self.connectors.is_empty() || !self.subscribers.is_empty() || !self.links.is_empty()
+        let has_links = self.links.iter().any(|link| !link.peer.is_beyond());
+        !self.connectors.is_empty() || !self.subscribers.is_empty() || has_links
+    }
+
+    /// Whether one of them is where this edge router's links lead.
+    fn are_beyond(&self) -> bool {
+        self.links.iter().any(|link| link.peer.is_beyond())
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        !self.are_here() && self.owners.is_empty()
+        !self.are_here() && !self.are_beyond() && self.owners.is_empty()
     }
 }
 
@@ -364,9 +370,11 @@ impl Routes {
             .or(Some(hop.control))
     }
 
-    /// How many routers have consumers of an address, this one included. One that was just lost may count.
+    /// How many routers have consumers of an address, this one included. One that was just lost may count. All that are
+    /// beyond the uplink of an edge router count as one, and only of addresses that somebody here asks about.
     pub fn consuming_routers(&self, address: &str) -> usize {
-        self.addresses.get(address).map_or(0, |consumers| consumers.owners.len() + usize::from(consumers.are_here()))
+        let Some(consumers) = self.addresses.get(address) else { return 0 };
+        consumers.owners.len() + usize::from(consumers.are_here()) + usize::from(consumers.are_beyond())
     }
 
     /// Whether anybody in the network consumes a routing key, or another address that is known across the network.
@@ -386,19 +394,24 @@ impl Routes {
     }
 
     fn has_consumer(&self, consumers: &Consumers) -> bool {
-        consumers.are_here() || consumers.owners.iter().any(|(owner, _)| self.table.route(owner).is_some())
+        let is_reachable = |owner| self.table.route(owner).is_some();
+        consumers.are_here() || consumers.are_beyond() || consumers.owners.iter().any(|(owner, _)| is_reachable(owner))
+    }
+
+    /// Whether there is a way to the edge router of an id, as far as this one knows.
+    pub fn is_edge_reachable(&self, id: &str) -> bool {
+        self.edges.get(id).is_some_and(|consumers| self.has_consumer(consumers))
     }
 
     /// Whether a message for this address, in any form, would find somebody.
     pub(crate) fn leads_somewhere(&self, to: &str) -> bool {
-        let has = |addresses: &Addresses, name| addresses.get(name).is_some_and(|all| self.has_consumer(all));
         let has_uplink = self.uplink.is_some();
         match self.parse(to) {
             Address::Mobile(key) => self.is_reachable(key) || self.own(key).is_some(),
             // Its clients' own addresses are not in the picture.
             Address::Local(_) | Address::Everywhere(_) => true,
             Address::Router(id) => has_uplink || RouterId::new(id).is_ok_and(|id| self.table.route(&id).is_some()),
-            Address::Edge(id) => has_uplink || has(&self.edges, id),
+            Address::Edge(id) => has_uplink || self.is_edge_reachable(id),
             Address::Foreign => has_uplink,
         }
     }
@@ -426,12 +439,17 @@ impl LinkConsumer {
         let is_back = self.peer != PeerKind::Client && from.connection == Some(self.id.at.id);
         let is_same_mesh = from.mesh.is_some() && from.mesh == self.mesh.as_deref();
         // What came to an edge router, from the network or through the mesh, is for those who are here.
-        let is_passing = from.connection.is_some() && matches!(self.peer, PeerKind::Interior | PeerKind::Mesh);
+        let is_passing = from.connection.is_some() && self.peer.is_beyond();
         !is_back && !is_same_mesh && !is_passing
     }
 }
 
 impl PeerKind {
+    /// Whether others are behind it, who are not ours to tell of; we are an edge router.
+    fn is_beyond(self) -> bool {
+        matches!(self, Self::Interior | Self::Mesh)
+    }
+
     /// What it costs to go there, by the measure of links between routers.
     fn cost(self) -> u64 {
         match self {

@@ -131,6 +131,7 @@ impl Core {
             if running.retry_at.is_some_and(|at| at > now) {
                 continue;
             }
+            running.retry_at = None;
             let link = &running.link;
             let is_for = |entity: &String, container: &String| {
                 let is_container = link.container.as_ref().is_none_or(|wanted| wanted == container);
@@ -142,7 +143,6 @@ impl Core {
             *last += 1;
             let label = *last | LABEL;
             running.at = Some((on, label));
-            running.retry_at = None;
             running.status = AutoLinkStatus::Attaching;
             let link = WantedLink {
                 label,
@@ -206,5 +206,39 @@ impl Running {
         self.status = AutoLinkStatus::Failed(reason);
         self.at = None;
         self.retry_at = Some(now + REST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plane::ShardId;
+    use crate::router::{Distribution, Identity};
+    use van_routing::{RouterId, Timing};
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // any instant will do
+    fn a_refused_link_whose_connection_has_gone_waits_for_the_next_one() {
+        let start = Instant::now();
+        let identity = Identity { id: RouterId::new("r").expect("an id"), instance: 1, shards: 1, mesh: None };
+        let mut core = Core::new(identity, Timing::default(), Distribution::default(), start);
+        let link = AutoLink {
+            address: Some("q".into()),
+            is_out: false,
+            container: Some("broker".into()),
+            connection: None,
+            external_address: None,
+        };
+        let at = ConnectionRef { id: ConnectionId(7), shard: ShardId(0) };
+        core.add_auto_link(start, "in", link);
+        core.add_container(start, at, "to-broker".into(), "broker".into());
+        assert_eq!(core.auto_link_status("in"), Some(&AutoLinkStatus::Attaching));
+        core.auto_link_refused(start, 1 | LABEL, None);
+        core.remove_container(start, at.id);
+        let rested = start + REST;
+        core.handle_timeout(rested);
+        assert_eq!(core.auto_links.poll_timeout(), None, "nothing is due while there is no connection");
+        core.add_container(rested, at, "to-broker".into(), "broker".into());
+        assert_eq!(core.auto_link_status("in"), Some(&AutoLinkStatus::Attaching));
     }
 }

@@ -13,7 +13,7 @@ use super::auto_links::AutoLinks;
 use super::consumers::{Class, Directory};
 use super::control::{self, MalformedMessage};
 use super::distribution::Distribution;
-use super::edge::EdgeSide;
+use super::edge::{self, EdgeSide};
 use super::links::PeerLinks;
 use super::outgoing::Outgoing;
 use super::peer::{Admitted, Candidate, Origin, Peers, Risen};
@@ -249,9 +249,9 @@ impl Core {
     /// # Errors
     /// The condition to close it with.
     pub fn admit(&mut self, now: Instant, candidate: Candidate) -> Result<Admitted, Condition> {
-        let ordinal = match &candidate.origin {
-            Origin::Dialled(dialled) => dialled.ordinal.unwrap_or(0),
-            Origin::Accepted => 0,
+        let (cost, dialled) = match &candidate.origin {
+            Origin::Dialled(dialled) => (candidate.cost, Some(dialled.clone())),
+            Origin::Accepted => (candidate.cost, None),
         };
         let router = candidate.announcement.container.clone();
         let container = candidate.program_of.clone().map(|entity| (entity, candidate.announcement.container.clone()));
@@ -261,8 +261,10 @@ impl Core {
             self.outputs.push_back(Output::Close { at, condition: Some(condition) });
         }
         self.is_stale = true;
-        if admitted.purpose == Purpose::Links(PeerKind::Interior) {
-            self.add_uplink(ConnectionRef { id: admitted.id, shard: admitted.shard }, ordinal);
+        if let (Purpose::Links(PeerKind::Interior), Some(dialled)) = (admitted.purpose, dialled) {
+            let at = ConnectionRef { id: admitted.id, shard: admitted.shard };
+            let (correlator, ordinal) = (dialled.correlator, dialled.ordinal.unwrap_or(0));
+            self.add_uplink(edge::Candidate { at, cost, correlator, ordinal });
         }
         if admitted.purpose == Purpose::Links(PeerKind::Mesh) {
             self.add_mesh_peer(ConnectionRef { id: admitted.id, shard: admitted.shard }, &router);

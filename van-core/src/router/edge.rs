@@ -27,8 +27,8 @@ const TRACKING_CREDIT: u32 = 32;
 #[derive(Debug)]
 pub(super) struct EdgeSide {
     pub(super) edge: Edge,
-    /// Connections to interior routers, the oldest first, each with the generation of our certificates it was made with.
-    connections: BTreeMap<ConnectionId, (ConnectionRef, u64)>,
+    /// Connections to interior routers, the oldest first.
+    connections: BTreeMap<ConnectionId, Candidate>,
     active: Option<Active>,
     /// The last number that a link was wanted by.
     last: u64,
@@ -39,11 +39,22 @@ pub(super) struct EdgeSide {
     pub(super) bid: Bid,
 }
 
+/// A connection that can be the uplink.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    pub(super) at: ConnectionRef,
+    pub(super) cost: u32,
+    /// All connections of a link have the same.
+    pub(super) correlator: String,
+    /// The generation of our certificates that it was made with.
+    pub(super) ordinal: u64,
+}
+
 /// The connection in use, and the links on it.
 #[derive(Debug)]
 struct Active {
     at: ConnectionRef,
-    ordinal: u64,
+    cost: u32,
     /// Links that were asked for, by number.
     wanted: BTreeMap<u64, Role>,
     links: BTreeMap<EndpointId, Role>,
@@ -98,17 +109,22 @@ impl Core {
         self.edge.is_some()
     }
 
-    /// A connection to an interior router is up. One of a later generation takes over; what runs on the old one may end.
-    pub(super) fn add_uplink(&mut self, at: ConnectionRef, ordinal: u64) {
+    /// A connection to an interior router is up. It takes the place of earlier generations of its link, and the uplink's if it
+    /// is cheaper; what runs on those may end.
+    pub(super) fn add_uplink(&mut self, new: Candidate) {
         let Some(edge) = &mut self.edge else { return };
-        edge.connections.insert(at.id, (at, ordinal));
-        if let Some(old) = edge.active.as_ref().filter(|active| active.ordinal < ordinal).map(|active| active.at) {
-            edge.connections.remove(&old.id);
+        let is_earlier =
+            |_: &ConnectionId, it: &mut Candidate| it.correlator == new.correlator && it.ordinal < new.ordinal;
+        let retired: Vec<_> = edge.connections.extract_if(.., is_earlier).map(|(_, earlier)| earlier.at).collect();
+        let is_left = |active: &Active| retired.contains(&active.at) || new.cost < active.cost;
+        let is_left = edge.active.as_ref().is_some_and(is_left);
+        edge.connections.insert(new.at.id, new);
+        if is_left {
             for endpoint in self.leave_uplink() {
                 self.outputs.push_back(Output::DetachLink { endpoint });
             }
-            self.outputs.push_back(Output::Retire { at: old });
         }
+        self.outputs.extend(retired.into_iter().map(|at| Output::Retire { at }));
         self.choose_uplink();
     }
 
@@ -134,12 +150,13 @@ impl Core {
         }
     }
 
+    /// The cheapest becomes the uplink if there is none; of equals the oldest.
     fn choose_uplink(&mut self) {
         let Some(edge) = self.edge.as_mut().filter(|edge| edge.active.is_none()) else { return };
-        let Some((at, ordinal)) = edge.connections.values().next().copied() else { return };
+        let Some(&Candidate { at, cost, .. }) = edge.connections.values().min_by_key(|it| it.cost) else { return };
         edge.active = Some(Active {
             at,
-            ordinal,
+            cost,
             wanted: BTreeMap::new(),
             links: BTreeMap::new(),
             consumed: BTreeSet::new(),
@@ -187,8 +204,11 @@ impl Core {
     /// A link that we asked for was attached.
     pub(super) fn recv_link_attached(&mut self, label: u64, endpoint: EndpointId) {
         let Some(edge) = &mut self.edge else { return };
-        let Some(active) = edge.active.as_mut().filter(|active| active.at.id == endpoint.at.id) else { return };
-        let Some(role) = active.wanted.remove(&label) else { return };
+        let active = edge.active.as_mut().filter(|active| active.at.id == endpoint.at.id);
+        let Some((role, active)) = active.and_then(|active| Some((active.wanted.remove(&label)?, active))) else {
+            // Its connection is not the uplink any more.
+            return self.outputs.push_back(Output::DetachLink { endpoint });
+        };
         match &role {
             Role::Mesh => {
                 let message = mesh_message(&edge.edge.mesh);

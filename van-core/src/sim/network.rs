@@ -402,6 +402,14 @@ impl Network {
         self.routers[router.0].planes.iter().map(|(plane, _)| plane.connections()).sum()
     }
 
+    /// The interior router whose connection an edge router uses.
+    pub fn uplink(&self, router: RouterName) -> Option<RouterName> {
+        let id = self.routers[router.0].core.routes().uplink?.endpoint.at.id;
+        let is_it = |end: &End| end.router == router && end.id == id;
+        let pipe = self.pipes.iter().find(|pipe| pipe.ends.iter().any(is_it))?;
+        pipe.ends.iter().map(|end| end.router).find(|end| *end != router)
+    }
+
     /// Whether a routing key has a consumer, as a router sees it.
     pub fn is_reachable(&self, router: RouterName, address: &str) -> bool {
         self.routers[router.0].core.routes().is_reachable(address)

@@ -11,30 +11,35 @@ use serde_json::{Value, json};
 use van_core::amqp::{Admission, Connection, Event, Login, Mechanism};
 use van_core::flow::{self, Collector, Ledger, Message, Now, Record, shares_address};
 use van_core::plane::{
-    Client, ClientFlow, ConnectorId, Crossing, Io, Key, Plane, Purpose, Read, Report, ShardId, SubscriberId, Write,
+    Client, ClientFlow, ConnectorId, Crossing, Io, Key, PeerKind, Plane, Purpose, Read, Report, ShardId, SubscriberId,
+    Write,
 };
 use van_core::router::{
     Announcement, Candidate, Core, Dialled, Distribution, Identity, Origin, Outgoing, Output, open_config,
 };
 use van_routing::{RouterId, Timing, Treatment};
 
-/// Who dials; the rest is the same, but that VanFlow is only spoken when we are to listen to it.
+/// Who dials and who is an edge; the rest is the same, but that VanFlow is only spoken when we are to listen to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scenario {
     WeDial,
     TheyDial,
     /// They dial, and both tell of connections.
     Flow,
+    /// We are an edge router, and dial.
+    OurEdge,
+    /// They are, and dial.
+    TheirEdge,
 }
 
 /// What the client of ours sends; the other router's workload sends it back.
 pub(crate) const REQUEST: &[u8] = b"a request of ours, over both routers";
 
-/// The connections of the link: the control connection, then one for streams.
-const PURPOSES: [Purpose; 2] = [Purpose::Control, Purpose::Data];
-
 /// The group of a dialled link.
 const CORRELATOR: &str = "goldenGOLDEN123";
+
+/// The mesh that our edge router is of.
+const MESH: &str = "meshMESHmesh123";
 
 /// Makes the same names each time.
 const SEED: u64 = 20_261_121;
@@ -64,6 +69,21 @@ impl Scenario {
             Self::WeDial => "we-dial",
             Self::TheyDial => "they-dial",
             Self::Flow => "vanflow",
+            Self::OurEdge => "our-edge",
+            Self::TheirEdge => "their-edge",
+        }
+    }
+
+    pub(crate) fn we_dial(self) -> bool {
+        matches!(self, Self::WeDial | Self::OurEdge)
+    }
+
+    /// The connections of the link: the control connection, then one for streams; all on one with an edge router.
+    pub(crate) fn purposes(self) -> &'static [Purpose] {
+        match self {
+            Self::WeDial | Self::TheyDial | Self::Flow => &[Purpose::Control, Purpose::Data],
+            Self::OurEdge => &[Purpose::Links(PeerKind::Interior)],
+            Self::TheirEdge => &[Purpose::Links(PeerKind::Edge)],
         }
     }
 }
@@ -168,12 +188,13 @@ impl Conversation {
     #[allow(clippy::disallowed_methods)] // any instant will do
     pub(crate) fn new(scenario: Scenario) -> Self {
         let start = Instant::now();
-        let identity =
-            Identity { id: RouterId::new("ours").expect("an id"), instance: 1_700_000_000, shards: 1, mesh: None };
+        let mesh = (scenario == Scenario::OurEdge).then(|| MESH.into());
+        let identity = Identity { id: RouterId::new("ours").expect("an id"), instance: 1_700_000_000, shards: 1, mesh };
         let mut core = Core::new(identity, Timing::default(), Distribution::default(), start);
         core.add_connector(start, ConnectorId(0), &Arc::from("at-ours"));
+        core.watch(&Arc::from("at-theirs"));
         let plane = Plane::new(ShardId(0), Arc::clone(core.routes()), SEED);
-        let opening = (0..PURPOSES.len()).map(|number| (number, engine(scenario, number, start))).collect();
+        let opening = (0..scenario.purposes().len()).map(|number| (number, engine(scenario, number, start))).collect();
         let mut conversation = Self {
             start,
             now: Duration::ZERO,
@@ -290,10 +311,13 @@ impl Conversation {
             match event {
                 Event::Authenticate(_) => engine.authenticate(true).expect("welcome"),
                 Event::Opened(open) => {
-                    let announcement = Announcement::read(&open);
-                    let origin = match self.scenario {
-                        Scenario::WeDial => Origin::Dialled(dialled(number)),
-                        Scenario::TheyDial | Scenario::Flow => Origin::Accepted,
+                    let mut announcement = Announcement::read(&open);
+                    if let purpose @ Purpose::Links(_) = self.scenario.purposes()[number] {
+                        announcement.purpose = purpose;
+                    }
+                    let origin = match self.scenario.we_dial() {
+                        true => Origin::Dialled(dialled(self.scenario, number)),
+                        false => Origin::Accepted,
                     };
                     let admitted = self
                         .core
@@ -302,7 +326,7 @@ impl Conversation {
                     if !engine.is_open() {
                         engine.answer_open([]);
                     }
-                    let is_initiator = self.scenario == Scenario::WeDial;
+                    let is_initiator = self.scenario.we_dial();
                     let key = self.plane.add_connection(admitted.id, admitted.purpose, is_initiator, engine);
                     self.world.numbers.insert(key, number);
                     return self.plane.received(&mut self.world, key, &[input]);
@@ -451,22 +475,17 @@ fn merge(known: &mut BTreeMap<Arc<str>, Record>, told: Vec<Record>) {
     }
 }
 
-fn dialled(number: usize) -> Dialled {
-    Dialled { correlator: CORRELATOR.into(), ordinal: None, purpose: PURPOSES[number] }
+fn dialled(scenario: Scenario, number: usize) -> Dialled {
+    Dialled { correlator: CORRELATOR.into(), ordinal: None, purpose: scenario.purposes()[number] }
 }
 
 fn engine(scenario: Scenario, number: usize, now: Instant) -> Connection {
-    match scenario {
-        Scenario::WeDial => Connection::connect(
-            open_config("ours", Some("127.0.0.1"), 1, Some(&dialled(number))),
-            vec![Login::Anonymous],
-            now,
-        ),
-        Scenario::TheyDial | Scenario::Flow => {
-            let admission = Admission { mechanisms: vec![Mechanism::Anonymous], sasl_optional: true };
-            Connection::accept(open_config("ours", None, 1, None), admission, now)
-        }
+    if scenario.we_dial() {
+        let config = open_config("ours", Some("127.0.0.1"), 1, Some(&dialled(scenario, number)));
+        return Connection::connect(config, vec![Login::Anonymous], now);
     }
+    let admission = Admission { mechanisms: vec![Mechanism::Anonymous], sasl_optional: true };
+    Connection::accept(open_config("ours", None, 1, None), admission, now)
 }
 
 impl Io for World {

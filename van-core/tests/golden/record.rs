@@ -30,17 +30,19 @@ impl Drop for Skrouterd {
 }
 
 fn start(skrouterd: &Path, scenario: Scenario) -> Skrouterd {
-    let link = match scenario {
-        Scenario::WeDial => {
-            json!(["listener", {"name": "l", "host": "127.0.0.1", "port": LINK_PORT, "role": "inter-router", "authenticatePeer": false}])
-        }
-        Scenario::TheyDial | Scenario::Flow => {
-            json!(["connector", {"name": "c", "host": "127.0.0.1", "port": LINK_PORT, "role": "inter-router"}])
-        }
+    let (mode, role) = match scenario {
+        Scenario::WeDial | Scenario::TheyDial | Scenario::Flow => ("interior", "inter-router"),
+        Scenario::OurEdge => ("interior", "edge"),
+        Scenario::TheirEdge => ("edge", "edge"),
     };
+    let end = if scenario.we_dial() { "listener" } else { "connector" };
+    let mut link = json!({"name": "link", "host": "127.0.0.1", "port": LINK_PORT, "role": role});
+    if scenario.we_dial() {
+        link["authenticatePeer"] = false.into();
+    }
     let configuration = json!([
-        ["router", {"id": "theirs", "mode": "interior", "dataConnectionCount": "1"}],
-        link,
+        ["router", {"id": "theirs", "mode": mode, "dataConnectionCount": "1"}],
+        [end, link],
         ["address", {"prefix": "mc", "distribution": "multicast"}],
         ["tcpListener", {"name": "clients", "host": "127.0.0.1", "port": THEIR_LISTENER, "address": "at-ours"}],
         ["tcpConnector", {"name": "workload", "host": "127.0.0.1", "port": THEIR_WORKLOAD, "address": "at-theirs"}],
@@ -53,10 +55,8 @@ fn start(skrouterd: &Path, scenario: Scenario) -> Skrouterd {
 
 /// The link's connections, the control connection first.
 fn connect(scenario: Scenario, listener: &TcpListener) -> Vec<TcpStream> {
-    match scenario {
-        Scenario::WeDial => (0..2).map(|_| dial(LINK_PORT)).collect(),
-        Scenario::TheyDial | Scenario::Flow => (0..2).map(|_| listener.accept().expect("they dial").0).collect(),
-    }
+    let connect = |_| if scenario.we_dial() { dial(LINK_PORT) } else { listener.accept().expect("they dial").0 };
+    scenario.purposes().iter().map(connect).collect()
 }
 
 fn dial(port: u16) -> TcpStream {
@@ -79,17 +79,15 @@ pub(crate) fn record(scenario: Scenario, skrouterd: &Path) -> Vec<Entry> {
         client.write_all(&request).expect("an answer");
     });
     // Without the one who dials there is nobody to accept; the port is then theirs.
-    let listener = match scenario {
-        Scenario::TheyDial | Scenario::Flow => TcpListener::bind(("127.0.0.1", LINK_PORT)).expect("a free port"),
-        Scenario::WeDial => TcpListener::bind(("127.0.0.1", 0)).expect("a free port"),
-    };
+    let port = if scenario.we_dial() { 0 } else { LINK_PORT };
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
     let _skrouterd = start(skrouterd, scenario);
     let sockets = connect(scenario, &listener);
     sockets.iter().for_each(|socket| socket.set_nonblocking(true).expect("a socket"));
     // Shares of connections find us once they know all our addresses, which takes a router of theirs a second.
     let (length, settled) = match scenario {
         Scenario::Flow => (FLOW_LENGTH, FLOW_LENGTH / 4),
-        Scenario::WeDial | Scenario::TheyDial => (LENGTH, Duration::ZERO),
+        _ => (LENGTH, Duration::ZERO),
     };
     let begun = Instant::now();
     let mut conversation = Conversation::new(scenario);

@@ -2,21 +2,24 @@
 
     suite.py CASE URL...        prints "ok", or says what is wrong and exits with 1
 
-The URLs are of routers of one network, amqp://host:port each. The environment says who the clients are: SUITE_USER and
-SUITE_PASSWORD log in by PLAIN; SUITE_CERTIFICATES is a folder with ca.crt, tls.crt and tls.key, for EXTERNAL.
+The URLs are of routers of one network: amqp://host:port each, or amqps://. The environment says who the clients are:
+SUITE_CERTIFICATES is a folder with ca.crt, and with tls.crt and tls.key for EXTERNAL; SUITE_USER and SUITE_PASSWORD log in
+by PLAIN instead, with or without TLS.
 """
 
 import hashlib
 import os
 import random
+import select
 import sys
 import threading
 import time
 from collections import Counter
 
-from proton import Data, Delivery, Link, Message, SSLDomain, symbol
+from proton import Condition, Data, Delivery, Endpoint, Link, Message, SSLDomain, symbol
 from proton.handlers import MessagingHandler
 from proton.reactor import AtMostOnce, Container, LinkOption
+from proton.utils import BlockingConnection, ConnectionClosed, SyncRequestResponse
 
 PATIENCE = float(os.environ.get("PATIENCE", 120))
 
@@ -28,16 +31,44 @@ def check(is_so, what):
 
 def login():
     """How a client says who it is, as options of its connection."""
-    if user := os.environ.get("SUITE_USER"):
-        password = os.environ["SUITE_PASSWORD"]
-        return {"user": user, "password": password, "allowed_mechs": "PLAIN", "allow_insecure_mechs": True}
-    if folder := os.environ.get("SUITE_CERTIFICATES"):
+    folder, user = os.environ.get("SUITE_CERTIFICATES"), os.environ.get("SUITE_USER")
+    options = {"allowed_mechs": "ANONYMOUS"}
+    if folder:
         domain = SSLDomain(SSLDomain.MODE_CLIENT)
         domain.set_trusted_ca_db(os.path.join(folder, "ca.crt"))
-        domain.set_credentials(os.path.join(folder, "tls.crt"), os.path.join(folder, "tls.key"), None)
         domain.set_peer_authentication(SSLDomain.VERIFY_PEER)
-        return {"ssl_domain": domain, "allowed_mechs": "EXTERNAL"}
-    return {"allowed_mechs": "ANONYMOUS"}
+        options = {"ssl_domain": domain, "allowed_mechs": "EXTERNAL"}
+    if user:
+        password = os.environ["SUITE_PASSWORD"]
+        options |= {"user": user, "password": password, "allowed_mechs": "PLAIN", "allow_insecure_mechs": not folder}
+    elif folder:
+        domain.set_credentials(os.path.join(folder, "tls.crt"), os.path.join(folder, "tls.key"), None)
+    return options
+
+
+def blocking(url, **options):
+    """A client that lives only while something is waited for."""
+    return BlockingConnection(url, timeout=PATIENCE, **login(), **options)
+
+
+def flush(connection, link):
+    """Sends all that a link has to send."""
+    connection.wait(lambda: not link.queued and not connection.conn.transport.pending(), msg="to send")
+
+
+def passes(receiving, sending, address):
+    """A message passes from one connection to another."""
+    receiver, sender = receiving.create_receiver(address, credit=1), sending.create_sender(address)
+    sending.wait(lambda: sender.link.credit, msg="credit")
+    delivery = sender.link.send(Message(body=address))
+    flush(sending, sender.link)
+    check(receiver.receive().body == address, "another message")
+    receiver.accept()
+    flush(receiving, receiver.link)
+    sending.wait(lambda: delivery.settled, msg="the outcome")
+    check(delivery.remote_state == Delivery.ACCEPTED, f"{delivery.remote_state}")
+    for link in (receiver, sender):
+        link.close()
 
 
 class Client(MessagingHandler):
@@ -340,9 +371,7 @@ def long_messages(urls):
 
 def starved(urls):
     """Without credit nothing is sent, and as much as there is credit for, after it; drain gives it back."""
-    from proton.utils import BlockingConnection
-
-    connection = BlockingConnection(urls[-1], timeout=PATIENCE)
+    connection = blocking(urls[-1])
     receiver = connection.create_receiver("starved", credit=0)
     sender = Sender(urls[0], "starved", [str(n) for n in range(1000)]).begin()
     time.sleep(1)
@@ -361,9 +390,7 @@ def starved(urls):
 
 def flooded(urls):
     """Somebody consumes and takes nothing; long messages pile up as far as they may, and then the sender waits."""
-    from proton.utils import BlockingConnection
-
-    connection = BlockingConnection(urls[-1], timeout=PATIENCE)
+    connection = blocking(urls[-1])
     connection.create_receiver("flooded", credit=0)
     body = random.randbytes(4 * 1024 * 1024)
     senders = [Sender(url, "flooded", (body for _ in range(200)), delay=1).begin() for url in urls]
@@ -405,6 +432,8 @@ def refused(urls):
     check(foreign.condition == "qd:no-route-to-dest", f"{foreign.condition}")
     router = Refused(urls[0], lambda c, it: c.create_receiver(it, "x", options=RouterLink())).begin().wait()
     check(router.condition == "qd:forbidden", f"{router.condition}")
+    nowhere = Refused(urls[0], lambda c, it: c.create_receiver(it, None)).begin().wait()
+    check(nowhere.condition == "qd:no-route-to-dest", f"{nowhere.condition}")
 
 
 class RouterLink(LinkOption):
@@ -486,10 +515,121 @@ def reconnected(urls):
     second.container.stop()
 
 
+def ended_by_client(urls):
+    """A link, a session, a connection that its client ends with an error: what it had not settled comes back, and whatever it was part of goes on."""
+    for url in urls:
+        sending = blocking(urls[0])
+        for kind in ("link", "session", "connection"):
+            address = f"ended/{kind}/{urls.index(url)}"
+            receiving = blocking(url)
+            session = receiving.conn.session()
+            session.open()
+            link = session.receiver(address)
+            link.source.address = address
+            link.open()
+            link.flow(10)
+            receiving.wait(lambda: link.state & Endpoint.REMOTE_ACTIVE, msg="the link")
+            sender = sending.create_sender(address)
+            sending.wait(lambda: sender.link.credit >= 10, msg="credit")
+            deliveries = [sender.link.send(Message(body=str(n))) for n in range(10)]
+            flush(sending, sender.link)
+            receiving.wait(lambda: link.queued == 10, msg="all messages")
+            receiving.closing = kind == "connection"
+            ended = {"link": link, "session": session, "connection": receiving.conn}[kind]
+            ended.condition = Condition("amqp:internal-error", "the client has had enough")
+            ended.close()
+            receiving.wait(lambda: ended.state & Endpoint.REMOTE_CLOSED, msg=f"the end of the {kind}")
+            check(not ended.remote_condition, f"the router answers with an error: {ended.remote_condition}")
+            sending.wait(lambda: all(delivery.settled for delivery in deliveries), msg="the outcomes")
+            outcomes = Counter(delivery.remote_state for delivery in deliveries)
+            check(outcomes == {Delivery.MODIFIED: 10}, f"{kind}: {outcomes}")
+            sender.close()
+            if kind != "connection":
+                passes(receiving, sending, address)
+                receiving.close()
+        sending.close()
+
+
+def broken_off(urls):
+    """A message whose sender goes in the middle of it is none, and those before and after it are not touched."""
+    whole = Message(body=random.randbytes(2 * 1024 * 1024)).encode()
+    receiver = Receiver(urls[-1], "broken", 2).begin()
+    Sender(urls[0], "broken", ["before"]).begin().wait()
+    for ends in ("link", "session", "connection"):
+        sending = blocking(urls[0])
+        sender = sending.create_sender("broken")
+        sending.wait(lambda: sender.link.credit, msg="credit")
+        sender.link.delivery("half")
+        sender.link.stream(whole[: len(whole) // 2])
+        sending.wait(lambda: sender.link.current.pending < 100_000 and not sending.conn.transport.pending(), msg="to send")
+        sending.closing = True
+        ended = {"link": sender.link, "session": sender.link.session, "connection": sending.conn}[ends]
+        ended.condition = Condition("amqp:internal-error", "the client has had enough")
+        ended.close()
+        sending.wait(lambda: ended.state & Endpoint.REMOTE_CLOSED, msg=f"the end of the {ends}")
+    Sender(urls[0], "broken", ["after"]).begin().wait()
+    receiver.wait()
+    check(receiver.bodies == ["before", "after"], f"{[len(body) for body in receiver.bodies]}")
+
+
+def closed_by_management(urls):
+    """A client whose connection is closed by management is told so, and another at the same router is not."""
+    kind = "io.skupper.router.connection"
+    for url in urls:
+        client, manager = blocking(url), blocking(url)
+        requests = SyncRequestResponse(manager, "$management")
+        asked = Message(properties={"operation": "QUERY", "entityType": kind}, body={"attributeNames": ["identity", "container"]})
+        connections = requests.call(asked).body["results"]
+        identity = next(identity for identity, container in connections if container == client.conn.container)
+        ordered = Message(properties={"operation": "UPDATE", "type": kind, "identity": identity}, body={"adminStatus": "deleted"})
+        status = requests.call(ordered).properties["statusCode"]
+        check(status == 200, f"{status}")
+        try:
+            client.wait(lambda: False, msg="to be closed")
+        except ConnectionClosed as closed:
+            condition = closed.condition
+        check(condition == "amqp:connection:forced", f"{condition}")
+        passes(manager, manager, "managed")
+
+
+def kept_alive(urls):
+    """A router keeps a client's connection alive that has nothing to say, and is kept alive by it."""
+    for url in urls:
+        client = blocking(url, heartbeat=4)
+        had = client.conn.transport.frames_input
+        client.wait(lambda: client.conn.transport.frames_input >= had + 3, msg="empty frames")
+        passes(client, client, "alive")
+        client.close()
+
+
+def silent(urls):
+    """A client that falls silent is told why its connection ends."""
+    for url in urls:
+        client = blocking(url)
+        check(select.select([client.conn.transport._selectable], [], [], PATIENCE)[0], "the router says nothing")
+        try:
+            client.wait(lambda: False, msg="to be closed")
+        except ConnectionClosed as closed:
+            condition = closed.condition
+        check(condition == "amqp:resource-limit-exceeded", f"{condition}")
+
+
+def stored(urls):
+    """What is sent to a container's address comes out of it at another, once, wherever its clients are."""
+    for to, via in ((urls[0], urls[-1]), (urls[-1], urls[0])):
+        receiver = Receiver(to, "out-of-container", 200).begin()
+        bodies = [f"{via} {n}" for n in range(200)]
+        sender = Sender(via, "into-container", bodies).begin().wait()
+        receiver.wait()
+        # In any order: what comes out before its consumer is known everywhere goes back, and behind others.
+        check(Counter(receiver.bodies) == Counter(bodies), f"{via} to {to}: {receiver.bodies[:3]}")
+        check(sender.outcomes == {Delivery.ACCEPTED: 200}, f"{via} to {to}: {sender.outcomes}")
+
+
 CASES = {
     case.__name__: case
     for case in (anycast, balanced, multicast, requests, outcomes, long_messages, starved, flooded, unconsumed, refused, turned_away, many_links,
-                 presettled, reconnected)
+                 presettled, reconnected, ended_by_client, broken_off, closed_by_management, kept_alive, silent, stored)
 }
 
 

@@ -7,6 +7,7 @@
 //! | `certificates` | an authority, and a certificate for each router |
 //! | `chain` | three routers: a listener, a transit, a connector |
 //! | `program` | programs of others, found, started and run |
+//! | `wire` | what can be cut between two routers |
 //! | `workload` | servers inside the test |
 //! | `exchange` | octets that both ends know, checked one by one |
 //! | `http` | a request without a library |
@@ -28,6 +29,7 @@ pub(crate) mod intruder;
 pub(crate) mod program;
 pub(crate) mod router;
 pub(crate) mod site;
+pub(crate) mod wire;
 pub(crate) mod workload;
 
 /// How long anything may take that must come. Only a hang takes that long, also in a debug build on a busy machine.

@@ -53,6 +53,28 @@ pub(crate) fn find_all<const N: usize>(names: [&str; N]) -> Result<[PathBuf; N],
     Ok(found.try_into().expect("as many as were looked for"))
 }
 
+/// A Python with python-qpid-proton: `VAN_PYTHON`, if `python3` has not.
+pub(crate) fn python_with_proton() -> Result<PathBuf, String> {
+    let python = std::env::var("VAN_PYTHON").unwrap_or_else(|_| "python3".into());
+    let is_there = Command::new(&python).args(["-c", "import proton"]).output().is_ok_and(|it| it.status.success());
+    let missing = || format!("{python} has no python-qpid-proton; VAN_PYTHON names one that has");
+    is_there.then(|| python.clone().into()).ok_or_else(missing)
+}
+
+/// Where a program of `clients/` is.
+pub(crate) fn client_script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
+}
+
+/// Node.js, if it has these modules.
+pub(crate) fn node_with(modules: &[&str]) -> Result<PathBuf, String> {
+    let node = find("node")?;
+    let require: String = modules.iter().map(|module| format!("require('{module}');")).collect();
+    let is_there = Command::new(&node).args(["-e", &require]).output().is_ok_and(|output| output.status.success());
+    let missing = || format!("node does not find {}; install them with npm and set NODE_PATH", modules.join(" and "));
+    is_there.then_some(node).ok_or_else(missing)
+}
+
 /// The user and group ids of a user of the system.
 pub(crate) fn user(name: &str) -> Option<(u32, u32)> {
     let users = fs::read_to_string("/etc/passwd").ok()?;

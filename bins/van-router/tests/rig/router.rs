@@ -86,6 +86,13 @@ impl Plan {
         self.with("listener", access)
     }
 
+    /// As [`Plan::serving_users`], by TLS.
+    pub(crate) fn serving_users_by_tls(self, at: SocketAddr, file: &Path) -> Self {
+        let mut plan = self.serving_users(at, file);
+        plan.entities.last_mut().expect("added above")[1]["sslProfile"] = PROFILE.into();
+        plan
+    }
+
     /// Lets edge routers in.
     pub(crate) fn serving_edges(self, at: SocketAddr) -> Self {
         let access = json!({
@@ -117,6 +124,23 @@ impl Plan {
         let link = json!({
             "name": format!("edge of {address}"), "role": "edge", "host": address.ip(), "port": address.port(),
             "sslProfile": PROFILE,
+        });
+        self.with("connector", link)
+    }
+
+    /// As an edge router, lets others in.
+    pub(crate) fn accepting_edges(self, at: SocketAddr) -> Self {
+        let access = json!({
+            "name": "mesh", "role": "inter-edge", "host": at.ip(), "port": at.port(),
+            "sslProfile": PROFILE, "saslMechanisms": "EXTERNAL", "authenticatePeer": true,
+        });
+        self.with("listener", access)
+    }
+
+    /// As an edge router, is meshed with the one there.
+    pub(crate) fn meshed_with(self, address: SocketAddr) -> Self {
+        let link = json!({
+            "name": "mesh", "role": "inter-edge", "host": address.ip(), "port": address.port(), "sslProfile": PROFILE,
         });
         self.with("connector", link)
     }
