@@ -93,7 +93,7 @@ enum Command {
 /// How often a router that is stopping looks whether something still runs.
 const DRAIN_GLANCE: Duration = Duration::from_millis(20);
 
-/// How many reports that wait are read before time passes.
+/// How many reports that wait are read before time passes, or before others hear of what they change.
 const REPORTS_BEFORE_TIME: usize = 256;
 
 /// How long a listener that should be open and cannot be rests before it is tried again.
@@ -460,7 +460,15 @@ impl Task {
                         stopping = Some(Stopping { end: Instant::now() + deadline, done });
                     }
                 },
-                Some((shard, report)) = self.reports.recv() => self.handle_report(shard, report),
+                Some((shard, report)) = self.reports.recv() => {
+                    self.handle_report(shard, report);
+                    // With those that wait already: what all of them change is told to the shards once, and not a picture
+                    // of every address for each address that somebody attaches to.
+                    for _ in 0..REPORTS_BEFORE_TIME {
+                        let Ok((shard, report)) = self.reports.try_recv() else { break };
+                        self.handle_report(shard, report);
+                    }
+                }
                 Some(outgoing) = self.unsent.recv() => self.core.send(&outgoing),
                 () = sleep_until(timeout) => self.core.handle_timeout(Instant::now()),
                 () = sleep_until(self.retry_at) => self.reopen(),
