@@ -328,7 +328,13 @@ fn a_listener_with_certificates_takes_clear_amqp_unless_tls_is_required() {
     let rig = Rig::new();
     let router = || json!({"id": "a", "mode": "interior"});
     for requires_tls in [false, true] {
-        let (_router, at) = with_listener(&rig, router(), json!({"sslProfile": PROFILE, "requireSsl": requires_tls}));
+        let (_router, at) = with_listener(
+            &rig,
+            router(),
+            json!({
+                "sslProfile": PROFILE, "requireSsl": requires_tls, "saslMechanisms": "EXTERNAL ANONYMOUS",
+            }),
+        );
         Client::certified(&rig.site, at, &rig.certificates.credentials("client", &[])).query("router");
         if requires_tls {
             let mut clear = rig.site.connect(at).expect("it listens");

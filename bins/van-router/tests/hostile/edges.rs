@@ -129,7 +129,7 @@ fn bids_for_a_mesh_that_are_none_or_never_end_harm_nobody() {
     // Its own name is not for others.
     let mut namesake = Intruder::behind_tls(&siege.site, siege.places.access, &siege.credentials("mallory"));
     namesake.send(&crate::handshake::before_open()).expect("the router listens");
-    namesake.send(&rig::intruder::frame(0, &crate::handshake::open("target"), &[])).expect("the router listens");
+    namesake.send(&frame(0, &crate::handshake::open("target"), &[])).expect("the router listens");
     namesake.hear_to_end();
     siege.check_told_once(&[("the router's own id", namesake.address(), "has our own id, target")]);
     siege.wait_until_more_completed();

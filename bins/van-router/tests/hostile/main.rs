@@ -118,7 +118,7 @@ impl Siege {
         let attributes = json!({"workerThreads": 2, "mode": "edge"});
         Self::lay(true, |places| {
             let uplink = places.uplink.local_addr().expect("it is bound");
-            let target = Plan::new("target", &attributes).accepting_mesh(places.access).edge_of(uplink);
+            let target = Plan::new("target", &attributes).accepting_edges(places.access).edge_of(uplink);
             (target, Plan::new("far", &attributes).meshed_with(places.access))
         })
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use van_core::amqp::{
     Admission, Attach, Config, Connection, DeliveryState, Event, LinkId, Login, Mechanism, NewLink, Open, Role, Source,
@@ -11,6 +11,7 @@ use van_core::amqp::{
 use van_core::router::open_config;
 use van_tls::Credentials;
 
+use super::PATIENCE;
 use super::intruder::Intruder;
 use super::site::Site;
 
@@ -21,6 +22,9 @@ use management::{Reply, map, question, text};
 
 /// Where management is.
 pub(crate) const MANAGEMENT: &str = "$management";
+
+/// How long nothing is said, so that the router knows that the peer lives: it waits for some seconds.
+const ATTENTION: Duration = Duration::from_secs(1);
 
 /// Answers that may be on their way.
 const CREDIT: u32 = 10;
@@ -72,6 +76,7 @@ impl Speaker {
     }
 
     fn start(wire: Intruder, engine: Connection) -> Self {
+        wire.set_attention(ATTENTION);
         let mut speaker =
             Self { wire, engine, open: None, channel: 0, links: 0, message: Vec::new(), heard: VecDeque::new() };
         speaker.open = Some(speaker.wait_for(|heard| match heard {
@@ -166,8 +171,15 @@ impl Speaker {
 
     /// Says what is to be said, and listens once.
     fn hear(&mut self) {
-        self.flush();
-        let octets = self.wire.hear().expect("the router answers").expect("the router does not leave");
+        let end = Instant::now() + PATIENCE;
+        let octets = loop {
+            self.flush();
+            match self.wire.hear() {
+                Ok(octets) => break octets.expect("the router does not leave"),
+                Err(error) => assert!(Instant::now() < end, "the router does not answer: {error}"),
+            }
+            self.engine.handle_timeout(Instant::now()).expect("the router says that it lives");
+        };
         let mut input = octets.as_slice();
         while let Some(event) = self.engine.next(&mut input).expect("the router keeps to the protocol") {
             match event {

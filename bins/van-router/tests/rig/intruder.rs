@@ -148,6 +148,11 @@ impl Intruder {
         self.socket.set_write_timeout(Some(patience)).expect("not zero");
     }
 
+    /// Has [`Intruder::hear`] come back with an error when nothing is heard for so long.
+    pub(crate) fn set_attention(&self, attention: Duration) {
+        self.socket.set_read_timeout(Some(attention)).expect("not zero");
+    }
+
     /// Says that nothing more will come.
     pub(crate) fn end(&self) {
         let _ = self.socket.shutdown(Shutdown::Write);

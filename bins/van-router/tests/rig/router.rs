@@ -102,23 +102,6 @@ impl Plan {
         self.with("listener", access)
     }
 
-    /// Lets edge routers in, as one of their mesh.
-    pub(crate) fn accepting_mesh(self, at: SocketAddr) -> Self {
-        let access = json!({
-            "name": "mesh", "role": "inter-edge", "host": at.ip(), "port": at.port(),
-            "sslProfile": PROFILE, "saslMechanisms": "EXTERNAL", "authenticatePeer": true,
-        });
-        self.with("listener", access)
-    }
-
-    /// Is in a mesh with the edge router there.
-    pub(crate) fn meshed_with(self, address: SocketAddr) -> Self {
-        let link = json!({
-            "name": "mesh", "role": "inter-edge", "host": address.ip(), "port": address.port(), "sslProfile": PROFILE,
-        });
-        self.with("connector", link)
-    }
-
     /// Is an edge router of the interior router there.
     pub(crate) fn edge_of(self, address: SocketAddr) -> Self {
         let link = json!({
