@@ -377,7 +377,10 @@ fn a_certificate_that_cannot_be_used_is_named_with_its_file() {
         (Profile { certificate: path("no.crt"), ..good.clone() }.entity(), &["no.crt is absent"]),
         (Profile { key: path("no.key"), ..good.clone() }.entity(), &["no.key is absent"]),
         (Profile { ca: path("no-ca.crt"), ..good.clone() }.entity(), &["no-ca.crt is absent"]),
-        (Profile { ca: papers.folder.path().into(), ..good.clone() }.entity(), &["cannot be read", "it is no regular file"]),
+        (
+            Profile { ca: papers.folder.path().into(), ..good.clone() }.entity(),
+            &["cannot be read", "it is no regular file"],
+        ),
         (
             Profile { key: other.key, ..good.clone() }.entity(),
             &["tls.key is not the key of ", "tls.crt", "replace both"],
