@@ -98,7 +98,7 @@ enum Command {
 /// How often a router that is stopping looks whether something still runs.
 const DRAIN_GLANCE: Duration = Duration::from_millis(20);
 
-/// How many reports that wait are read before time passes.
+/// How many reports that wait are read before time passes, or before others hear of what they change.
 const REPORTS_BEFORE_TIME: usize = 256;
 
 /// How long a listener that should be open and cannot be rests before it is tried again.
@@ -476,7 +476,15 @@ impl Task {
                         stopping = Some(Stopping { end: Instant::now() + deadline, done });
                     }
                 },
-                Some((shard, report)) = self.reports.recv() => self.handle_report(shard, report),
+                Some((shard, report)) = self.reports.recv() => {
+                    self.handle_report(shard, report);
+                    // With those that wait already: what all of them change is told to the shards once, and not a picture
+                    // of every address for each address that somebody attaches to.
+                    for _ in 0..REPORTS_BEFORE_TIME {
+                        let Ok((shard, report)) = self.reports.try_recv() else { break };
+                        self.handle_report(shard, report);
+                    }
+                }
                 Some(outgoing) = self.unsent.recv() => self.core.send(&outgoing),
                 () = sleep_until(timeout) => self.core.handle_timeout(Instant::now()),
                 () = sleep_until(self.retry_at) => self.reopen(),
@@ -614,15 +622,7 @@ impl Task {
     }
 
     fn handle_report(&mut self, shard: ShardId, report: Report) {
-        let taken = match &report {
-            Report::Control { connection, message } | Report::Deliver { connection: Some(connection), message, .. } => {
-                Some(Message::Taken { connection: *connection, octets: message.len() })
-            }
-            Report::LinkMessage { endpoint, message } => {
-                Some(Message::Taken { connection: endpoint.at.id, octets: message.len() })
-            }
-            _ => None,
-        };
+        let taken = report.taken();
         if let Report::ConnectionLost { connection, reason } = &report
             && let Some(closer) = self.connections.remove(connection).and_then(|in_use| in_use.closer)
         {
@@ -634,8 +634,8 @@ impl Task {
             let _ = riser.send(());
         }
         self.core.handle_report(Instant::now(), report);
-        if let Some(taken) = taken {
-            self.shards.tell(shard, taken);
+        if let Some((connection, octets)) = taken {
+            self.shards.tell(shard, Message::Taken { connection, octets });
         }
     }
 

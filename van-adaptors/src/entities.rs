@@ -18,7 +18,8 @@ use tokio::sync::watch;
 use van_core::amqp::Condition;
 use van_core::management::Attributes;
 use van_core::management::config::{
-    self, AutoLink, Configuration, Connector, Listener, ListenerAddress, ProxyProfile, TcpConnector, TcpListener,
+    self, AutoLink, Configuration, Connector, Listener, ListenerAddress, PasswordSource, ProxyProfile, TcpConnector,
+    TcpListener,
 };
 use van_core::plane::ConnectionId;
 use van_tls::directory::ProfileFiles;
@@ -90,6 +91,19 @@ pub struct TlsProfile {
     pub ordinal: u64,
     /// Connections that were made with an earlier generation than this are closed, streams and all.
     pub oldest_valid_ordinal: u64,
+    /// How keys are read, and what may be negotiated.
+    pub terms: TlsTerms,
+}
+
+/// How the key of a TLS profile is read, and what may be negotiated with it.
+#[derive(Debug, Clone, Default)]
+pub struct TlsTerms {
+    /// What the key is encrypted with, if it is.
+    pub password: Option<PasswordSource>,
+    /// Versions of TLS, with blanks between, if not all that are safe. Links need `TLSv1.3`.
+    pub protocols: Option<String>,
+    /// Names of cipher suites as OpenSSL lists them, if not all that are safe.
+    pub ciphers: Option<String>,
 }
 
 /// Where a TLS profile's certificates are.
@@ -114,7 +128,13 @@ impl TlsProfile {
             ca: path(&profile.ca_cert_file),
         };
         let (ordinal, oldest_valid_ordinal) = (profile.ordinal, profile.oldest_valid_ordinal);
-        Self { name: name.to_owned(), credentials: CredentialsSource::Files(files), ordinal, oldest_valid_ordinal }
+        let terms = TlsTerms {
+            password: profile.password.clone(),
+            protocols: profile.protocols.clone(),
+            ciphers: profile.ciphers.clone(),
+        };
+        let credentials = CredentialsSource::Files(files);
+        Self { name: name.to_owned(), credentials, ordinal, oldest_valid_ordinal, terms }
     }
 }
 

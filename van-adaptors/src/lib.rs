@@ -51,8 +51,8 @@ pub use amqp::{HashError, hash_password};
 pub use dial::{AcceptError, DialError, Dialer, Incoming, Stream};
 pub use entities::{
     AccessState, ConsumerState, Count, CredentialsSource, Entities, Entity, EntityError, EntityKind, HttpListenerState,
-    LinkOctets, LinkState, ListenerAddressState, States, TcpConnectorState, TcpListenerState, TlsProfile, Totals,
-    Traffic,
+    LinkOctets, LinkState, ListenerAddressState, States, TcpConnectorState, TcpListenerState, TlsProfile, TlsTerms,
+    Totals, Traffic,
 };
 pub use flow::{ImageInfo, LogLines, SiteInfo};
 pub use management::{LogLine, Logs};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use tokio::sync::watch;
-use tracing::{debug, warn};
+use tracing::debug;
 use van_core::amqp::Value;
 use van_core::management::agent::{self, Action, Change, Step};
 use van_core::management::config::Log;
@@ -130,12 +130,13 @@ impl Node {
         };
         self.profile.count(&request.operation, asked_at.elapsed());
         let status = answer.status.code();
+        // Who asks is told what is wrong. The log is not his to fill.
         match status < 400 {
             true => debug!(operation = request.operation, status, "managed"),
-            false => warn!(operation = request.operation, status, error = answer.description, "not managed"),
+            false => debug!(operation = request.operation, status, error = answer.description, "not managed"),
         }
         if let Err(error) = self.messages.send(&request.reply_to, request.answer(&answer)) {
-            warn!(%error, "an answer to a management request is lost");
+            debug!(%error, "an answer to a management request is lost");
         }
     }
 

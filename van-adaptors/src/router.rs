@@ -12,7 +12,6 @@ use van_core::Random;
 use van_core::management::config::{Configuration, MAX_DATA_CONNECTIONS, Mode};
 use van_core::plane::{Counters, MAX_SHARDS, Routes};
 use van_core::router::{Core, Identity};
-use van_routing::RouterId;
 
 use crate::control::{Control, FlowIds, Task};
 use crate::dial::Dialer;
@@ -61,14 +60,6 @@ pub enum StartError {
     /// An entity cannot be as the configuration wants it.
     #[error(transparent)]
     Entity(#[from] EntityError),
-    /// It is to play a part that this version does not play.
-    #[error("router \"{id}\": mode {mode} is not in this version; use \"mode\": \"interior\"")]
-    Mode {
-        /// The router.
-        id: RouterId,
-        /// The part.
-        mode: Mode,
-    },
     /// A thread cannot be started.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -82,9 +73,6 @@ impl Router {
     /// See [`StartError`]; nothing is left running.
     pub fn start(mut configuration: Configuration, options: &Options) -> Result<Self, StartError> {
         let mode = configuration.mode;
-        if mode == Mode::Standalone {
-            return Err(StartError::Mode { id: configuration.id, mode });
-        }
         let cores = std::thread::available_parallelism().map_or(1, |count| count.get() as u16);
         let shard_count = configuration.shards.unwrap_or(cores).clamp(1, MAX_SHARDS);
         let data_connections = configuration.data_connections.unwrap_or(shard_count.min(MAX_DATA_CONNECTIONS));
@@ -99,11 +87,7 @@ impl Router {
             mesh: (mode == Mode::Edge).then(|| random.discriminator()),
         };
         let (router, instance) = (identity.id.to_string(), identity.instance);
-        let mode = match configuration.mode {
-            Mode::Standalone => "standalone",
-            Mode::Interior => "interior",
-            Mode::Edge => "edge",
-        };
+        let mode = mode.name();
         let core =
             Core::new(identity, configuration.timing.clone(), configuration.distribution.clone(), Instant::now());
         let (reports_in, reports) = mpsc::unbounded_channel();

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use van_adaptors::{CredentialsSource, Entities, Entity, EntityError, EntityKind, Options, Router, States, TlsProfile};
+use van_adaptors::{
+    CredentialsSource, Entities, Entity, EntityError, EntityKind, Options, Router, States, TlsProfile, TlsTerms,
+};
 use van_core::management::config::{self, Access, Amqp, Configuration, PasswordSource, Role, Service};
 use van_core::router::Place;
 use van_routing::{Cost, RouterId};
@@ -590,7 +592,13 @@ fn issue(authority: &Authority, now: SystemTime) -> Credentials {
 
 fn profile(credentials: Credentials, ordinal: u64) -> Entity {
     let credentials = CredentialsSource::Memory(credentials.into());
-    Entity::TlsProfile(TlsProfile { name: "links".into(), credentials, ordinal, oldest_valid_ordinal: 0 })
+    Entity::TlsProfile(TlsProfile {
+        name: "links".into(),
+        credentials,
+        ordinal,
+        oldest_valid_ordinal: 0,
+        terms: TlsTerms::default(),
+    })
 }
 
 #[tokio::test]

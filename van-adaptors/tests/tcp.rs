@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use van_adaptors::{
-    CredentialsSource, Direction, Entities, Entity, EntityError, EntityKind, States, TlsProfile, Totals,
+    CredentialsSource, Direction, Entities, Entity, EntityError, EntityKind, States, TlsProfile, TlsTerms, Totals,
 };
 use van_core::management::config::{self, Strategy};
 use van_tls::{
@@ -56,7 +56,13 @@ fn tls_listener(name: &str, key: &str) -> config::TcpListener {
 }
 
 fn profile(name: &str, credentials: CredentialsSource) -> Entity {
-    Entity::TlsProfile(TlsProfile { name: name.into(), credentials, ordinal: 0, oldest_valid_ordinal: 0 })
+    Entity::TlsProfile(TlsProfile {
+        name: name.into(),
+        credentials,
+        ordinal: 0,
+        oldest_valid_ordinal: 0,
+        terms: TlsTerms::default(),
+    })
 }
 
 async fn create(entities: &Entities, entity: Entity) {

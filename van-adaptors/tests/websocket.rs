@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
-use van_adaptors::{CredentialsSource, Entities, Entity, Options, Router, States, TlsProfile};
+use van_adaptors::{CredentialsSource, Entities, Entity, Options, Router, States, TlsProfile, TlsTerms};
 use van_core::management::config::{self, Access, Amqp, Configuration, Role, Service};
 use van_tls::{Authority, AuthorityRequest, Credentials, HttpsConnector, KeyKind, LeafRequest, Usage};
 
@@ -47,7 +47,13 @@ async fn served(tls: Option<Credentials>) -> (Router, u16) {
     let entities = router.entities();
     let profile = tls.map(|credentials| {
         let credentials = CredentialsSource::Memory(credentials.into());
-        Entity::TlsProfile(TlsProfile { name: "web".into(), credentials, ordinal: 0, oldest_valid_ordinal: 0 })
+        Entity::TlsProfile(TlsProfile {
+            name: "web".into(),
+            credentials,
+            ordinal: 0,
+            oldest_valid_ordinal: 0,
+            terms: TlsTerms::default(),
+        })
     });
     let listener = web(profile.is_some().then_some("web"));
     for entity in profile.into_iter().chain([listener]) {

@@ -333,9 +333,8 @@ impl Plane {
         self.lose_connection(io, key, Some(reason));
     }
 
-    /// The control plane has dealt with a message of this many octets ([`Report::Control`], [`Report::Deliver`],
-    /// [`Report::LinkMessage`]). The connection, if it may be
-    /// read again now.
+    /// The control plane has dealt with what counts for this many octets: [`Report::taken`]. The connection, if it may be read
+    /// again now.
     pub fn control_taken(&mut self, id: ConnectionId, octets: usize) -> Option<Key> {
         let key = *self.by_id.get(&id)?;
         let connection = self.connections.get_mut(key)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use van_adaptors::{CredentialsSource, Entity, EntityKind, TlsProfile};
+use van_adaptors::{CredentialsSource, Entity, EntityKind, TlsProfile, TlsTerms};
 use van_core::management::config::{self, Amqp, PasswordSource, ProxyProfile, ProxyScheme, Role, Strategy};
 use van_routing::Cost;
 use van_tls::{Credentials, Trust, UnfitError};
@@ -318,5 +318,11 @@ fn tls_profile(name: &str, credentials: Credentials) -> Entity {
 }
 
 fn profile_of(name: &str, credentials: CredentialsSource) -> Entity {
-    Entity::TlsProfile(TlsProfile { name: name.to_owned(), credentials, ordinal: 0, oldest_valid_ordinal: 0 })
+    Entity::TlsProfile(TlsProfile {
+        name: name.to_owned(),
+        credentials,
+        ordinal: 0,
+        oldest_valid_ordinal: 0,
+        terms: TlsTerms::default(),
+    })
 }

@@ -53,11 +53,22 @@ pub struct Identity {
 impl Identity {
     /// Checks a chain, own certificate first, and a private key in PKCS #1, PKCS #8 or SEC 1 form.
     ///
-    /// The texts are kept as they are. RSA from 2048 bits, ECDSA P-256, P-384, P-521 and Ed25519 are known.
+    /// The texts are kept as they are; of an encrypted key, what is in it. RSA from 2048 bits, ECDSA P-256, P-384, P-521 and Ed25519 are known.
     ///
     /// # Errors
     /// [`CredentialsError`] says what is missing, damaged or does not fit.
     pub fn from_pem(chain: &str, key: &str) -> Result<Self, CredentialsError> {
+        Self::from_encrypted_pem(chain, key, None)
+    }
+
+    /// As [`Identity::from_pem`], of a key that may be encrypted in PKCS #8 form, and what with.
+    ///
+    /// # Errors
+    /// As [`Identity::from_pem`]; [`CredentialsError::WrongPassword`].
+    pub fn from_encrypted_pem(chain: &str, key: &str, password: Option<&str>) -> Result<Self, CredentialsError> {
+        let decrypted =
+            password.filter(|_| key.contains(ENCRYPTED)).map(|password| decrypt(key, password)).transpose()?;
+        let key = decrypted.as_ref().map_or(key, |key| key.as_str());
         let certificates = certificates(chain, CredentialsError::NoCertificate)?;
         let certificate = Certificate::from_der(&certificates[0])?;
         let certified = CertifiedKey::from_der(certificates, private_key(key)?, &default_provider()).map_err(
@@ -189,8 +200,13 @@ pub enum CredentialsError {
     #[error("no private key; a PEM block `BEGIN PRIVATE KEY`, or the RSA or EC form, is expected")]
     NoKey,
     /// The private key is locked with a password.
-    #[error("the private key is encrypted; store it without password: `openssl pkey -in … -out …`")]
+    #[error("the private key is encrypted; name its password, or store it without: `openssl pkey -in … -out …`")]
     EncryptedKey,
+    /// The private key is locked with another password, or in a way that is not known.
+    #[error(
+        "the private key cannot be decrypted; is the password right? `openssl pkcs8 -topk8 -v2 aes256` encrypts as it must be"
+    )]
+    WrongPassword,
     /// The private key is damaged, or of a kind that is not supported.
     #[error("the private key cannot be used; RSA from 2048 bits, ECDSA and Ed25519 keys can")]
     UnknownKey(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -201,7 +217,7 @@ pub enum CredentialsError {
 
 impl CredentialsError {
     pub(crate) fn is_about_the_key(&self) -> bool {
-        matches!(self, Self::NoKey | Self::EncryptedKey | Self::UnknownKey(_))
+        matches!(self, Self::NoKey | Self::EncryptedKey | Self::WrongPassword | Self::UnknownKey(_))
     }
 }
 
@@ -238,11 +254,29 @@ fn certificates(pem: &str, none: CredentialsError) -> Result<Vec<CertificateDer<
     if certificates.is_empty() { Err(none) } else { Ok(certificates) }
 }
 
+/// What an encrypted key in PKCS #8 form is marked by.
+const ENCRYPTED: &str = "BEGIN ENCRYPTED PRIVATE KEY";
+
+const END: &str = "-----END ENCRYPTED PRIVATE KEY-----";
+
+/// The key in an encrypted one (RFC 5958 §3, RFC 8018).
+fn decrypt(pem: &str, password: &str) -> Result<Zeroizing<String>, CredentialsError> {
+    // Other blocks may stand before and behind it.
+    let block = pem.find("-----BEGIN ENCRYPTED").map(|start| &pem[start..]).unwrap_or(pem);
+    let end = block.find(END).map_or(block.len(), |end| end + END.len());
+    let (_, der) = pem_rfc7468::decode_vec(&block.as_bytes()[..end]).map_err(|_| CredentialsError::WrongPassword)?;
+    let encrypted =
+        pkcs8::EncryptedPrivateKeyInfo::try_from(der.as_slice()).map_err(|_| CredentialsError::WrongPassword)?;
+    let key = encrypted.decrypt(password).map_err(|_| CredentialsError::WrongPassword)?;
+    let pem = pem_rfc7468::encode_string("PRIVATE KEY", pem_rfc7468::LineEnding::LF, key.as_bytes());
+    pem.map(Zeroizing::new).map_err(|_| CredentialsError::WrongPassword)
+}
+
 fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, CredentialsError> {
     use rustls::pki_types::pem::Error;
 
     // PKCS #8 says it in the label, the older forms in a header that OpenSSL wrote.
-    if pem.contains("BEGIN ENCRYPTED PRIVATE KEY") || pem.contains("Proc-Type: 4,ENCRYPTED") {
+    if pem.contains(ENCRYPTED) || pem.contains("Proc-Type: 4,ENCRYPTED") {
         return Err(CredentialsError::EncryptedKey);
     }
     PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| match error {

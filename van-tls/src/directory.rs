@@ -7,7 +7,7 @@
 //! pair behind; the next [`write()`] mends it. A program that watches the folder should wait for `tls.crt`.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,9 @@ pub const KEY_FILE: &str = "tls.key";
 /// The file of the CA certificates in a folder.
 pub const CA_FILE: &str = "ca.crt";
 
+/// Octets of a file that is read. The certificates of all public CAs take some 250 KiB.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
 /// How often a pair that does not match is read, in case it is just being replaced.
 const READ_ATTEMPTS: usize = 3;
 
@@ -32,7 +35,7 @@ const READ_ATTEMPTS: usize = 3;
 /// [`LoadError`] names the file and says what is wrong with it.
 pub fn read(folder: &Path) -> Result<Credentials, LoadError> {
     Ok(Credentials {
-        identity: read_identity(&folder.join(CERTIFICATE_FILE), &folder.join(KEY_FILE))?,
+        identity: read_identity(&folder.join(CERTIFICATE_FILE), &folder.join(KEY_FILE), None)?,
         trust: read_trust(&folder.join(CA_FILE))?,
     })
 }
@@ -56,6 +59,23 @@ pub fn write(folder: &Path, credentials: &Credentials) -> Result<(), StoreError>
         File::open(folder)?.sync_all()
     };
     store().map_err(|source| StoreError { folder: folder.to_owned(), source })
+}
+
+/// Reads a file of certificates, keys or passwords: a regular one of 1 MiB at most, for whoever may change a configuration
+/// names files, and there are those that never end, or never begin.
+///
+/// # Errors
+/// The operating system's, or what is wrong with the file.
+pub fn read_secret(path: &Path) -> io::Result<Zeroizing<String>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut text = Zeroizing::new(String::new());
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    match text.len() as u64 {
+        ..=MAX_FILE_BYTES => Ok(text),
+        _ => Err(io::Error::other(format!("it has more than {MAX_FILE_BYTES} octets"))),
+    }
 }
 
 /// The files of an `sslProfile`, any of which may be left out.
@@ -85,8 +105,16 @@ impl ProfileFiles {
     /// [`LoadError`] names the file and says what is wrong with it; [`LoadError::HalfIdentity`] if only one of
     /// certificate and key is named.
     pub fn read(&self) -> Result<Profile, LoadError> {
+        self.read_encrypted(None)
+    }
+
+    /// As [`ProfileFiles::read`], with what the key is encrypted with, if it is.
+    ///
+    /// # Errors
+    /// As [`ProfileFiles::read`].
+    pub fn read_encrypted(&self, password: Option<&str>) -> Result<Profile, LoadError> {
         let identity = match (&self.certificate, &self.key) {
-            (Some(certificate), Some(key)) => Some(read_identity(certificate, key)?),
+            (Some(certificate), Some(key)) => Some(read_identity(certificate, key, password)?),
             (None, None) => None,
             (Some(path), None) | (None, Some(path)) => {
                 return Err(LoadError::HalfIdentity { path: path.clone() });
@@ -145,11 +173,11 @@ pub struct StoreError {
     source: io::Error,
 }
 
-fn read_identity(certificate: &Path, key: &Path) -> Result<Identity, LoadError> {
+fn read_identity(certificate: &Path, key: &Path, password: Option<&str>) -> Result<Identity, LoadError> {
     for _ in 0..READ_ATTEMPTS {
         let chain_text = read_text(certificate)?;
         let key_text = read_text(key)?;
-        match Identity::from_pem(&chain_text, &key_text) {
+        match Identity::from_encrypted_pem(&chain_text, &key_text, password) {
             Ok(identity) => return Ok(identity),
             Err(CredentialsError::KeyMismatch) => {}
             Err(source) => {
@@ -166,11 +194,10 @@ fn read_trust(path: &Path) -> Result<Trust, LoadError> {
 }
 
 fn read_text(path: &Path) -> Result<Zeroizing<String>, LoadError> {
-    let text = fs::read_to_string(path).map_err(|source| match source.kind() {
+    read_secret(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => LoadError::Absent { path: path.to_owned() },
         _ => LoadError::Unreadable { path: path.to_owned(), source },
-    })?;
-    Ok(Zeroizing::new(text))
+    })
 }
 
 fn draft(folder: &Path, text: &str, mode: u32) -> io::Result<NamedTempFile> {

@@ -89,7 +89,7 @@ pub use handshake::{Established, Handshake, HandshakeError};
 pub use https::{HttpsAcceptor, HttpsConnector, HttpsStream, TlsError};
 pub use inspect::{Certificate, Fingerprint, InspectError, Validity};
 pub use mutual::{ConnectError, HostCheck, LinkAcceptor, LinkConnector, SetupError};
-pub use provider::{Policy, SUITES, Suite};
+pub use provider::{LegacySuite, Policy, SUITES, Suite, UnknownVersion};
 pub use record::{
     MAX_RECORD_PAYLOAD, OpenError, Opened, OutBuf, Plain, RECORD_OVERHEAD, RecordLayer, SealError, Tls13Records,
 };

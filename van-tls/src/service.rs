@@ -12,7 +12,6 @@ use std::time::SystemTime;
 use rustls::pki_types::ServerName;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
-use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
@@ -21,7 +20,7 @@ use crate::credentials::{Identity, Trust};
 use crate::handshake::handshake_error;
 use crate::https::{TlsError, names, tls_error};
 use crate::mutual::{At, HostCheck, SetupError};
-use crate::provider::provider_of_services;
+use crate::provider::Policy;
 use crate::verify::AcceptorVerifier;
 
 /// Makes the server's ends of connections with clients. Cheap to clone.
@@ -38,7 +37,20 @@ impl ServiceAcceptor {
     /// # Errors
     /// [`SetupError`].
     pub fn new(identity: &Identity, clients: Option<&Trust>, protocols: &[&str]) -> Result<Self, SetupError> {
-        let provider = provider_of_services();
+        Self::with_policy(identity, clients, protocols, &Policy::default())
+    }
+
+    /// As [`ServiceAcceptor::new`], with versions and suites of the caller's.
+    ///
+    /// # Errors
+    /// [`SetupError`].
+    pub fn with_policy(
+        identity: &Identity,
+        clients: Option<&Trust>,
+        protocols: &[&str],
+        policy: &Policy,
+    ) -> Result<Self, SetupError> {
+        let provider = policy.provider_of_services();
         let verifier = match clients {
             Some(trust) => WebPkiClientVerifier::builder_with_provider(trust.roots(), Arc::clone(&provider))
                 .build()
@@ -46,7 +58,7 @@ impl ServiceAcceptor {
             None => WebPkiClientVerifier::no_client_auth(),
         };
         let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&TLS13, &TLS12])
+            .with_protocol_versions(&policy.versions())
             .map_err(SetupError::new)?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified())));
@@ -87,14 +99,27 @@ impl ServiceConnector {
     /// # Errors
     /// [`SetupError`].
     pub fn new(trust: &Trust, identity: Option<&Identity>, host_check: HostCheck) -> Result<Self, SetupError> {
-        let provider = provider_of_services();
+        Self::with_policy(trust, identity, host_check, &Policy::default())
+    }
+
+    /// As [`ServiceConnector::new`], with versions and suites of the caller's.
+    ///
+    /// # Errors
+    /// [`SetupError`].
+    pub fn with_policy(
+        trust: &Trust,
+        identity: Option<&Identity>,
+        host_check: HostCheck,
+        policy: &Policy,
+    ) -> Result<Self, SetupError> {
+        let provider = policy.provider_of_services();
         let verifier = AcceptorVerifier {
             roots: trust.roots(),
             algorithms: provider.signature_verification_algorithms,
             verifies_host: host_check == HostCheck::Verify,
         };
         let config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&TLS13, &TLS12])
+            .with_protocol_versions(&policy.versions())
             .map_err(SetupError::new)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));

@@ -261,13 +261,27 @@ fn an_entity_that_cannot_be_is_named_with_the_next_step() {
 }
 
 #[test]
+fn a_standalone_router_has_no_other_routers() {
+    let folder = folder();
+    let entity =
+        |kind: &str, role: &str| json!([["router", {"id": "a"}], [kind, {"name": "l", "role": role, "port": 1}]]);
+    for (kind, role) in
+        [("listener", "inter-router"), ("connector", "inter-router"), ("connector", "edge"), ("listener", "edge")]
+    {
+        let path = write(folder.path(), "standalone.json", entity(kind, role).to_string());
+        let message = message(&run_configuration(&path)).expect("one message");
+        let expected = format!("role {role} needs a router of mode ");
+        assert!(message.contains(kind) && message.contains(&expected), "{message}");
+    }
+}
+
+#[test]
 fn a_router_that_cannot_be_is_named_with_the_next_step() {
     let folder = folder();
     let cases = [
         (json!({"mode": "interior"}), vec!["`id` is missing", "unique in the network"]),
         (json!({"id": "", "mode": "interior"}), vec!["router", "`id`", "must not be empty"]),
         (json!({"id": "a/b", "mode": "interior"}), vec!["router \"a/b\"", "`id`", "contains a '/'"]),
-        (json!({"id": "a"}), vec!["router \"a\"", "mode standalone is not in this version", "\"mode\": \"interior\""]),
         (json!({"id": "a", "mode": "core"}), vec!["router \"a\"", "`mode` must be one of ", "interior"]),
         (json!({"id": "a-${VAN_NOT_SET}", "mode": "interior"}), vec!["`id` uses ${VAN_NOT_SET}", "not set"]),
         (
@@ -363,7 +377,10 @@ fn a_certificate_that_cannot_be_used_is_named_with_its_file() {
         (Profile { certificate: path("no.crt"), ..good.clone() }.entity(), &["no.crt is absent"]),
         (Profile { key: path("no.key"), ..good.clone() }.entity(), &["no.key is absent"]),
         (Profile { ca: path("no-ca.crt"), ..good.clone() }.entity(), &["no-ca.crt is absent"]),
-        (Profile { ca: papers.folder.path().into(), ..good.clone() }.entity(), &["cannot be read", "Is a directory"]),
+        (
+            Profile { ca: papers.folder.path().into(), ..good.clone() }.entity(),
+            &["cannot be read", "it is no regular file"],
+        ),
         (
             Profile { key: other.key, ..good.clone() }.entity(),
             &["tls.key is not the key of ", "tls.crt", "replace both"],

@@ -1,5 +1,6 @@
 //! Where other routers' links are accepted.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -8,12 +9,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
-use van_core::amqp::{Admission, Config, Connection, Mechanism};
-use van_core::management::config::Role;
+use van_core::amqp::{Admission, Connection, Mechanism};
+use van_core::management::config::{Amqp, Role};
 use van_core::plane::{PeerKind, Purpose};
 use van_core::router::{Announcement, Candidate, Origin, Place, access_config};
 
-use super::{EstablishError, Opened, Profile, Users, establish, reason_text};
+use super::{EstablishError, Opened, Profile, Users, establish, reason_text, tuned};
 use crate::control::{Closed, Control, Hold, Owner};
 use crate::entities::Board;
 use crate::tcp::EXHAUSTED_REST;
@@ -45,10 +46,12 @@ pub(crate) struct Access {
     pub(crate) users: Option<Users>,
     /// Whether it is spoken within TLS that ended before.
     pub(crate) is_within_tls: bool,
-    pub(crate) max_frame_bytes: Option<u32>,
-    /// Transfer frames that may come on a session before window is given back.
-    pub(crate) session_frames: Option<u32>,
-    pub(crate) idle_timeout: Duration,
+    /// Whether clients may not come in clear where there are certificates.
+    pub(crate) requires_tls: bool,
+    /// How AMQP is spoken.
+    pub(crate) amqp: Amqp,
+    /// How long a peer may take to its open.
+    pub(crate) handshake_timeout: Duration,
     /// Where peers may connect if this router is lost.
     pub(crate) failover: Vec<Place>,
     /// Its VanFlow identity.
@@ -66,6 +69,12 @@ impl Access {
             Some(mechanisms) => mechanisms.contains(&Mechanism::External),
             None => self.requires_authentication && self.users.is_none(),
         }
+    }
+
+    /// Whether a peer may leave TLS out although there are certificates, as with skupper-router: a client that can log in all
+    /// the same.
+    fn may_be_clear(&self, is_here: bool) -> bool {
+        self.peer == Some(PeerKind::Client) && !self.requires_tls && !self.mechanisms(false, is_here).is_empty()
     }
 
     /// What a peer is offered. `is_private` says that nobody else reads along: the peer is on this machine, or there is TLS.
@@ -159,7 +168,8 @@ impl Accepted {
 
 async fn accept(access: Access, socket: TcpStream, peer: SocketAddr, control: Control) -> Option<Accepted> {
     let listener = &access.name;
-    let opened = open(&access, socket, peer).await;
+    let opened = tokio::time::timeout(access.handshake_timeout, open(&access, socket, peer)).await;
+    let opened = opened.unwrap_or(Err(EstablishError::NoOpen(access.handshake_timeout)));
     let opened =
         opened.inspect_err(|error| warn!(listener, %peer, %error, "a peer did not get as far as a link")).ok()?;
     let mut announcement = Announcement::read(&opened.open);
@@ -184,30 +194,39 @@ async fn accept(access: Access, socket: TcpStream, peer: SocketAddr, control: Co
 }
 
 async fn open(access: &Access, socket: TcpStream, peer: SocketAddr) -> Result<Opened, EstablishError> {
+    let is_here = peer.ip().to_canonical().is_loopback();
     let profile = access.tls.as_ref().map(|profile| Arc::clone(&profile.borrow()));
+    let profile = match profile {
+        Some(_) if access.may_be_clear(is_here) && speaks_clear(&socket).await? => None,
+        profile => profile,
+    };
     let asks_certificate = access.asks_certificate();
     let accept = |profile: Arc<Profile>| {
         let acceptor = if asks_certificate { profile.acceptor()? } else { profile.open_acceptor()? };
         Ok::<_, EstablishError>((acceptor.accept(SystemTime::now())?, profile.ordinal))
     };
     let tls = profile.map(accept).transpose()?;
-    let is_private = tls.is_some() || access.is_within_tls || peer.ip().to_canonical().is_loopback();
+    let is_private = tls.is_some() || access.is_within_tls || is_here;
     let mechanisms = access.mechanisms(tls.is_some() && asks_certificate, is_private);
     let admission = Admission { mechanisms, sasl_optional: !access.requires_authentication };
-    let config = access_config(&access.router, access.cost, &access.identity, &access.failover);
-    let config = Config { idle_timeout: access.idle_timeout, ..config };
-    let config = Config { max_frame_bytes: access.max_frame_bytes.unwrap_or(config.max_frame_bytes), ..config };
-    let window = access.session_frames.unwrap_or(match access.peer {
-        Some(PeerKind::Client) => CLIENT_WINDOW_FRAMES,
-        _ => config.session_window_frames,
-    });
-    let config = Config { session_window_frames: window, ..config };
-    establish(socket, tls, Connection::accept(config, admission, Instant::now()), access.users.as_ref()).await
+    let mut config = access_config(&access.router, access.cost, &access.identity, &access.failover);
+    if access.peer == Some(PeerKind::Client) {
+        config.session_window_frames = CLIENT_WINDOW_FRAMES;
+    }
+    let engine = Connection::accept(tuned(config, &access.amqp), admission, Instant::now());
+    establish(socket, tls, engine, access.users.as_ref()).await
+}
+
+/// Whether a peer begins as AMQP does, and not as TLS. Nothing is taken off.
+async fn speaks_clear(socket: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    Ok(socket.peek(&mut first).await? > 0 && first == *b"A")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::amqp::ESTABLISH_TIMEOUT;
 
     const ALL: [Mechanism; 3] = [Mechanism::External, Mechanism::Plain, Mechanism::Anonymous];
 
@@ -225,9 +244,9 @@ mod tests {
             mechanisms: mechanisms.map(<[_]>::to_vec),
             users: has_users.then(|| Users::new("users")),
             is_within_tls: false,
-            max_frame_bytes: None,
-            session_frames: None,
-            idle_timeout: Duration::ZERO,
+            requires_tls: false,
+            amqp: Amqp::default(),
+            handshake_timeout: ESTABLISH_TIMEOUT,
             failover: Vec::new(),
             identity: String::new(),
             owner: Owner(0),
@@ -249,6 +268,17 @@ mod tests {
         assert_eq!(access(Some(&ALL), true, true).mechanisms(true, true), [Mechanism::External, Mechanism::Plain]);
         assert_eq!(access(Some(&ALL), false, true).mechanisms(true, true), ALL);
         assert_eq!(access(None, false, false).mechanisms(false, true), [Mechanism::Anonymous]);
+    }
+
+    #[test]
+    fn a_client_may_come_in_clear_unless_tls_is_required_or_nothing_is_left_to_log_in_by() {
+        let external = [Mechanism::External];
+        assert!(access(None, false, false).may_be_clear(false));
+        assert!(!Access { requires_tls: true, ..access(None, false, false) }.may_be_clear(true));
+        assert!(!access(Some(&external), true, false).may_be_clear(true), "as Skupper has it");
+        assert!(access(None, true, true).may_be_clear(true));
+        assert!(!access(None, true, true).may_be_clear(false), "a password would be read by others");
+        assert!(!Access { peer: None, ..access(None, false, false) }.may_be_clear(true), "a router");
     }
 
     #[test]

@@ -17,15 +17,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 use van_core::Random;
-use van_core::amqp::{Condition, Config, Connection, Login, Password};
-use van_core::management::config::{Family, PasswordSource};
+use van_core::amqp::{Condition, Connection, Login, Password};
+use van_core::management::config::{Amqp, Family, PasswordSource};
 use van_core::plane::{PeerKind, Purpose};
 use van_core::router::{Announcement, Candidate, Dialled, Origin, Place, open_config};
 
-use super::open::ESTABLISH_TIMEOUT;
 use super::places::Places;
 use super::proxy::{Proxy, ProxyError};
-use super::{EstablishError, Opened, Profile, establish, reason_text};
+use super::{ESTABLISH_TIMEOUT, EstablishError, Opened, Profile, establish, reason_text, tuned};
 use crate::control::{Control, Hold, Owner};
 use crate::entities::{Board, read_password};
 use crate::tcp::listener::fits;
@@ -68,8 +67,8 @@ pub(crate) struct Link {
     /// Who we are, and where the proof of it is.
     pub(crate) login: Option<(String, PasswordSource)>,
     pub(crate) data_connections: u16,
-    pub(crate) max_frame_bytes: Option<u32>,
-    pub(crate) idle_timeout: Duration,
+    /// How AMQP is spoken.
+    pub(crate) amqp: Amqp,
     /// Whom its connections belong to.
     pub(crate) owner: Owner,
     pub(crate) board: Board,
@@ -312,10 +311,10 @@ async fn open(link: &Link, group: &Group, dialled: &Dialled) -> Result<Opened, L
         if let Some(mechanisms) = &link.mechanisms {
             logins.retain(|login| mechanisms.iter().any(|name| name == login.mechanism().name()));
         }
-        let config = open_config(&link.router, Some(host), link.cost, Some(dialled));
-        let config = Config { idle_timeout: link.idle_timeout, ..config };
-        let config = Config { max_frame_bytes: link.max_frame_bytes.unwrap_or(config.max_frame_bytes), ..config };
-        establish(socket, tls, Connection::connect(config, logins, Instant::now()), None).await
+        let config = tuned(open_config(&link.router, Some(host), link.cost, Some(dialled)), &link.amqp);
+        let engine = Connection::connect(config, logins, Instant::now());
+        let established = tokio::time::timeout(ESTABLISH_TIMEOUT, establish(socket, tls, engine, None)).await;
+        established.unwrap_or(Err(EstablishError::NoAnswer))
     };
     establishing.await.map_err(|source| LinkError::Establish { host: host.to_owned(), port, source })
 }

@@ -16,7 +16,8 @@ use super::Users;
 use super::profile::Lack;
 use crate::{tcp, with_causes};
 
-/// How long a peer may take from its first octet to its open. (skupper-router waits for ever.)
+/// How long a peer may take from its first octet to its open, unless the listener says otherwise. (skupper-router waits for
+/// ever.)
 pub(crate) const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Octets read at once.
@@ -46,8 +47,8 @@ pub(crate) struct Opened {
 pub(crate) enum EstablishError {
     #[error("no answer for {} s; is there a router at that port?", ESTABLISH_TIMEOUT.as_secs())]
     NoAnswer,
-    #[error("the peer has not opened within {} s; is it a router?", ESTABLISH_TIMEOUT.as_secs())]
-    NoOpen,
+    #[error("the peer has not opened within {} s; is it a router?", .0.as_secs())]
+    NoOpen(Duration),
     #[error("the connection broke off: {0}")]
     Io(#[from] io::Error),
     #[error("sslProfile: {0}")]
@@ -74,33 +75,27 @@ pub(crate) enum EstablishError {
     WrongPassword,
 }
 
-/// Brings a connection up to the peer's open. Dropping the future drops the connection.
+/// Brings a connection up to the peer's open, however long that takes. Dropping the future drops the connection.
 pub(crate) async fn establish(
-    socket: TcpStream,
+    mut socket: TcpStream,
     tls: Option<(Handshake, u64)>,
     engine: Connection,
     users: Option<&Users>,
 ) -> Result<Opened, EstablishError> {
-    // The accepting end is silent until the peer has spoken.
-    let too_late = if engine.output().is_empty() { EstablishError::NoOpen } else { EstablishError::NoAnswer };
-    let establishing = async move {
-        socket.set_nodelay(true)?;
-        let mut socket = socket;
-        let ordinal = tls.as_ref().map(|(_, ordinal)| *ordinal);
-        let mut suite = None;
-        let (records, peer, received, output): (Box<dyn RecordLayer>, _, _, _) = match tls {
-            Some((handshake, _)) => {
-                let established = shake_hands(&mut socket, handshake).await?;
-                suite = Some(established.records.suite());
-                (Box::new(established.records), established.peer, established.received, established.output)
-            }
-            None => (Box::new(Plain::new()), VerifiedPeer::insecure_plaintext(), Vec::new(), OutBuf::new()),
-        };
-        let opened =
-            exchange_opens(Opening { socket, records, engine, peer, login: None, received, output }, users).await?;
-        Ok(Opened { ordinal, suite, ..opened })
+    socket.set_nodelay(true)?;
+    let ordinal = tls.as_ref().map(|(_, ordinal)| *ordinal);
+    let mut suite = None;
+    let (records, peer, received, output): (Box<dyn RecordLayer>, _, _, _) = match tls {
+        Some((handshake, _)) => {
+            let established = shake_hands(&mut socket, handshake).await?;
+            suite = Some(established.records.suite());
+            (Box::new(established.records), established.peer, established.received, established.output)
+        }
+        None => (Box::new(Plain::new()), VerifiedPeer::insecure_plaintext(), Vec::new(), OutBuf::new()),
     };
-    tokio::time::timeout(ESTABLISH_TIMEOUT, establishing).await.unwrap_or(Err(too_late))
+    let opened =
+        exchange_opens(Opening { socket, records, engine, peer, login: None, received, output }, users).await?;
+    Ok(Opened { ordinal, suite, ..opened })
 }
 
 async fn shake_hands(socket: &mut TcpStream, mut handshake: Handshake) -> Result<van_tls::Established, EstablishError> {

@@ -35,6 +35,7 @@ pub(crate) struct Profile {
     pub(crate) oldest_valid_ordinal: u64,
     identity: Option<Identity>,
     trust: Option<Trust>,
+    policy: Policy,
     links: Option<Links>,
     https: Option<HttpsAcceptor>,
     /// For clients without and with a certificate; for workloads by any name and by theirs. Made when needed: each remembers
@@ -53,18 +54,28 @@ struct Links {
 }
 
 impl Profile {
-    pub(crate) fn new(read: directory::Profile, ordinal: u64, oldest_valid_ordinal: u64) -> Result<Self, SetupError> {
+    pub(crate) fn new(
+        read: directory::Profile,
+        policy: Policy,
+        (ordinal, oldest_valid_ordinal): (u64, u64),
+    ) -> Result<Self, SetupError> {
         let directory::Profile { identity, trust } = read;
-        let both = identity.clone().zip(trust.clone());
-        let links = both.map(|(identity, trust)| Links::new(&Credentials { identity, trust })).transpose()?;
-        let https = identity.as_ref().map(|identity| HttpsAcceptor::new(identity, &["http/1.1"])).transpose()?;
+        // Those speak TLS 1.3 only.
+        let is_modern = !policy.suites.is_empty();
+        let both = identity.clone().zip(trust.clone()).filter(|_| is_modern);
+        let links = both.map(|(identity, trust)| Links::new(&Credentials { identity, trust }, &policy)).transpose()?;
+        let https = identity.as_ref().filter(|_| is_modern);
+        let https = https.map(|identity| HttpsAcceptor::new(identity, &["http/1.1"])).transpose()?;
         let (acceptors, connectors) = Default::default();
-        Ok(Self { ordinal, oldest_valid_ordinal, identity, trust, links, https, acceptors, connectors })
+        Ok(Self { ordinal, oldest_valid_ordinal, identity, trust, policy, links, https, acceptors, connectors })
     }
 
     /// Whether it can be used so.
     pub(crate) fn check(&self, usage: Usage) -> Result<(), Lack> {
         match usage {
+            Usage::Links | Usage::Https if self.policy.suites.is_empty() => {
+                Err(Lack("AMQP and HTTP are spoken by TLSv1.3 only; add it to protocols"))
+            }
             Usage::Links => self.links().map(drop),
             Usage::Https => self.https().map(drop),
             Usage::Clients { .. } if self.identity.is_none() => {
@@ -106,7 +117,7 @@ impl Profile {
         let make = || {
             let identity = self.identity.as_ref().ok_or("the sslProfile has no certificate")?;
             let clients = self.trust.as_ref().filter(|_| authenticated);
-            ServiceAcceptor::new(identity, clients, &PROTOCOLS).map_err(|error| error.to_string())
+            ServiceAcceptor::with_policy(identity, clients, &PROTOCOLS, &self.policy).map_err(|error| error.to_string())
         };
         self.acceptors[usize::from(authenticated)].get_or_init(make).as_ref().map_err(Clone::clone)
     }
@@ -116,20 +127,20 @@ impl Profile {
         let make = || {
             let trust = self.trust.as_ref().ok_or("the sslProfile has no CA")?;
             let host_check = if verifies_host { HostCheck::Verify } else { HostCheck::Waive };
-            ServiceConnector::new(trust, self.identity.as_ref(), host_check).map_err(|error| error.to_string())
+            ServiceConnector::with_policy(trust, self.identity.as_ref(), host_check, &self.policy)
+                .map_err(|error| error.to_string())
         };
         self.connectors[usize::from(verifies_host)].get_or_init(make).as_ref().map_err(Clone::clone)
     }
 }
 
 impl Links {
-    fn new(credentials: &Credentials) -> Result<Self, SetupError> {
-        let policy = Policy::default();
+    fn new(credentials: &Credentials, policy: &Policy) -> Result<Self, SetupError> {
         Ok(Self {
-            acceptor: LinkAcceptor::new(credentials, &policy)?,
-            open_acceptor: LinkAcceptor::for_clients(credentials, &policy)?,
-            verifying: LinkConnector::new(credentials, HostCheck::Verify, &policy)?,
-            waiving: LinkConnector::new(credentials, HostCheck::Waive, &policy)?,
+            acceptor: LinkAcceptor::new(credentials, policy)?,
+            open_acceptor: LinkAcceptor::for_clients(credentials, policy)?,
+            verifying: LinkConnector::new(credentials, HostCheck::Verify, policy)?,
+            waiving: LinkConnector::new(credentials, HostCheck::Waive, policy)?,
         })
     }
 }

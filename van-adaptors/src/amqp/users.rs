@@ -2,7 +2,7 @@
 //!
 //! Nobody learns by trying who is there: a name that is not takes as long as one that is, and as many are checked at a time.
 
-use std::fs;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use argon2::{Argon2, Params, PasswordVerifier};
 use tokio::sync::Semaphore;
 use tracing::warn;
 use van_core::amqp::Password;
+use van_tls::directory;
 
 /// Passwords that are checked at the same time in a process. Each takes 19 MiB and a core for some hundredths of a second.
 const MAX_VERIFYING: usize = 2;
@@ -76,8 +77,8 @@ impl Users {
         Ok(())
     }
 
-    fn read(&self) -> Result<String, UsersError> {
-        fs::read_to_string(&self.0).map_err(|source| UsersError::Read { path: self.0.to_path_buf(), source })
+    fn read(&self) -> Result<impl Deref<Target = String> + use<>, UsersError> {
+        directory::read_secret(&self.0).map_err(|source| UsersError::Read { path: self.0.to_path_buf(), source })
     }
 }
 
@@ -119,6 +120,8 @@ pub struct HashError(String);
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn login(user: &str, password: &str) -> Password {

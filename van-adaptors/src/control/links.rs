@@ -119,8 +119,7 @@ impl Task {
             mechanisms: entity.amqp.sasl_mechanisms.clone(),
             login: entity.sasl_username.clone().zip(entity.sasl_password.clone()),
             data_connections: if peer.is_some() { 0 } else { data_connections },
-            max_frame_bytes: entity.amqp.max_frame_bytes,
-            idle_timeout: entity.amqp.idle_timeout,
+            amqp: entity.amqp.clone(),
             owner: self.new_owner(),
             board: self.board.clone(),
         })

@@ -11,8 +11,8 @@ use van_core::plane::PeerKind;
 
 use super::entities::{any_overlap, usage};
 use super::{Owner, Task};
-use crate::amqp::Users;
 use crate::amqp::access::{self, Access};
+use crate::amqp::{ESTABLISH_TIMEOUT, Users};
 use crate::entities::{AccessState, EntityError, EntityKind, HttpListenerState, cannot_listen};
 use crate::tcp::listener;
 use crate::web::{self, Site, View};
@@ -177,9 +177,9 @@ impl Task {
             mechanisms: amqp.sasl_mechanisms.as_ref().map(|names| mechanisms(names)),
             users: access.users_file.as_deref().map(Users::new),
             is_within_tls: false,
-            max_frame_bytes: amqp.max_frame_bytes,
-            session_frames: amqp.max_session_frames,
-            idle_timeout: amqp.idle_timeout,
+            requires_tls: access.requires_tls,
+            amqp: amqp.clone(),
+            handshake_timeout: access.handshake_timeout.unwrap_or(ESTABLISH_TIMEOUT),
             failover: amqp.failover.clone(),
             identity: identity.to_owned(),
             owner,

@@ -2,17 +2,19 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tracing::warn;
 use van_core::amqp::Secret;
 use van_core::management::config::{
     AutoLink, Connector, Family, Listener, ListenerAddress, PasswordSource, ProxyProfile, Service, TcpConnector,
     TcpListener,
 };
-use van_tls::directory;
+use van_tls::{Policy, directory};
 
-use super::{CredentialsSource, Entity, EntityError, EntityKind, TlsProfile};
+use super::{CredentialsSource, Entity, EntityError, EntityKind, TlsProfile, TlsTerms};
 use crate::amqp::Profile;
 use crate::amqp::Users;
 use crate::amqp::proxy::Proxy;
@@ -108,7 +110,8 @@ pub(crate) fn read_password(source: &PasswordSource) -> Result<Secret, String> {
             .map_err(|_| format!("the environment has no variable {name}, which is to be the password"))
             .map(|text| text.as_str().into()),
         PasswordSource::File(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+            let text =
+                directory::read_secret(Path::new(path)).map_err(|error| format!("cannot read {path}: {error}"))?;
             Ok(text.lines().next().unwrap_or_default().into())
         }
         PasswordSource::Text(text) => Ok(text.clone()),
@@ -139,8 +142,21 @@ pub(crate) fn place(host: &str, port: u16) -> String {
 /// Reads a profile's certificates and checks that they can be used now.
 fn read(profile: TlsProfile) -> Result<Profile, String> {
     let now = SystemTime::now();
+    let TlsTerms { password, protocols, ciphers } = profile.terms;
+    let password = password.as_ref().map(read_password).transpose()?;
+    let mut policy = Policy::default();
+    if let Some(ciphers) = &ciphers {
+        for name in policy.restrict_suites(ciphers) {
+            warn!(sslProfile = profile.name, name, "`ciphers` has what is no name of a suite that is served; left out");
+        }
+    }
+    if let Some(protocols) = &protocols {
+        policy.restrict_versions(protocols).map_err(|error| format!("protocols: {error}"))?;
+    }
     let read = match profile.credentials {
-        CredentialsSource::Files(files) => files.read().map_err(|error| with_causes(&error))?,
+        CredentialsSource::Files(files) => {
+            files.read_encrypted(password.as_ref().map(Secret::reveal)).map_err(|error| with_causes(&error))?
+        }
         CredentialsSource::Memory(both) => {
             directory::Profile { identity: Some(both.identity), trust: Some(both.trust) }
         }
@@ -149,5 +165,5 @@ fn read(profile: TlsProfile) -> Result<Profile, String> {
     let identity = read.identity.as_ref().map_or(Ok(()), |identity| identity.check(now));
     let fit = identity.and_then(|()| read.trust.as_ref().map_or(Ok(()), |trust| trust.check(now)));
     fit.map_err(|error| with_causes(&error))?;
-    Profile::new(read, profile.ordinal, profile.oldest_valid_ordinal).map_err(|error| with_causes(&error))
+    Profile::new(read, policy, (profile.ordinal, profile.oldest_valid_ordinal)).map_err(|error| with_causes(&error))
 }

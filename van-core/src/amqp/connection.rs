@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 use super::delivery::{DeliveryId, DeliveryTag};
 use super::frame::{Body, FrameError, FrameReader, write_empty, write_frame, write_sasl};
 use super::limits::{
-    DEFAULT_IDLE_TIMEOUT, DEFAULT_MAX_FRAME_BYTES, INCOMING_WINDOW_FRAMES, MAX_LINKS, MAX_SESSIONS, MAX_UNSETTLED,
-    MIN_MAX_FRAME_BYTES,
+    DEFAULT_IDLE_TIMEOUT, DEFAULT_LINK_CAPACITY, DEFAULT_MAX_FRAME_BYTES, INCOMING_WINDOW_FRAMES, MAX_LINKS,
+    MAX_SESSIONS, MAX_UNSETTLED, MIN_MAX_FRAME_BYTES,
 };
 use super::link::{Current, Link, LinkStatus, Token};
 use super::outcome::{Condition, DeliveryState};
@@ -56,6 +56,10 @@ pub struct Config {
     pub properties: Vec<(Symbol, Value)>,
     /// Transfer frames that a peer may send on a session before window is given back; at least 2.
     pub session_window_frames: u32,
+    /// Sessions that the peer may have at a time; at least 1, and [`MAX_SESSIONS`] at most.
+    pub max_sessions: u16,
+    /// For whoever lets links in: deliveries that the peer may have under way on one.
+    pub link_capacity: u32,
 }
 
 impl Config {
@@ -69,7 +73,14 @@ impl Config {
             capabilities: Vec::new(),
             properties: Vec::new(),
             session_window_frames: INCOMING_WINDOW_FRAMES,
+            max_sessions: MAX_SESSIONS,
+            link_capacity: DEFAULT_LINK_CAPACITY,
         }
+    }
+
+    /// Sessions that the peer may have.
+    fn sessions(&self) -> u16 {
+        self.max_sessions.clamp(1, MAX_SESSIONS)
     }
 
     fn open(&self) -> Open {
@@ -79,7 +90,7 @@ impl Config {
             container_id: self.container_id.clone(),
             hostname: self.hostname.clone(),
             max_frame_size: self.max_frame_bytes,
-            channel_max: MAX_SESSIONS - 1,
+            channel_max: self.sessions() - 1,
             idle_time_out: (idle > 0).then_some(idle),
             outgoing_locales: Vec::new(),
             incoming_locales: Vec::new(),
@@ -582,7 +593,7 @@ impl Connection {
     }
 
     fn recv_begin(&mut self, channel: u16, begin: &Begin) -> Result<(), Error> {
-        if self.by_remote_channel.contains_key(&channel) || channel >= MAX_SESSIONS {
+        if self.by_remote_channel.contains_key(&channel) || channel >= self.config.sessions() {
             return Err(violation(
                 "amqp:not-allowed",
                 format!("begin on channel {channel}, which is in use or too high"),
@@ -1137,6 +1148,11 @@ impl Connection {
     /// Deliveries that may still start on a link.
     pub fn credit(&self, link: LinkId) -> u32 {
         self.link(link).map_or(0, |own| own.credit)
+    }
+
+    /// Deliveries that the peer may have under way on a link: as configured.
+    pub fn link_capacity(&self) -> u32 {
+        self.config.link_capacity
     }
 
     /// The largest frame the peer takes, in octets.

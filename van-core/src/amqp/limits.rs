@@ -25,6 +25,9 @@ pub const MAX_UNSETTLED: usize = 524_288;
 /// Transfer frames a peer may send before we give back window: 128 MiB of the 16 KiB frames that skupper-router sends.
 pub const INCOMING_WINDOW_FRAMES: u32 = 8192;
 
+/// Deliveries that may be under way on a link, unless the configuration says otherwise. Source: skupper-router `linkCapacity`.
+pub const DEFAULT_LINK_CAPACITY: u32 = 250;
+
 /// Octets that are kept of a condition's description or of an outcome's annotations. One frame may give the same to as many
 /// deliveries as there are, and each remembers its own.
 pub const MAX_CONDITION_BYTES: usize = 1024;

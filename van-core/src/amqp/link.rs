@@ -66,10 +66,13 @@ pub(super) struct Current {
     pub(super) is_first: bool,
 }
 
+/// Octets of a link's name that are kept: there may be as many names as links.
+const MAX_NAME_BYTES: usize = 256;
+
 impl Link {
     pub(super) fn new(name: &str, role: Role, token: Token) -> Self {
         Self {
-            name: name.into(),
+            name: name[..name.floor_char_boundary(MAX_NAME_BYTES)].into(),
             role,
             token,
             attach_sent: false,

@@ -24,9 +24,6 @@ const DATA: &str = "qd.router-data";
 /// Message priorities, each with a pair of links.
 pub(crate) const PRIORITIES: u8 = 10;
 
-/// Credit on every link between routers. Source: skupper-router, `linkCapacity`.
-const LINK_CREDIT: u32 = 250;
-
 /// Octets of deliveries that a peer may have begun before it is known where they go. The head of a stream takes about 300.
 pub(super) const MAX_GATHERED_BYTES: usize = 4 * 1024 * 1024;
 
@@ -201,7 +198,7 @@ impl Connection {
                 ..Source::default()
             }),
             target: Some(Target { expiry_policy, capabilities, ..Target::default() }),
-            credit: if role == Role::Receiver { LINK_CREDIT } else { 0 },
+            credit: if role == Role::Receiver { self.engine.link_capacity() } else { 0 },
             token: class.token(),
         };
         self.engine.attach(channel, new)
@@ -227,7 +224,8 @@ impl Connection {
                     Class::Priority(_) => self.priority_senders.push(link),
                     Class::Stream | Class::Endpoint(_) => {}
                 }
-                self.engine.accept_link(link, attach, class.token(), if is_receiver { LINK_CREDIT } else { 0 });
+                let credit = if is_receiver { self.engine.link_capacity() } else { 0 };
+                self.engine.accept_link(link, attach, class.token(), credit);
             }
             Err(condition) => self.engine.refuse_link(link, attach, condition),
         }

@@ -8,6 +8,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use van_routing::AddressKey;
+
 use super::connection::{Class, Purpose};
 use super::routes::{ConnectionRef, EndpointId, PeerKind};
 use super::stream::ReplyName;
@@ -16,8 +18,8 @@ use crate::amqp::{Attach, Condition, LinkId, NewLink, Role, Source, Symbol, Targ
 use crate::annotations::RESEND_RELEASED;
 use crate::slab::Key;
 
-/// Deliveries on a link that are under way at most. Source: skupper-router, `linkCapacity`.
-pub(super) const LINK_CREDIT: u32 = 250;
+/// Octets of an address that a link is for: more could not be told to the network, with the letter of its class.
+const MAX_ADDRESS_BYTES: usize = AddressKey::MAX_BYTES - 1;
 
 const STREAMING_DELIVERIES: &str = "qd.streaming-deliveries";
 const RESEND: &str = "qd.resend-released";
@@ -82,6 +84,12 @@ pub struct LinkRequest {
     pub address: Arc<str>,
     /// Whether it is to be the way to the edge router of that id.
     pub is_downlink: bool,
+}
+
+impl LinkRequest {
+    /// What one counts for among what the control plane has not dealt with: a peer may put 64 KiB into each, and the attach is
+    /// kept until it is answered.
+    pub(super) const OCTETS: usize = 16 * 1024;
 }
 
 /// What the control plane says to a [`LinkRequest`].
@@ -161,6 +169,10 @@ impl Plane {
             let condition = Condition::new("qd:forbidden", "links between interior routers belong to other listeners");
             return connection.engine.refuse_link(link, &attach, condition);
         }
+        if let Some(address) = address.as_ref().filter(|address| address.len() > MAX_ADDRESS_BYTES) {
+            let condition = format!("an address of {} octets, at most {MAX_ADDRESS_BYTES}", address.len());
+            return connection.engine.refuse_link(link, &attach, Condition::new("amqp:invalid-field", condition));
+        }
         endpoint.is_streaming = has(capabilities, STREAMING_DELIVERIES);
         endpoint.flags = if has(capabilities, RESEND) { RESEND_RELEASED } else { 0 };
         endpoint.is_settled_only = !is_receiver && attach.snd_settle_mode == 1;
@@ -179,13 +191,14 @@ impl Plane {
                 if let Some(endpoint) = connection.endpoints.get_mut(endpoint) {
                     endpoint.address = Some(address);
                 }
-                self.open_link(io, key, endpoint, Service::Traffic, LINK_CREDIT);
+                self.open_link(io, key, endpoint, Service::Traffic, None);
             }
             Some(address) => {
                 let request = LinkRequest { endpoint: id, peer, is_consumer: !is_receiver, address, is_downlink };
+                connection.untaken += LinkRequest::OCTETS;
                 io.report(Report::LinkRequested(request));
             }
-            None if is_receiver || is_mesh => self.open_link(io, key, endpoint, Service::Traffic, LINK_CREDIT),
+            None if is_receiver || is_mesh => self.open_link(io, key, endpoint, Service::Traffic, None),
             None => {
                 let condition = Condition::new("qd:no-route-to-dest", "a source needs an address, or to be dynamic");
                 self.refuse_link(key, endpoint, condition);
@@ -200,8 +213,8 @@ impl Plane {
             return;
         }
         match answer {
-            LinkAnswer::Traffic => self.open_link(io, key, id.key, Service::Traffic, LINK_CREDIT),
-            LinkAnswer::Control { credit } => self.open_link(io, key, id.key, Service::Control, credit),
+            LinkAnswer::Traffic => self.open_link(io, key, id.key, Service::Traffic, None),
+            LinkAnswer::Control { credit } => self.open_link(io, key, id.key, Service::Control, Some(credit)),
             LinkAnswer::Refused(condition) => self.refuse_link(key, id.key, condition),
         }
         self.touch(key);
@@ -209,7 +222,8 @@ impl Plane {
     }
 
     /// Accepts a link of a peer's. One that leads to an address gets credit only while somebody is there to take deliveries.
-    fn open_link(&mut self, io: &mut impl Io, key: Key, endpoint: Key, service: Service, credit: u32) {
+    /// `credit` in place of what the connection gives each link.
+    fn open_link(&mut self, io: &mut impl Io, key: Key, endpoint: Key, service: Service, credit: Option<u32>) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(open) = connection.endpoints.get_mut(endpoint) else { return };
         let Some(mut attach) = open.asked.take() else { return };
@@ -228,6 +242,7 @@ impl Plane {
             (Some(source), _) if !is_receiver && source.dynamic => source.address = address,
             _ => {}
         }
+        let credit = credit.unwrap_or(connection.engine.link_capacity());
         let credit = if is_granted && is_receiver { credit } else { 0 };
         let link = open.link;
         connection.engine.accept_link(link, &attach, Class::Endpoint(endpoint).token(), 0);
@@ -259,7 +274,7 @@ impl Plane {
         if let Some(endpoint) = self.connections.get_mut(key).and_then(|it| it.endpoints.get_mut(endpoint)) {
             endpoint.address = Some(address.into());
         }
-        self.open_link(io, key, endpoint, Service::Temporary(name), 0);
+        self.open_link(io, key, endpoint, Service::Temporary(name), Some(0));
     }
 
     /// The link that a name was made for.
@@ -426,7 +441,7 @@ impl Plane {
                 if endpoint.address.as_ref().is_none_or(|address| self.routes.leads_somewhere(address)) {
                     endpoint.is_granted = true;
                     endpoint.spent = 0;
-                    connection.engine.grant(endpoint.link, LINK_CREDIT);
+                    connection.engine.grant(endpoint.link, connection.engine.link_capacity());
                     is_touched = true;
                 }
             }
@@ -448,7 +463,10 @@ impl Plane {
         }
         let Some(Class::Endpoint(endpoint)) = connection.engine.token(link).and_then(Class::of) else { return };
         let Some(endpoint) = connection.endpoints.get_mut(endpoint) else { return };
-        if endpoint.is_granted && endpoint.service == Service::Traffic && endpoint.ahead < LINK_CREDIT {
+        if endpoint.is_granted
+            && endpoint.service == Service::Traffic
+            && endpoint.ahead < connection.engine.link_capacity()
+        {
             endpoint.ahead += 1;
             connection.engine.grant(link, connection.engine.credit(link) + 1);
             self.touch(key);
@@ -467,9 +485,10 @@ impl Plane {
             return;
         }
         endpoint.spent += 1;
-        if endpoint.spent >= LINK_CREDIT / 4 || connection.engine.credit(link) <= endpoint.spent {
+        let capacity = connection.engine.link_capacity();
+        if endpoint.spent >= capacity / 4 || connection.engine.credit(link) <= endpoint.spent {
             let credit = connection.engine.credit(link) + std::mem::take(&mut endpoint.spent);
-            connection.engine.grant(link, credit.min(LINK_CREDIT));
+            connection.engine.grant(link, credit.min(capacity));
             self.touch(key);
         }
     }

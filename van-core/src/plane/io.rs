@@ -156,3 +156,17 @@ pub enum Report {
         reason: Option<Condition>,
     },
 }
+
+impl Report {
+    /// What the plane is to be told when the control plane has dealt with it: [`Plane::control_taken`](super::Plane::control_taken).
+    pub fn taken(&self) -> Option<(ConnectionId, usize)> {
+        match self {
+            Self::Control { connection, message } | Self::Deliver { connection: Some(connection), message, .. } => {
+                Some((*connection, message.len()))
+            }
+            Self::LinkMessage { endpoint, message } => Some((endpoint.at.id, message.len())),
+            Self::LinkRequested(request) => Some((request.endpoint.at.id, LinkRequest::OCTETS)),
+            _ => None,
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::attachment::{Attachment, Inlet, Outlet};
 use super::connection::{Class, Connection};
-use super::endpoint::{LINK_CREDIT, Service};
+use super::endpoint::Service;
 use super::routes::{ConnectionId, ConnectionRef, EndpointId, PeerKind};
 use super::tally::{STUCK, Tally};
 use super::{Plane, Purpose};
@@ -156,7 +156,7 @@ impl Plane {
                 is_incoming: role == Role::Receiver,
                 kind,
                 address,
-                capacity: LINK_CREDIT,
+                capacity: connection.engine.link_capacity(),
                 waiting,
                 deliveries: tally.deliveries,
                 ends: tally.ends,

@@ -14,6 +14,10 @@ use crate::plane::{
 const MOBILE: char = 'M';
 const EDGE: char = 'H';
 
+/// Addresses of this router beyond which links get no other. Were there more than a router may have, nobody would believe it
+/// any; the rest is for what is configured here.
+const MAX_LINK_ADDRESSES: usize = MobileAddress::MAX_PER_ROUTER / 4 * 3;
+
 /// What kind of address somebody consumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Class {
@@ -169,6 +173,13 @@ impl Directory {
             }
             changed.iter().for_each(|address| self.renew(class, address));
         }
+    }
+
+    /// Whether the network may be told of one more address that links here consume, or is told of it anyway.
+    pub(super) fn has_room(&self, class: Class, address: &str) -> bool {
+        class == Class::Local
+            || self.book(class).here.contains_key(address)
+            || self.mobile.here.len() + self.edges.here.len() < MAX_LINK_ADDRESSES
     }
 
     /// Addresses that somebody here consumes: what an edge router tells its interior router.

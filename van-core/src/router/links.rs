@@ -88,6 +88,10 @@ impl Core {
             }
         };
         self.check_available(class, &name)?;
+        if !self.directory.has_room(class, &name) {
+            let message = "as many addresses as a router may have are consumed here already";
+            return Err(Condition::new("amqp:resource-limit-exceeded", message));
+        }
         let mesh = self.links.edges.get(&id).and_then(|edge| edge.mesh.clone());
         let link = LinkConsumer { id: endpoint, peer, mesh, load: Load::default() };
         self.links.consumers.insert(endpoint, (class, Arc::clone(&name)));

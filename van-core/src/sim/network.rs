@@ -511,14 +511,7 @@ impl Network {
                 self.settle(router, to);
             }
             Happening::Report { router, life, report } if self.is_alive(router, life) => {
-                let taken = match &report {
-                    Report::Control { connection, message }
-                    | Report::Deliver { connection: Some(connection), message, .. } => {
-                        Some((*connection, message.len()))
-                    }
-                    Report::LinkMessage { endpoint, message } => Some((endpoint.at.id, message.len())),
-                    _ => None,
-                };
+                let taken = report.taken();
                 let now = self.now;
                 self.routers[router.0].core.handle_report(now, report);
                 if let Some((connection, octets)) = taken {

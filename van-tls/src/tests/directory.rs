@@ -1,5 +1,6 @@
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use super::*;
 use crate::directory::{self, CA_FILE, CERTIFICATE_FILE, KEY_FILE, LoadError, ProfileFiles};
@@ -62,6 +63,21 @@ fn errors_name_the_file_and_what_is_wrong_with_it() {
     check(KEY_FILE, Some(stranger.key_pem()), &mismatch);
 }
 
+/// A router that was told of /dev/zero read on until it was killed.
+#[test]
+fn files_without_an_end_and_things_that_are_no_files_are_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let large = folder.path().join("large");
+    File::create(&large).unwrap().set_len((1 << 20) + 1).unwrap();
+    for (path, expected) in [
+        (Path::new("/dev/zero"), "it is no regular file"),
+        (folder.path(), "it is no regular file"),
+        (&large, "it has more than 1048576 octets"),
+    ] {
+        assert_eq!(directory::read_secret(path).unwrap_err().to_string(), expected);
+    }
+}
+
 #[test]
 fn folder_that_cannot_be_written_keeps_what_it_has() {
     let parent = tempfile::tempdir().unwrap();
@@ -108,4 +124,37 @@ fn profile_reads_those_files_that_it_names() {
     assert!(all.identity.is_some() && all.trust.is_some());
     let half = ProfileFiles { key, ..Default::default() }.read().unwrap_err();
     assert!(matches!(half, LoadError::HalfIdentity { .. }));
+}
+
+/// A key as it is, encrypted (RFC 8018, PBES2).
+fn encrypted(key: &str, password: &str) -> String {
+    let (_, der) = pem_rfc7468::decode_vec(key.as_bytes()).unwrap();
+    let parameters = pkcs8::pkcs5::pbes2::Parameters::pbkdf2_sha256_aes256cbc(1000, b"saltsalt", &[7; 16]).unwrap();
+    let key = pkcs8::PrivateKeyInfo::try_from(der.as_slice()).unwrap();
+    let key = key.encrypt_with_params(parameters, password).unwrap();
+    pem_rfc7468::encode_string("ENCRYPTED PRIVATE KEY", pem_rfc7468::LineEnding::LF, key.as_bytes()).unwrap()
+}
+
+#[test]
+fn an_encrypted_key_is_read_with_its_password_and_with_no_other() {
+    let (folder, west) = (tempfile::tempdir().unwrap(), west());
+    directory::write(folder.path(), &west).unwrap();
+    let [certificate, key] = [CERTIFICATE_FILE, KEY_FILE].map(|file| folder.path().join(file));
+    fs::write(&key, encrypted(west.identity.key_pem(), "pass:word")).unwrap();
+    let files = ProfileFiles { certificate: Some(certificate), key: Some(key), ca: None };
+    let read = files.read_encrypted(Some("pass:word")).unwrap().identity.unwrap();
+    assert_eq!(read.certificate().subject, west.identity.certificate().subject);
+    for (password, expected) in [(None, "name its password"), (Some("password"), "is the password right?")] {
+        let LoadError::Unusable { path, source } = files.read_encrypted(password).unwrap_err() else { panic!() };
+        assert!(path.ends_with(KEY_FILE) && source.to_string().contains(expected), "{source}");
+    }
+}
+
+#[test]
+fn a_password_for_a_key_that_is_not_encrypted_is_not_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    directory::write(folder.path(), &west()).unwrap();
+    let [certificate, key] = [CERTIFICATE_FILE, KEY_FILE].map(|file| Some(folder.path().join(file)));
+    let files = ProfileFiles { certificate, key, ca: None };
+    assert!(files.read_encrypted(Some("any")).unwrap().identity.is_some());
 }

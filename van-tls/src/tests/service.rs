@@ -110,3 +110,41 @@ async fn a_workload_is_verified_by_chain_and_by_name_unless_that_is_waived() {
     let error = check(&stranger.identity, HostCheck::Waive).await.unwrap_err();
     assert!(matches!(error, TlsError::Handshake(HandshakeError::Untrusted(_))), "{error}");
 }
+
+fn policy(versions: &str, suites: &str) -> Policy {
+    let mut policy = Policy::default();
+    policy.restrict_versions(versions).unwrap();
+    assert!(policy.restrict_suites(suites).is_empty());
+    policy
+}
+
+#[tokio::test]
+async fn ends_agree_on_what_both_may_negotiate_or_not_at_all() {
+    const ECDSA_128: &str = "ECDHE-ECDSA-AES128-GCM-SHA256";
+    const ECDSA_256: &str = "ECDHE-ECDSA-AES256-GCM-SHA384";
+    let west = west();
+    for (near, far, is_agreed) in [
+        (policy("TLSv1.2", ""), policy("TLSv1.2 TLSv1.3", ""), true),
+        (policy("TLSv1.3", ""), policy("TLSv1.2 TLSv1.3", ""), true),
+        (policy("TLSv1.3", ""), policy("TLSv1.2", ""), false),
+        (policy("TLSv1.2", ECDSA_128), policy("TLSv1.2", ECDSA_128), true),
+        (policy("TLSv1.2", ECDSA_128), policy("TLSv1.2", ECDSA_256), false),
+        // Suites of TLS 1.3 are others.
+        (policy("TLSv1.2 TLSv1.3", ECDSA_128), policy("TLSv1.2 TLSv1.3", ECDSA_256), true),
+        (policy("TLSv1.3", "TLS_AES_128_GCM_SHA256"), policy("TLSv1.3", "TLS_AES_256_GCM_SHA384"), false),
+    ] {
+        let connector = ServiceConnector::with_policy(&west.trust, None, HostCheck::Verify, &near).unwrap();
+        let acceptor = ServiceAcceptor::with_policy(&west.identity, None, &PROTOCOLS, &far).unwrap();
+        let ends = connect(&connector, None, &acceptor).await;
+        assert_eq!((ends.0.is_ok(), ends.1.is_ok()), (is_agreed, is_agreed), "{near:?} {far:?}");
+    }
+}
+
+#[test]
+fn what_names_no_suite_or_version_is_told_and_changes_nothing() {
+    let mut policy = Policy::default();
+    assert_eq!(policy.restrict_suites("HIGH:!aNULL:!MD5"), ["HIGH", "!aNULL", "!MD5"]);
+    assert_eq!(policy, Policy::default());
+    assert!(policy.restrict_versions("TLSv1.3 SSLv3").unwrap_err().to_string().contains("\"SSLv3\" is no version"));
+    assert_eq!(policy, Policy::default());
+}

@@ -1,15 +1,15 @@
 //! A peer that means harm: as far into a link as asked, and from there on whatever octets it likes.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Buf;
-use van_core::amqp::{Connection, Decode, Encode, Event, Login, Performative, Reader};
+use van_core::amqp::{Config, Connection, Decode, Encode, Event, Login, Performative, Reader};
 use van_core::plane::Purpose;
 use van_core::router::{Dialled, open_config};
-use van_tls::{Credentials, HostCheck, LinkConnector, OutBuf, Plain, Policy, RecordLayer};
+use van_tls::{Credentials, Handshake, HostCheck, LinkAcceptor, LinkConnector, OutBuf, Plain, Policy, RecordLayer};
 
 use super::PATIENCE;
 use super::site::Site;
@@ -30,7 +30,10 @@ pub(crate) struct Intruder {
 impl Intruder {
     /// Connects, and says nothing.
     pub(crate) fn connect(site: &Site, to: SocketAddr) -> Self {
-        let socket = site.connect(to).expect("the router listens");
+        Self::over(site.connect(to).expect("the router listens"))
+    }
+
+    fn over(socket: TcpStream) -> Self {
         socket.set_read_timeout(Some(PATIENCE)).expect("not zero");
         socket.set_write_timeout(Some(PATIENCE)).expect("not zero");
         socket.set_nodelay(true).expect("it is TCP");
@@ -41,17 +44,24 @@ impl Intruder {
     pub(crate) fn behind_tls(site: &Site, to: SocketAddr, credentials: &Credentials) -> Self {
         let mut intruder = Self::connect(site, to);
         let connector = LinkConnector::new(credentials, HostCheck::Waive, &Policy::default()).expect("they are good");
-        let mut handshake = connector.connect(&to.ip().to_string(), SystemTime::now()).expect("a good name");
+        let handshake = connector.connect(&to.ip().to_string(), SystemTime::now()).expect("a good name");
+        intruder.shake_hands(handshake).expect("the router lets it in");
+        intruder
+    }
+
+    fn shake_hands(&mut self, mut handshake: Handshake) -> io::Result<()> {
         let mut buffer = vec![0; READ_OCTETS];
         loop {
-            write_all(&intruder.socket, handshake.output()).expect("the router listens");
-            let count = intruder.socket.read(&mut buffer).expect("the router answers");
-            if let Some(established) = handshake.handle_received(&buffer[..count]).expect("the router lets it in") {
-                intruder.records = Box::new(established.records);
-                intruder.output = established.output;
-                intruder.received = established.received;
-                write_all(&intruder.socket, &mut intruder.output).expect("the router listens");
-                return intruder;
+            write_all(&self.socket, handshake.output())?;
+            let count = self.socket.read(&mut buffer)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if let Some(established) = handshake.handle_received(&buffer[..count]).map_err(io::Error::other)? {
+                self.records = Box::new(established.records);
+                self.output = established.output;
+                self.received = established.received;
+                return write_all(&self.socket, &mut self.output);
             }
         }
     }
@@ -64,19 +74,39 @@ impl Intruder {
         name: &str,
         purpose: Purpose,
     ) -> Self {
-        let mut intruder = Self::behind_tls(site, to, credentials);
         let dialled = Dialled { correlator: name.chars().take(15).collect(), ordinal: None, purpose };
         let config = open_config(name, Some("router"), 1, Some(&dialled));
-        let mut engine = Connection::connect(config, vec![Login::External], Instant::now());
+        Self::behind_tls(site, to, credentials).exchange_opens(config, Login::External)
+    }
+
+    /// Exchanges opens as a client does, in clear.
+    pub(crate) fn as_client(site: &Site, to: SocketAddr) -> Self {
+        Self::connect(site, to).exchange_opens(Config::new("mallory"), Login::Anonymous)
+    }
+
+    fn exchange_opens(mut self, config: Config, login: Login) -> Self {
+        let mut engine = Connection::connect(config, vec![login], Instant::now());
         loop {
-            intruder.send(engine.output()).expect("the router listens");
+            self.send(engine.output()).expect("the router listens");
             engine.clear_output();
-            let plaintext = intruder.hear().expect("the router answers").expect("the router does not leave");
+            let plaintext = self.hear().expect("the router answers").expect("the router does not leave");
             let mut input = plaintext.as_slice();
             while let Some(event) = engine.next(&mut input).expect("the router keeps to the protocol") {
                 if matches!(event, Event::Opened(_)) {
-                    return intruder;
+                    return self;
                 }
+            }
+        }
+    }
+
+    /// Waits for a router that dials here, and shakes hands with it as one whom it believes.
+    pub(crate) fn dialled(socket: &TcpListener, credentials: &Credentials) -> Self {
+        let acceptor = LinkAcceptor::new(credentials, &Policy::default()).expect("they are good");
+        loop {
+            let mut intruder = Self::over(socket.accept().expect("a router dials").0);
+            // The first may have waited for too long, and be gone.
+            if intruder.shake_hands(acceptor.accept(SystemTime::now()).expect("it is ready")).is_ok() {
+                return intruder;
             }
         }
     }
@@ -116,6 +146,11 @@ impl Intruder {
     /// Gives up when the router takes nothing for so long.
     pub(crate) fn set_patience(&self, patience: Duration) {
         self.socket.set_write_timeout(Some(patience)).expect("not zero");
+    }
+
+    /// Has [`Intruder::hear`] come back with an error when nothing is heard for so long.
+    pub(crate) fn set_attention(&self, attention: Duration) {
+        self.socket.set_read_timeout(Some(attention)).expect("not zero");
     }
 
     /// Says that nothing more will come.

@@ -12,6 +12,7 @@
 //! | `exchange` | octets that both ends know, checked one by one |
 //! | `http` | a request without a library |
 //! | `intruder` | a peer that means harm |
+//! | `client` | an AMQP client that asks the management node |
 //!
 //! Whatever is started or made here is stopped or removed when dropped, also when a test panics.
 
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) mod certificates;
 pub(crate) mod chain;
+pub(crate) mod client;
 pub(crate) mod exchange;
 pub(crate) mod http;
 pub(crate) mod intruder;

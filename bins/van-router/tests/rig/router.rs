@@ -14,6 +14,9 @@ use super::certificates::{Certificates, PROFILE};
 use super::http;
 use super::site::Site;
 
+/// What files may call `${HOSTNAME}`.
+pub(crate) const HOST_NAME: &str = "pod-1";
+
 /// How much of a log is shown when a test fails.
 const LOG_LINES: usize = 40;
 
@@ -170,12 +173,12 @@ impl Plan {
 /// A running router; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Router {
-    name: &'static str,
+    name: String,
     site: Site,
     configuration: PathBuf,
     log: PathBuf,
-    /// Where it says how it is.
-    status: SocketAddr,
+    /// Where it says how it is, unless its configuration is another's.
+    status: Option<SocketAddr>,
     process: Child,
 }
 
@@ -197,13 +200,31 @@ impl Router {
         entities.push(profile);
         entities
             .push(json!(["listener", {"name": "status", "host": status.ip(), "port": status.port(), "http": true}]));
-        let configuration = folder.join(format!("{name}.json"));
-        fs::write(&configuration, Value::from(entities).to_string()).expect("a configuration can be written");
-        let log = folder.join(format!("{name}.log"));
-        let process = spawn(site, &configuration, &log);
-        let router = Self { name, site: site.clone(), configuration, log, status, process };
+        let router = Self::spawn(site, folder, name, &entities.into(), Some(status));
         router.wait_until_it_answers();
         router
+    }
+
+    /// Starts a router with a configuration of others, nothing added, and waits until it says that it has started.
+    pub(crate) fn start_as_configured(site: &Site, folder: &Path, name: &str, entities: &Value) -> Self {
+        // What an earlier one of the name has said is not its word.
+        let _ = fs::remove_file(Self::log_file(folder, name));
+        let router = Self::spawn(site, folder, name, entities, None);
+        super::wait_until(&format!("the router {name} starts"), || router.log().contains("router started"));
+        router
+    }
+
+    /// Where a router's log is.
+    pub(crate) fn log_file(folder: &Path, name: &str) -> PathBuf {
+        folder.join(format!("{name}.log"))
+    }
+
+    fn spawn(site: &Site, folder: &Path, name: &str, entities: &Value, status: Option<SocketAddr>) -> Self {
+        let configuration = folder.join(format!("{name}.json"));
+        fs::write(&configuration, entities.to_string()).expect("a configuration can be written");
+        let log = Self::log_file(folder, name);
+        let process = spawn(site, &configuration, &log);
+        Self { name: name.to_owned(), site: site.clone(), configuration, log, status, process }
     }
 
     /// Ends it as a crash does: `kill -9`.
@@ -233,7 +254,7 @@ impl Router {
 
     fn wait_until_it_answers(&self) {
         super::wait_until(&format!("the router {} answers", self.name), || {
-            http::get(&self.site, self.status, "/healthz").is_ok()
+            http::get(&self.site, self.status(), "/healthz").is_ok()
         });
     }
 
@@ -249,11 +270,11 @@ impl Router {
 
     /// Where it serves HTTP.
     pub(crate) fn status(&self) -> SocketAddr {
-        self.status
+        self.status.expect("its configuration is a plan")
     }
 
-    pub(crate) fn name(&self) -> &'static str {
-        self.name
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     fn pid(&self) -> Pid {
@@ -262,7 +283,7 @@ impl Router {
 
     /// All its numbers, by name.
     pub(crate) fn metrics(&self) -> BTreeMap<String, u64> {
-        let text = http::get(&self.site, self.status, "/metrics").expect("a running router tells its numbers");
+        let text = http::get(&self.site, self.status(), "/metrics").expect("a running router tells its numbers");
         let text = String::from_utf8(text).expect("numbers are text");
         let samples = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(' '));
         samples.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
@@ -292,20 +313,41 @@ impl Router {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it is running").count()
     }
 
+    /// The TCP ports it listens on.
+    pub(crate) fn listening_ports(&self) -> BTreeSet<u16> {
+        // Source: as above; state 0A is LISTEN.
+        let (sockets, tables) = (self.sockets(), ["tcp", "tcp6"].map(|name| self.table(name)).concat());
+        let port = |line: &str| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let is_own = fields.get(3) == Some(&"0A") && sockets.contains(*fields.get(9)?);
+            let (_, port) = fields[1].rsplit_once(':').filter(|_| is_own)?;
+            u16::from_str_radix(port, 16).ok()
+        };
+        tables.lines().filter_map(port).collect()
+    }
+
+    /// The numbers of the sockets it has open.
+    fn sockets(&self) -> BTreeSet<String> {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it is running");
+        let targets = open.filter_map(|descriptor| fs::read_link(descriptor.ok()?.path()).ok());
+        let number = |target: PathBuf| Some(target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned());
+        targets.filter_map(number).collect()
+    }
+
+    /// One of Linux' tables of the sockets in its network.
+    fn table(&self, name: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/net/{name}", self.pid())).unwrap_or_default()
+    }
+
     /// How many TCP sockets it has open that are neither listening nor connected.
     pub(crate) fn ending_sockets(&self) -> usize {
-        // Source: as above; state 0A is LISTEN. Of a socket that is past all states, only the descriptor is left.
-        let table = |name| fs::read_to_string(format!("/proc/{}/net/{name}", self.pid())).unwrap_or_default();
-        let (tcp, unix) = (table("tcp") + &table("tcp6"), table("unix"));
+        // Of a socket that is past all states, only the descriptor is left.
+        let (tcp, unix) = (self.table("tcp") + &self.table("tcp6"), self.table("unix"));
         let in_use = |line: &&str| matches!(line.split_whitespace().nth(3), Some("01" | "0A"));
         let tcp = tcp.lines().filter(in_use).filter_map(|line| line.split_whitespace().nth(9));
         let unix = unix.lines().filter_map(|line| line.split_whitespace().nth(6));
         let in_use: BTreeSet<_> = tcp.chain(unix).collect();
-        let open = fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it is running");
-        let targets = open.filter_map(|descriptor| fs::read_link(descriptor.ok()?.path()).ok());
-        let targets: Vec<_> = targets.filter_map(|target| target.to_str().map(str::to_owned)).collect();
-        let sockets = targets.iter().filter_map(|target| target.strip_prefix("socket:[")?.strip_suffix(']'));
-        sockets.filter(|inode| !in_use.contains(inode)).count()
+        self.sockets().iter().filter(|inode| !in_use.contains(inode.as_str())).count()
     }
 
     /// How much of its memory is in RAM.
@@ -355,6 +397,6 @@ fn spawn(site: &Site, configuration: &Path, log: &Path) -> Child {
     let log = File::options().create(true).append(true).open(log).expect("a log can be written");
     let mut command = Command::new(env!("CARGO_BIN_EXE_van-router"));
     command.args([van_router::Arguments::WHILE_STDIN, "--config"]).arg(configuration);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
+    command.env("HOSTNAME", HOST_NAME).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
     site.within(|| command.spawn()).expect("the router was built with this test")
 }

@@ -76,6 +76,7 @@ struct Reading {
     warnings: Vec<String>,
     /// The places of the entities that are not started.
     left_out: BTreeSet<String>,
+    mode: Mode,
 }
 
 // === from text to entities ===
@@ -331,8 +332,9 @@ impl Reading {
             of("sslProfile").map(|entity| (entity.name.clone(), TlsProfile::read(entity))).collect();
         self.check_profiles(entities, &tls_profiles);
         let id = self.router_id(router);
+        self.mode = mode(router);
         let configuration = Configuration {
-            mode: mode(router),
+            mode: self.mode,
             timing: self.timing(router),
             shards: self.within(router, "workerThreads", 1..=MAX_SHARDS.into()),
             data_connections: self.data_connections(router),
@@ -586,7 +588,23 @@ impl Reading {
             data_connections: self.data_connections(entity),
             port: port_of(entity)?,
         };
+        let modes: &[Mode] = match connector.amqp.role {
+            Role::InterRouter => &[Mode::Interior],
+            Role::Edge | Role::InterEdge => &[Mode::Edge, Mode::Interior],
+            _ => &[],
+        };
+        self.check_mode(entity, connector.amqp.role, modes);
         self.is_role_served(entity, connector.amqp.role).then_some(connector)
+    }
+
+    /// Whether it is for a router of this mode, as the original has it; any, if none is named.
+    fn check_mode(&mut self, entity: &Entity, role: Role, modes: &[Mode]) {
+        if !modes.is_empty() && !modes.contains(&self.mode) {
+            let names: Vec<_> = modes.iter().map(|mode| mode.name()).collect();
+            let fault =
+                format!("role {role} needs a router of mode {}, and this one is {}", names.join(" or "), self.mode);
+            self.fault(&entity.place, fault);
+        }
     }
 
     fn listener(&mut self, entity: &Entity) -> Option<Listener> {
@@ -602,6 +620,12 @@ impl Reading {
         if access.requires_tls && !entity.has("sslProfile") {
             self.fault(&entity.place, "TLS is required, and no `sslProfile` says with which certificates");
         }
+        let modes: &[Mode] = match access.amqp.role {
+            Role::InterRouter | Role::Edge => &[Mode::Interior],
+            Role::InterEdge => &[Mode::Edge, Mode::Interior],
+            _ => &[],
+        };
+        self.check_mode(entity, access.amqp.role, modes);
         let service = if entity.truth("http", false) || entity.has("httpRootDir") {
             Service::Http {
                 has_health: entity.truth("healthz", true),
@@ -998,7 +1022,7 @@ mod tests {
     fn what_has_no_effect_is_told_unless_it_changes_nothing() {
         let text = r#"[
             ["router", {"id": "a", "mode": "interior", "hostName": "h"}],
-            ["sslProfile", {"name": "p", "ciphers": "ALL", "protocols": "TLSv1.3", "oldestValidOrdinal": 0}],
+            ["sslProfile", {"name": "p", "uidFormat": "1", "protocols": "TLSv1.3", "oldestValidOrdinal": 0}],
             ["listener", {"name": "tls", "role": "inter-router", "port": 1, "sslProfile": "p", "saslMechanisms": "EXTERNAL"}],
             ["listener", {"name": "clear", "role": "inter-router", "port": 2, "saslMechanisms": "EXTERNAL"}],
             ["listener", {"name": "web", "port": 3, "http": true, "authenticatePeer": true}],
@@ -1013,7 +1037,7 @@ mod tests {
                 "connector \"far\" is not started: networks are not connected by van (role inter-network); link sites instead".into(),
                 no_effect("listener \"clear\": `saslMechanisms`"),
                 "listener \"clients\": the SASL mechanism GSSAPI is not in this version and is left out".into(),
-                no_effect("sslProfile \"p\": `ciphers`"),
+                no_effect("sslProfile \"p\": `uidFormat`"),
             ]
         );
     }
