@@ -1,63 +1,14 @@
 //! One shard with two clients: what is counted of the deliveries between them.
 
-use std::collections::HashMap;
-use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use van_core::amqp::{Admission, Connection, DeliveryState, Event, LinkId, NewLink, Role, Source, Target, Token};
-use van_core::plane::{
-    ClientFlow, ConnectionId, ConnectorId, Crossing, Io, Key, Passed, PeerKind, Plane, Purpose, Read, Report, ShardId,
-    ShownLink, Tally, Write,
-};
+use van_core::plane::{ConnectionId, Key, Passed, PeerKind, Plane, Purpose, ShardId, ShownLink, Tally};
 use van_core::router::{Announcement, Candidate, Core, Distribution, Identity, Origin, open_config};
 use van_routing::{RouterId, Timing};
 
-/// What the shard said, reported and traced; it has no sockets.
-#[derive(Default)]
-struct World {
-    said: HashMap<Key, Vec<u8>>,
-    reports: Vec<Report>,
-    traced: Vec<(ConnectionId, String)>,
-}
-
-impl Io for World {
-    fn room(&self, _: Key) -> usize {
-        usize::MAX
-    }
-
-    fn send(&mut self, connection: Key, parts: &[&[u8]]) {
-        self.said.entry(connection).or_default().extend(parts.concat());
-    }
-
-    fn close_connection(&mut self, _: Key) {}
-
-    fn read(&mut self, _: Key, _: &mut [u8]) -> Read {
-        Read::Failed
-    }
-
-    fn write(&mut self, _: Key, _: &[IoSlice<'_>]) -> Write {
-        Write::Failed
-    }
-
-    fn shut_down(&mut self, _: Key) {}
-
-    fn close(&mut self, _: Key, _: bool) {}
-
-    fn connect(&mut self, _: Key, _: ConnectorId, _: Option<&str>, _: Option<ClientFlow>) {}
-
-    fn established(&mut self, _: Key) {}
-
-    fn post(&mut self, _: ShardId, _: Crossing) {}
-
-    fn report(&mut self, report: Report) {
-        self.reports.push(report);
-    }
-
-    fn trace(&mut self, connection: ConnectionId, line: &str) {
-        self.traced.push((connection, line.to_owned()));
-    }
-}
+use crate::world::World;
 
 /// A client with one link for the address `q`.
 struct Client {

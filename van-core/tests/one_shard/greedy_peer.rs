@@ -1,59 +1,16 @@
 //! One shard, and a peer that sends more messages than it should, or as many as it may.
 
-use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Instant;
 
 use van_core::amqp::{Connection, DeliveryState, Event, LinkId, NewLink, Role, Source, Symbol, Target, Token};
-use van_core::plane::{
-    ClientFlow, ConnectionId, ConnectorId, Crossing, Io, Key, MAX_MESSAGE_BYTES, PeerKind, Plane, Purpose, Read,
-    Report, ShardId, SubscriberId, Write,
-};
+use van_core::plane::{ConnectionId, Key, MAX_MESSAGE_BYTES, PeerKind, Plane, Purpose, Report, ShardId, SubscriberId};
 use van_core::router::{Core, Distribution, Identity, open_config};
 use van_routing::{RouterId, Timing, Treatment};
 
+use crate::world::World;
+
 const CONNECTION: ConnectionId = ConnectionId(1);
-
-/// What the shard said and reported; it has no sockets.
-#[derive(Default)]
-struct World {
-    said: Vec<u8>,
-    reports: Vec<Report>,
-}
-
-impl Io for World {
-    fn room(&self, _: Key) -> usize {
-        usize::MAX
-    }
-
-    fn send(&mut self, _: Key, parts: &[&[u8]]) {
-        self.said.extend(parts.concat());
-    }
-
-    fn close_connection(&mut self, _: Key) {}
-
-    fn read(&mut self, _: Key, _: &mut [u8]) -> Read {
-        Read::Failed
-    }
-
-    fn write(&mut self, _: Key, _: &[IoSlice<'_>]) -> Write {
-        Write::Failed
-    }
-
-    fn shut_down(&mut self, _: Key) {}
-
-    fn close(&mut self, _: Key, _: bool) {}
-
-    fn connect(&mut self, _: Key, _: ConnectorId, _: Option<&str>, _: Option<ClientFlow>) {}
-
-    fn established(&mut self, _: Key) {}
-
-    fn post(&mut self, _: ShardId, _: Crossing) {}
-
-    fn report(&mut self, report: Report) {
-        self.reports.push(report);
-    }
-}
 
 /// A shard whose router has subscribers of `mc/x` and `near`, and the peer with one link for messages.
 struct Pair {
@@ -110,7 +67,7 @@ impl Pair {
             let octets = self.peer.output().to_vec();
             self.peer.clear_output();
             self.plane.received(&mut self.world, self.key, &[&octets]);
-            let said = std::mem::take(&mut self.world.said);
+            let said = self.world.said.remove(&self.key).unwrap_or_default();
             let mut input = said.as_slice();
             while let Some(event) = self.peer.next(&mut input).expect("nothing wrong") {
                 if let Event::Disposition { state: Some(state), settled: true, .. } = event {

@@ -1,0 +1,52 @@
+//! What is around a shard that has no sockets.
+
+use std::collections::HashMap;
+use std::io::IoSlice;
+
+use van_core::plane::{ClientFlow, ConnectionId, ConnectorId, Crossing, Io, Key, Read, Report, ShardId, Write};
+
+/// What the shard said, reported and traced.
+#[derive(Default)]
+pub(crate) struct World {
+    pub(crate) said: HashMap<Key, Vec<u8>>,
+    pub(crate) reports: Vec<Report>,
+    pub(crate) traced: Vec<(ConnectionId, String)>,
+}
+
+impl Io for World {
+    fn room(&self, _: Key) -> usize {
+        usize::MAX
+    }
+
+    fn send(&mut self, connection: Key, parts: &[&[u8]]) {
+        self.said.entry(connection).or_default().extend(parts.concat());
+    }
+
+    fn close_connection(&mut self, _: Key) {}
+
+    fn read(&mut self, _: Key, _: &mut [u8]) -> Read {
+        Read::Failed
+    }
+
+    fn write(&mut self, _: Key, _: &[IoSlice<'_>]) -> Write {
+        Write::Failed
+    }
+
+    fn shut_down(&mut self, _: Key) {}
+
+    fn close(&mut self, _: Key, _: bool) {}
+
+    fn connect(&mut self, _: Key, _: ConnectorId, _: Option<&str>, _: Option<ClientFlow>) {}
+
+    fn established(&mut self, _: Key) {}
+
+    fn post(&mut self, _: ShardId, _: Crossing) {}
+
+    fn report(&mut self, report: Report) {
+        self.reports.push(report);
+    }
+
+    fn trace(&mut self, connection: ConnectionId, line: &str) {
+        self.traced.push((connection, line.to_owned()));
+    }
+}
