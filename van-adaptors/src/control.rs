@@ -98,8 +98,8 @@ enum Command {
 /// How often a router that is stopping looks whether something still runs.
 const DRAIN_GLANCE: Duration = Duration::from_millis(20);
 
-/// How many reports that wait are read before time passes, or before others hear of what they change.
-const REPORTS_BEFORE_TIME: usize = 256;
+/// How many reports that wait are dealt with before time passes, and before others hear of what they change.
+const REPORTS_AT_ONCE: usize = 256;
 
 /// How long a listener that should be open and cannot be rests before it is tried again.
 const LISTEN_REST: Duration = Duration::from_secs(1);
@@ -422,10 +422,7 @@ impl Task {
             let timeout = self.core.poll_timeout();
             if timeout.is_some_and(|at| at <= Instant::now()) {
                 // Whoever is late, being busy or suspended, does not blame others for having been silent.
-                for _ in 0..REPORTS_BEFORE_TIME {
-                    let Ok((shard, report)) = self.reports.try_recv() else { break };
-                    self.handle_report(shard, report);
-                }
+                self.handle_reports(None);
                 self.core.handle_timeout(Instant::now());
                 self.act().await;
             }
@@ -476,15 +473,7 @@ impl Task {
                         stopping = Some(Stopping { end: Instant::now() + deadline, done });
                     }
                 },
-                Some((shard, report)) = self.reports.recv() => {
-                    self.handle_report(shard, report);
-                    // With those that wait already: what all of them change is told to the shards once, and not a picture
-                    // of every address for each address that somebody attaches to.
-                    for _ in 0..REPORTS_BEFORE_TIME {
-                        let Ok((shard, report)) = self.reports.try_recv() else { break };
-                        self.handle_report(shard, report);
-                    }
-                }
+                Some(report) = self.reports.recv() => self.handle_reports(Some(report)),
                 Some(outgoing) = self.unsent.recv() => self.core.send(&outgoing),
                 () = sleep_until(timeout) => self.core.handle_timeout(Instant::now()),
                 () = sleep_until(self.retry_at) => self.reopen(),
@@ -621,21 +610,30 @@ impl Task {
         }
     }
 
-    fn handle_report(&mut self, shard: ShardId, report: Report) {
-        let taken = report.taken();
-        if let Report::ConnectionLost { connection, reason } = &report
+    /// Deals with a report and with those that wait behind it.
+    fn handle_reports(&mut self, first: Option<(ShardId, Report)>) {
+        let waiting = std::iter::from_fn(|| self.reports.try_recv().ok());
+        let reports: Vec<_> = first.into_iter().chain(waiting).take(REPORTS_AT_ONCE).collect();
+        let taken: Vec<_> =
+            reports.iter().filter_map(|(shard, report)| report.taken().map(|taken| (*shard, taken))).collect();
+        reports.iter().for_each(|(_, report)| self.note(report));
+        self.core.handle_reports(Instant::now(), reports.into_iter().map(|(_, report)| report));
+        for (shard, (connection, octets)) in taken {
+            self.shards.tell(shard, Message::Taken { connection, octets });
+        }
+    }
+
+    /// Tells whoever waits for it.
+    fn note(&mut self, report: &Report) {
+        if let Report::ConnectionLost { connection, reason } = report
             && let Some(closer) = self.connections.remove(connection).and_then(|in_use| in_use.closer)
         {
             let _ = closer.send(Closed::Lost(reason.clone()));
         }
-        if let Report::ControlUp(connection) = &report
+        if let Report::ControlUp(connection) = report
             && let Some(riser) = self.connections.get_mut(connection).and_then(|it| it.riser.take())
         {
             let _ = riser.send(());
-        }
-        self.core.handle_report(Instant::now(), report);
-        if let Some((connection, octets)) = taken {
-            self.shards.tell(shard, Message::Taken { connection, octets });
         }
     }
 

@@ -279,6 +279,17 @@ impl Core {
 
     /// A shard says something.
     pub fn handle_report(&mut self, now: Instant, report: Report) {
+        self.handle_reports(now, [report]);
+    }
+
+    /// Shards say something, oldest first. What all of it changes is one new picture of the routes, and not one for each of
+    /// the thousands of addresses that somebody may attach to.
+    pub fn handle_reports(&mut self, now: Instant, reports: impl IntoIterator<Item = Report>) {
+        reports.into_iter().for_each(|report| self.recv_report(now, report));
+        self.settle();
+    }
+
+    fn recv_report(&mut self, now: Instant, report: Report) {
         match report {
             Report::ControlUp(id) => match self.peers.control_up(id) {
                 Some(Risen::Link(link, cost)) => {
@@ -334,7 +345,6 @@ impl Core {
                 }
             }
         }
-        self.settle();
     }
 
     // === consumers ===

@@ -1,10 +1,12 @@
 //! Edge routers that lie of their mesh, or of what is consumed behind them; and an interior router that lies to an edge
 //! router of what is consumed in the network.
 
-use van_core::amqp::Value;
+use van_core::amqp::{Attach, Role, Target, Value};
 
+use crate::frames::{attach, begin};
 use crate::handshake::nested;
 use crate::maps::{described, map, text};
+use crate::memory::Attack;
 use crate::rig;
 use crate::rig::client::{Client, Heard, Speaker, downlink};
 use crate::rig::intruder::{Intruder, frame};
@@ -134,6 +136,30 @@ fn bids_for_a_mesh_that_are_none_or_never_end_harm_nobody() {
     siege.lift();
 }
 
+/// A router that has more addresses than it may is not believed any of them.
+#[test]
+fn a_flood_of_addresses_keeps_no_workload_out_of_the_network() {
+    let siege = Siege::start();
+    let mut client = Speaker::anonymous(&siege.site, siege.places.clients);
+    let mut edge = siege.edge("mallory");
+    for (name, peer) in [("edge", &mut edge), ("client", &mut client)] {
+        peer.ignore_answers();
+        for number in 0..12_000 {
+            peer.consumer(&format!("{name}-{number}"), 1);
+        }
+        peer.flush();
+    }
+    siege.wait_until_more_completed();
+    let mut honest = Client::anonymous(&siege.site, siege.places.clients);
+    let attributes = map([("host", text("127.0.0.1")), ("port", text("9")), ("address", text("late"))]);
+    let created = honest.ask(&[("operation", "CREATE"), ("type", "tcpConnector"), ("name", "late")], attributes);
+    assert_eq!(created.status, Value::Int(201), "{:?}", created.description);
+    let mut elsewhere = Client::anonymous(&siege.site, siege.places.far_clients);
+    rig::wait_until("another router knows it", || elsewhere.knows("Mlate"));
+    siege.check_log_is_short();
+    siege.lift();
+}
+
 /// The interior router of an edge router says of thousands of addresses that they have consumers, and have not.
 #[test]
 fn what_an_interior_router_says_of_addresses_nobody_asked_for_is_ignored() {
@@ -173,6 +199,56 @@ impl Siege {
         Speaker::uplink_of(Intruder::dialled(&self.places.uplink, &self.credentials("127.0.0.1")), "mallory")
     }
 }
+
+pub(crate) const ATTACKS: [(&str, Attack); 4] = [
+    ("addresses that an edge router consumes", |siege| {
+        let mut edge = siege.edge("mallory-consumes");
+        edge.ignore_answers();
+        for number in 0..short_or_long(10_000, 50_000) {
+            edge.consumer(&format!("key-{number}"), 1);
+        }
+        edge.flush();
+        siege.wait_until_known("Mkey-9999");
+    }),
+    ("addresses that an edge router sends to, and hears nothing of", |siege| {
+        let mut edge = siege.edge("mallory-sends");
+        edge.ignore_answers();
+        edge.consumer(TRACKING, 0);
+        for number in 0..short_or_long(10_000, 50_000) {
+            edge.sender(Some(&format!("key-{number}")));
+        }
+        edge.flush();
+        let mut consumer = siege.edge("mallory-toggles");
+        consumer.ignore_answers();
+        for number in 0..10_000 {
+            consumer.consumer(&format!("key-{number}"), 1);
+        }
+        consumer.flush();
+        siege.wait_until_known("Mkey-9999");
+    }),
+    ("links with much to say of themselves", |siege| {
+        let mut intruder = Intruder::as_client(&siege.site, siege.places.clients);
+        drop(intruder.ignore_answers());
+        intruder.send(&frame(0, &begin(), &[])).expect("the router listens");
+        for number in 0..u32::try_from(short_or_long(3_000, 30_000)).expect("not so many") {
+            let target = Target { address: Some(format!("key-{number}")), ..Target::default() };
+            let properties = Some(map([("x", text(&"x".repeat(50_000)))]).into());
+            let link = Attach { target: Some(target), properties, ..attach(number, Role::Sender, None) };
+            intruder.send(&frame(0, &link, &[])).expect("the router listens");
+        }
+        siege.wait_until_more_completed();
+    }),
+    ("long addresses of a client", |siege| {
+        let mut client = Speaker::anonymous(&siege.site, siege.places.clients);
+        client.ignore_answers();
+        for number in 0..2_000 {
+            client.consumer(&format!("{}{number}", "x".repeat(50_000)), 1);
+            client.sender(Some(&format!("{}{number}", "y".repeat(50_000))));
+            client.flush();
+        }
+        siege.wait_until_more_completed();
+    }),
+];
 
 impl Siege {
     /// Waits until the target knows an address.

@@ -87,8 +87,9 @@ struct Places {
     access: SocketAddr,
     /// Where edge routers are let in, if the target is an interior router.
     edges: SocketAddr,
-    /// Where clients are let in.
+    /// Where clients are let in, and where by `far`.
     clients: SocketAddr,
+    far_clients: SocketAddr,
     /// Where an edge router that is the target looks for an interior one.
     uplink: TcpListener,
 }
@@ -126,12 +127,12 @@ impl Siege {
         let (site, folder) = (Site::here(), tempfile::tempdir().expect("a folder can be made"));
         let certificates = Certificates::new(folder.path());
         let exchanges = Exchanges::start(&site);
-        let [access, edges, clients, entrance] = std::array::from_fn(|_| site.free_address());
-        let places = Places { access, edges, clients, uplink: site.listen() };
+        let [access, edges, clients, far_clients, entrance] = std::array::from_fn(|_| site.free_address());
+        let places = Places { access, edges, clients, far_clients, uplink: site.listen() };
         let (target, far) = plans(&places);
         let target = target.serving_clients(clients).listening("work", entrance);
         let target = Router::start(&site, folder.path(), &certificates, target);
-        let far = far.connecting("work", exchanges.address());
+        let far = far.serving_clients(far_clients).connecting("work", exchanges.address());
         let far = Router::start(&site, folder.path(), &certificates, far);
         rig::wait_until("the workload can be reached", || site.connect(entrance).is_ok());
         let honest = Honest::start(&site, entrance);

@@ -9,7 +9,7 @@ use crate::frames::{attach, begin, flow, transfer};
 use crate::maps::{HELLO_ADDRESS, Liar, hello, router_head, router_message, text};
 use crate::rig::intruder::frame;
 use crate::streams::Sections;
-use crate::{ALLOWANCE, Siege, management, short_or_long};
+use crate::{ALLOWANCE, Siege, edges, management, short_or_long, vanflow};
 
 /// What a peer may try.
 pub(crate) type Attack = fn(&Siege);
@@ -92,7 +92,7 @@ const ATTACKS: [(&str, Attack); 7] = [
 fn no_peer_makes_the_router_grow() {
     let siege = Siege::start();
     let mut grown = Vec::new();
-    for (what, attack) in ATTACKS.into_iter().chain(management::ATTACKS) {
+    for (what, attack) in ATTACKS.into_iter().chain(management::ATTACKS).chain(edges::ATTACKS).chain(vanflow::ATTACKS) {
         siege.target.forget_peak();
         let (before, started) = (siege.target.resident_bytes(), Instant::now());
         attack(&siege);

@@ -3,12 +3,13 @@
 use van_core::amqp::Value;
 use van_core::flow::{BEACONS, SHARED};
 
-use crate::Siege;
 use crate::handshake::nested;
 use crate::maps::{described, map, text};
+use crate::memory::Attack;
 use crate::rig;
 use crate::rig::client::management::Reply;
 use crate::rig::client::{Client, Speaker};
+use crate::{Siege, short_or_long};
 
 /// A message of a subject and a body.
 fn message(subject: &str, properties: Value, body: Value) -> Vec<u8> {
@@ -69,3 +70,29 @@ fn records_and_questions_that_are_none_harm_nobody() {
     siege.check_log_is_short();
     siege.lift();
 }
+
+pub(crate) const ATTACKS: [(&str, Attack); 2] = [
+    ("requests to tell all again", |siege| {
+        let source = siege.flow_source();
+        let mut client = Speaker::anonymous(&siege.site, siege.places.clients);
+        client.consumer(SHARED, 0);
+        client.consumer(&format!("mc/sfe.{source}"), 0);
+        let link = client.sender(Some(&format!("sfe.{source}")));
+        let flush = message("FLUSH", Value::Null, Value::Null);
+        (0..short_or_long(20_000, 500_000)).for_each(|_| client.send(link, &flush));
+        client.flush();
+        siege.wait_until_more_completed();
+    }),
+    ("listeners to everything who take nothing", |siege| {
+        let source = siege.flow_source();
+        let mut client = Speaker::anonymous(&siege.site, siege.places.clients);
+        let own = ["", ".flows", ".logs"].map(|what| format!("mc/sfe.{source}{what}"));
+        for _ in 0..200 {
+            for address in own.iter().map(String::as_str).chain([BEACONS, SHARED]) {
+                client.consumer(address, 0);
+            }
+        }
+        client.flush();
+        siege.wait_until_more_completed();
+    }),
+];
