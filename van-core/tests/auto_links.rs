@@ -129,6 +129,21 @@ fn a_link_that_is_refused_says_why_and_is_asked_for_again_after_a_rest() {
 }
 
 #[test]
+fn a_link_that_was_refused_and_whose_program_has_gone_makes_nothing_due_and_waits_for_the_next() {
+    let mut router = Router::new();
+    let program = router.program("first");
+    let (_, label) = router.asked().expect("asked for");
+    router.core.handle_report(router.now, Report::LinkRefused { label, reason: None });
+    router.core.handle_report(router.now, Report::ConnectionLost { connection: program, reason: None });
+    router.now += Duration::from_secs(5);
+    router.core.handle_timeout(router.now);
+    assert!(router.core.poll_timeout().is_none_or(|due| due > router.now), "it would be due again and again");
+    assert_eq!(router.status(), &AutoLinkStatus::Inactive);
+    let next = router.program("second");
+    assert_eq!(router.asked().map(|(on, _)| on.id), Some(next));
+}
+
+#[test]
 fn one_in_the_configuration_is_taken_without_a_warning() {
     let file = r#"[["router", {"id": "a", "mode": "interior"}],
         ["autoLink", {"name": "in", "address": "q", "direction": "in", "containerId": "broker"}]]"#;

@@ -228,37 +228,3 @@ impl Running {
         self.retry_at = Some(now + REST);
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plane::ShardId;
-    use crate::router::{Distribution, Identity};
-    use van_routing::{RouterId, Timing};
-
-    #[test]
-    #[allow(clippy::disallowed_methods)] // any instant will do
-    fn a_refused_link_whose_connection_has_gone_waits_for_the_next_one() {
-        let start = Instant::now();
-        let identity = Identity { id: RouterId::new("r").expect("an id"), instance: 1, shards: 1, mesh: None };
-        let mut core = Core::new(identity, Timing::default(), Distribution::default(), start);
-        let link = AutoLink {
-            address: Some("q".into()),
-            is_out: false,
-            container: Some("broker".into()),
-            connection: None,
-            external_address: None,
-        };
-        let at = ConnectionRef { id: ConnectionId(7), shard: ShardId(0) };
-        core.add_auto_link(start, "in", link);
-        core.add_container(start, at, "to-broker".into(), "broker".into());
-        assert_eq!(core.auto_link_status("in"), Some(&AutoLinkStatus::Attaching));
-        core.auto_link_refused(start, 1 | LABEL, None);
-        core.remove_container(start, at.id);
-        let rested = start + REST;
-        core.handle_timeout(rested);
-        assert_eq!(core.auto_links.poll_timeout(), None, "nothing is due while there is no connection");
-        core.add_container(rested, at, "to-broker".into(), "broker".into());
-        assert_eq!(core.auto_link_status("in"), Some(&AutoLinkStatus::Attaching));
-    }
-}

@@ -444,21 +444,6 @@ impl Core {
 
     // === time ===
 
-    /// Addresses that somebody here wants to know the reachability of, and how messages for them would be spread.
-    pub fn watched(&self) -> impl Iterator<Item = (&Arc<str>, Treatment)> {
-        self.watched.keys().map(|address| (address, self.directory.treatment_of(address)))
-    }
-
-    /// The life of each other router that has told of itself.
-    pub fn instances(&self) -> impl Iterator<Item = (RouterId, u64)> {
-        self.engine.instances().map(|(id, instance)| (id.clone(), instance))
-    }
-
-    /// Connections that were admitted so far.
-    pub fn admitted(&self) -> u64 {
-        self.peers.admitted()
-    }
-
     /// When [`Core::handle_timeout`] is due; it may have passed.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.engine.poll_timeout().into_iter().chain(self.auto_links.poll_timeout()).min()
@@ -477,6 +462,21 @@ impl Core {
     }
 
     // === what is so ===
+
+    /// Addresses that somebody here wants to know the reachability of, and how messages for them would be spread.
+    pub fn watched(&self) -> impl Iterator<Item = (&Arc<str>, Treatment)> {
+        self.watched.keys().map(|address| (address, self.directory.treatment_of(address)))
+    }
+
+    /// The life of each other router that has told of itself.
+    pub fn instances(&self) -> impl Iterator<Item = (RouterId, u64)> {
+        self.engine.instances().map(|(id, instance)| (id.clone(), instance))
+    }
+
+    /// Connections that were admitted so far.
+    pub fn admitted(&self) -> u64 {
+        self.peers.admitted()
+    }
 
     /// This router's id.
     pub fn id(&self) -> &RouterId {
