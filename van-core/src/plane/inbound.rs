@@ -38,6 +38,8 @@ enum Way {
     Client { name: ReplyName, features: Features, start: usize },
     /// On to another router.
     NextHop { link: van_routing::LinkId, lane: Lane, carried: Option<Carried> },
+    /// An answer, the way that the client's stream came.
+    Back(ConnectionRef),
     /// Out by a link with an address.
     Link { link: EndpointId, peer: PeerKind, carried: Option<Carried> },
     /// By the link that a name was made for.
@@ -211,6 +213,7 @@ impl Plane {
                 self.go_to_client(io, key, name, features, rest);
             }
             Way::NextHop { link, lane, carried } => self.go_to_next_hop(io, key, offer, link, lane, carried),
+            Way::Back(connection) => self.go_back(io, key, offer, connection),
             Way::Link { link, peer, carried } => self.go_to_link(io, key, offer, link, peer, carried),
             Way::Temporary(name) => self.go_to_temporary(io, key, *offer, name),
             Way::Subscriber(subscriber) => self.go_to_subscriber(io, key, *offer, subscriber),
@@ -250,7 +253,9 @@ impl Plane {
             Address::Router(_) | Address::Foreign if self.routes.edge.is_some() => self.way_up(offer),
             Address::Router(id) => {
                 let link = self.routes.way_to_id(id, annotations.origin());
-                link.map(|link| Way::NextHop { link, lane: offer.lane(head.priority), carried: None })
+                let way = link.map(|link| Way::NextHop { link, lane: offer.lane(head.priority), carried: None });
+                // A neighbour may send before it is known to be one.
+                way.or_else(|| self.way_back(offer))
             }
             Address::Edge(id) => match self.routes.edges.get(id) {
                 Some(consumers) => way_to(consumers),
@@ -289,7 +294,7 @@ impl Plane {
         let goes_by = match way {
             Way::Workload(_) | Way::Client { .. } | Way::Temporary(_) => Some(Passage::Egress { is_program: false }),
             Way::Link { link, .. } => Some(leaves_by(link)),
-            Way::NextHop { .. } => Some(Passage::Transit),
+            Way::NextHop { .. } | Way::Back(_) => Some(Passage::Transit),
             Way::Subscriber(_) | Way::Control => Some(Passage::ToContainer),
             Way::Several(..) | Way::Refused(_) => None,
         };
@@ -332,6 +337,13 @@ impl Plane {
         let link = self.routes.uplink?.endpoint;
         let is_open = offer.came_by != Some(link.at.id) && !offer.excluded.links.contains(&link);
         is_open.then_some(Way::Link { link, peer: PeerKind::Interior, carried: None })
+    }
+
+    /// An answer may leave by the link that the client's stream came by.
+    fn way_back(&self, offer: &Offer) -> Option<Way> {
+        let connection = self.connections.get(offer.preferred?)?;
+        let is_inter_router = !matches!(connection.purpose, Purpose::Links(_));
+        is_inter_router.then_some(Way::Back(ConnectionRef { id: connection.id, shard: self.shard }))
     }
 
     fn way_to_workload(connector: ConnectorId, carried: Carried, head: &Head<'_>) -> Way {
@@ -429,6 +441,12 @@ impl Plane {
             Some(at) => self.leave_by(io, key, at, lane, octets),
             None => self.turned_down(io, key),
         }
+    }
+
+    fn go_back(&mut self, io: &mut impl Io, key: Key, offer: Box<Offer>, at: ConnectionRef) {
+        let octets = self.forwarded(&offer, None);
+        self.keep_offer(key, offer, Lane::Stream, None);
+        self.leave_by(io, key, at, Lane::Stream, octets);
     }
 
     fn go_to_link(

@@ -599,7 +599,8 @@ impl Core {
 
     // === below ===
 
-    /// Acts on what the routing engine wants, then brings the picture up to date.
+    /// Acts on what the routing engine wants, then brings the picture up to date: before others are told, for it is to hold
+    /// here when they act on it.
     fn settle(&mut self) {
         while let Some(output) = self.engine.poll_output() {
             self.recv_output(output);
@@ -618,7 +619,11 @@ impl Core {
                 edge: self.edge.as_ref().map(|edge| edge.edge.clone()),
                 programs: self.auto_links.programs(),
             });
+            let is_told = |output: &Output| matches!(output, Output::Send { .. });
+            let (told, done): (Vec<_>, Vec<_>) = self.outputs.drain(..).partition(is_told);
+            self.outputs.extend(done);
             self.outputs.push_back(Output::Routes(Arc::clone(&self.routes)));
+            self.outputs.extend(told);
             self.report_reachability();
             self.tell_edges();
             self.settle_uplink();

@@ -709,9 +709,14 @@ impl Network {
     /// Carries out what a control core wants.
     fn act(&mut self, router: RouterName) {
         let life = self.routers[router.0].life;
+        let mut is_told = false;
         while let Some(output) = self.routers[router.0].core.poll_output() {
+            is_told |= matches!(output, Output::Send { .. });
             let happening = match output {
-                Output::Routes(routes) => Happening::Routes { router, life, routes },
+                Output::Routes(routes) => {
+                    assert!(!is_told, "a neighbour may act on what does not hold here yet");
+                    Happening::Routes { router, life, routes }
+                }
                 Output::Deliver { subscriber, message } => {
                     self.subscriptions[subscriber.0 as usize].received.push(message);
                     continue;

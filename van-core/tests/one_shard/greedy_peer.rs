@@ -1,10 +1,14 @@
-//! One shard, and a peer that sends more messages than it should, or as many as it may.
+//! One shard, and a peer that sends more than it should, as much as it may, or earlier than is expected.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use van_core::amqp::{Connection, DeliveryState, Event, LinkId, NewLink, Role, Source, Symbol, Target, Token};
-use van_core::plane::{ConnectionId, Key, MAX_MESSAGE_BYTES, PeerKind, Plane, Purpose, Report, ShardId, SubscriberId};
+use van_core::annotations::{Annotations, STREAMING};
+use van_core::encapsulation::{ClientStream, Features, write_client_stream};
+use van_core::plane::{
+    ConnectionId, ConnectorId, Key, MAX_MESSAGE_BYTES, PeerKind, Plane, Purpose, Report, ShardId, SubscriberId,
+};
 use van_core::router::{Core, Distribution, Identity, open_config};
 use van_routing::{RouterId, Timing, Treatment};
 
@@ -12,7 +16,7 @@ use crate::world::World;
 
 const CONNECTION: ConnectionId = ConnectionId(1);
 
-/// A shard whose router has subscribers of `mc/x` and `near`, and the peer with one link for messages.
+/// A shard whose router has subscribers of `mc/x` and `near` and a workload of `echo`, and the peer with one link for messages.
 struct Pair {
     plane: Plane,
     world: World,
@@ -37,6 +41,7 @@ impl Pair {
         for (number, address) in ["mc/x", "near"].into_iter().enumerate() {
             core.subscribe(now, SubscriberId(number as u64), &Arc::from(address), Treatment::AnycastClosest);
         }
+        core.add_connector(now, ConnectorId(1), &Arc::from("echo"));
         let mut plane = Plane::new(ShardId(0), Arc::clone(core.routes()), 1);
         let mut peer = Connection::connect(open_config("theirs", None, 1, None), Vec::new(), now);
         let admission = van_core::amqp::Admission { mechanisms: Vec::new(), sasl_optional: true };
@@ -85,12 +90,16 @@ impl Pair {
         message.extend(b"\x00\x53\x75\xb0");
         message.extend((length as u32).to_be_bytes());
         message.resize(message.len() + length, 0);
+        self.transfer(&message, true);
+    }
+
+    fn transfer(&mut self, message: &[u8], is_whole: bool) {
         assert!(self.peer.start_delivery(self.link, Token(2), false), "there is credit");
-        let mut rest = message.as_slice();
+        let mut rest = message;
         while !rest.is_empty() {
             let (frame, later) = rest.split_at(rest.len().min(self.peer.max_payload(self.link)));
             rest = later;
-            self.peer.transfer(self.link, frame.len(), !rest.is_empty());
+            self.peer.transfer(self.link, frame.len(), !(is_whole && rest.is_empty()));
             self.peer.append_payload(frame);
             self.exchange();
             self.credits.push(self.peer.credit(self.link));
@@ -157,4 +166,19 @@ fn a_client_is_given_credit_when_its_delivery_is_over() {
     }
     let left = (189..250).rev().flat_map(|left| [left, left]);
     assert_eq!(pair.credits, left.chain([188, 250]).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_workload_answers_a_client_behind_a_neighbour_that_is_not_known_yet() {
+    let mut pair = Pair::on(Purpose::Data, &[]);
+    let mut message = Vec::new();
+    Annotations::fresh(STREAMING).forward("amqp:/_topo/0/theirs", &mut message);
+    let client = ClientStream { key: "echo", reply_to: "amqp:/_topo/0/theirs/temp.1", alpn: None, flow: None };
+    write_client_stream(client, Features::default(), &mut message);
+    pair.transfer(&message, false);
+    let stream = pair.world.connecting.pop().expect("the workload is asked");
+    pair.plane.connected(&mut pair.world, stream);
+    pair.exchange();
+    assert!(pair.world.closed.is_empty() && pair.outcomes.is_empty());
+    assert_eq!(pair.plane.counters().streams, 1);
 }

@@ -5,12 +5,15 @@ use std::io::IoSlice;
 
 use van_core::plane::{ClientFlow, ConnectionId, ConnectorId, Crossing, Io, Key, Read, Report, ShardId, Write};
 
-/// What the shard said, reported and traced.
+/// What the shard said, reported, traced and did with streams.
 #[derive(Default)]
 pub(crate) struct World {
     pub(crate) said: HashMap<Key, Vec<u8>>,
     pub(crate) reports: Vec<Report>,
     pub(crate) traced: Vec<(ConnectionId, String)>,
+    /// Streams that want their workload, and those that are over.
+    pub(crate) connecting: Vec<Key>,
+    pub(crate) closed: Vec<Key>,
 }
 
 impl Io for World {
@@ -25,7 +28,7 @@ impl Io for World {
     fn close_connection(&mut self, _: Key) {}
 
     fn read(&mut self, _: Key, _: &mut [u8]) -> Read {
-        Read::Failed
+        Read::Blocked
     }
 
     fn write(&mut self, _: Key, _: &[IoSlice<'_>]) -> Write {
@@ -34,9 +37,13 @@ impl Io for World {
 
     fn shut_down(&mut self, _: Key) {}
 
-    fn close(&mut self, _: Key, _: bool) {}
+    fn close(&mut self, stream: Key, _: bool) {
+        self.closed.push(stream);
+    }
 
-    fn connect(&mut self, _: Key, _: ConnectorId, _: Option<&str>, _: Option<ClientFlow>) {}
+    fn connect(&mut self, stream: Key, _: ConnectorId, _: Option<&str>, _: Option<ClientFlow>) {
+        self.connecting.push(stream);
+    }
 
     fn established(&mut self, _: Key) {}
 
