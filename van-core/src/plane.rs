@@ -251,8 +251,9 @@ impl Plane {
                 }
             }
             Event::Delivery { link, token, delivery, settled, goes_on, .. } => {
+                let needs_credit = goes_on && !connection.engine.is_peer_alike();
                 self.recv_delivery(key, link, token, delivery, settled);
-                if goes_on {
+                if needs_credit {
                     self.give_ahead(key, link);
                 }
             }

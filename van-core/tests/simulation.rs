@@ -102,6 +102,79 @@ fn octets_are_exact_over_every_number_of_shards_and_data_connections() {
 }
 
 #[test]
+fn a_request_is_answered_by_a_neighbour_after_one_round_trip() {
+    const DELAY: Duration = Duration::from_millis(50);
+    let mut network = network(21);
+    let (a, b) = (network.router("a", 1), network.router("b", 1));
+    network.link(a, b, 1, 1, DELAY);
+    network.connector(b, "db", Workload::Answers(Script::sends(100, 7)));
+    wait_reachable(&mut network, a, "db");
+    // The first pays for the link it takes.
+    let first = network.client(a, 0, "db", Script::sends(10, 1));
+    check_finished(&mut network, first, &Script::sends(100, 7).octets());
+    let client = network.client(a, 0, "db", Script::sends(1000, 5));
+    assert!(network.run_until(DELAY * 5 / 2, |network| network.outcome(client).0.len() == 100));
+    assert_eq!(network.workload_outcomes()[1].0.len(), 1000, "together with the stream");
+    check_finished(&mut network, client, &Script::sends(100, 8).octets());
+    check_nothing_left(&mut network);
+}
+
+/// What came of clients whose octets went ahead to workloads that refuse: all of it is at the one that takes them, once.
+#[test]
+fn octets_that_went_ahead_to_a_workload_that_refuses_are_at_the_next_in_order() {
+    for place in 0..3 {
+        let mut network = network(22 + place);
+        let (a, b, c) = (network.router("a", 2), network.router("b", 1), network.router("c", 1));
+        network.link(a, b, 1, 1, MS);
+        network.link(b, c, 1, 1, MS);
+        // Beside one that refuses, behind it, or where the client is.
+        network.connector(b, "db", Workload::Refuses);
+        let taker = [b, c, a][place as usize];
+        network.connector(taker, "db", Workload::Answers(Script::answers(10, 1000)));
+        for router in [a, b] {
+            wait_reachable(&mut network, router, "db");
+        }
+        network.run(SECOND);
+        let clients: Vec<_> =
+            (0..20).map(|n| network.client(a, n % 2, "db", Script::sends(200_000, n.into()))).collect();
+        for client in clients {
+            assert!(network.run_until(60 * SECOND, |network| network.outcome(client).1.is_some()));
+            assert_eq!(network.outcome(client).1, Some(Ended::Cleanly));
+        }
+        let mut received: Vec<_> = network.workload_outcomes().iter().map(|(octets, _)| octets.to_vec()).collect();
+        let mut sent: Vec<_> = (0..20).map(|n| Script::sends(200_000, n).octets()).collect();
+        received.sort();
+        sent.sort();
+        assert!(received == sent, "taker {place}");
+        check_nothing_left(&mut network);
+    }
+}
+
+#[test]
+fn what_a_workload_may_have_got_of_a_client_is_given_to_no_other() {
+    let mut network = network(26);
+    let (a, b, c) = (network.router("a", 1), network.router("b", 1), network.router("c", 1));
+    let near = network.link(a, b, 1, 1, 50 * MS);
+    network.link(a, c, 1, 5, 50 * MS);
+    for router in [b, c] {
+        network.connector(router, "db", Workload::Answers(Script::answers(10, 1)));
+    }
+    wait_reachable(&mut network, a, "db");
+    network.run(2 * SECOND);
+    // The first pays for the link it takes.
+    let first = network.client(a, 0, "db", Script::sends(10, 1));
+    check_finished(&mut network, first, &Script::sends(10, 1).octets());
+    let client = network.client(a, 0, "db", Script::sends(10, 1));
+    // The workload has the request, the client no answer.
+    network.run(70 * MS);
+    network.reset(near);
+    assert!(network.run_until(5 * SECOND, |network| network.outcome(client).1.is_some()));
+    assert_eq!(network.outcome(client).1, Some(Ended::Reset));
+    network.run(SECOND);
+    assert_eq!(network.workload_outcomes().len(), 2, "nobody else has it");
+}
+
+#[test]
 fn a_server_may_speak_first() {
     let mut network = network(3);
     let routers = chain(&mut network, &[2, 2, 2], 2);
@@ -290,7 +363,7 @@ fn a_stream_that_nobody_has_answered_survives_the_loss_of_its_way() {
     network.connector(c, "db", Workload::Answers(Script::sends(10, 20)));
     wait_reachable(&mut network, a, "db");
     network.run(2 * SECOND);
-    let client = network.client(a, 0, "db", Script::sends(10, 1));
+    let client = network.client(a, 0, "db", Script::answers(0, 1));
     network.run(20 * MS);
     network.reset(near);
     assert!(network.run_until(5 * SECOND, |network| network.outcome(client).1.is_some()));

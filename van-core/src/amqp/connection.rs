@@ -62,6 +62,9 @@ pub struct Config {
     pub link_capacity: u32,
 }
 
+/// The property of an open that says what program its sender is.
+const PRODUCT: &str = "product";
+
 impl Config {
     /// The defaults, under a name.
     pub fn new(container_id: impl Into<String>) -> Self {
@@ -366,6 +369,7 @@ pub struct Connection {
     peer_max_frame_bytes: u32,
     peer_channel_max: u16,
     peer_idle_timeout: Option<Duration>,
+    is_peer_alike: bool,
     close_sent: bool,
     burst: Option<Burst>,
     begun: Instant,
@@ -416,6 +420,7 @@ impl Connection {
             peer_max_frame_bytes: MIN_MAX_FRAME_BYTES,
             peer_channel_max: 0,
             peer_idle_timeout: None,
+            is_peer_alike: false,
             close_sent: false,
             burst: None,
             begun: now,
@@ -581,6 +586,8 @@ impl Connection {
         self.peer_max_frame_bytes = open.max_frame_size;
         self.peer_channel_max = open.channel_max;
         self.peer_idle_timeout = open.idle_time_out.filter(|&ms| ms > 0).map(|ms| Duration::from_millis(ms.into()));
+        let own = self.config.properties.iter().find(|(name, _)| name == PRODUCT).map(|(_, product)| product);
+        self.is_peer_alike = own.is_some() && own == open.property(PRODUCT);
         // It may want a sign of life sooner than the next look would be.
         self.next_tick = self.begun;
         self.stage = if self.is_initiator { Stage::Open } else { Stage::Answering };
@@ -735,7 +742,7 @@ impl Connection {
             }
         };
         link.current = Some(current);
-        let is_restored = link.replenish(goes_on);
+        let is_restored = link.replenish(goes_on && !self.is_peer_alike);
         if is_restored || session.needs_flow() {
             self.send_link_flow(id);
         }
@@ -1148,6 +1155,11 @@ impl Connection {
     /// Deliveries that may still start on a link.
     pub fn credit(&self, link: LinkId) -> u32 {
         self.link(link).map_or(0, |own| own.credit)
+    }
+
+    /// Whether the peer says that it is the same product as we.
+    pub fn is_peer_alike(&self) -> bool {
+        self.is_peer_alike
     }
 
     /// Deliveries that the peer may have under way on a link: as configured.

@@ -24,6 +24,9 @@ use crate::slab::Key;
 /// is the largest); whoever exceeds it does not keep to its window, and the stream is given up.
 pub(crate) const MAX_PARKED: usize = 4 * 1024 * 1024;
 
+/// Octets of a client that go to a workload before it has answered. A request and its head fit.
+pub(super) const MAX_EARLY: usize = 65_536;
+
 /// One direction of traffic.
 #[derive(Debug)]
 pub(super) struct Attachment {
@@ -171,6 +174,12 @@ pub(super) struct Offer {
     /// Who was tried last; what comes from now on is passed on there.
     pub(super) tried: Option<Tried>,
     pub(super) excluded: Excluded,
+    /// Octets of the client that were read before anybody answered. They are kept until somebody has.
+    pub(super) early: Vec<u8>,
+    /// Whether they go along with this attempt.
+    pub(super) goes_early: bool,
+    /// An attempt that they went along with was turned down: from now on they stay.
+    pub(super) is_too_early: bool,
     /// The connection to prefer: the one a request came on, for its answer.
     pub(super) preferred: Option<Key>,
     /// The address of the link it came on, which beats its own.
@@ -306,6 +315,16 @@ impl Offer {
     /// Whether it is a message passed on as it comes, whose sender keeps to no window of its own.
     pub(super) fn has_no_window(&self) -> bool {
         self.is_stream && self.flags & DISABLE_Q2 == 0
+    }
+
+    /// Octets of the client that may be read now, before anybody has answered.
+    pub(super) fn early_room(&self) -> usize {
+        if self.goes_early { MAX_EARLY.saturating_sub(self.early.len()) } else { 0 }
+    }
+
+    /// Whether somebody may have got octets of the client.
+    pub(super) fn has_gone_early(&self) -> bool {
+        self.goes_early && !self.early.is_empty()
     }
 
     /// The links to another interior router that it takes.

@@ -12,6 +12,7 @@ use super::attachment::{Attachment, Ending, Flow, Inlet, Lane, Outlet, Tried};
 use super::crossing::{Crossing, Destination};
 use super::routes::{ConnectionRef, ShardId};
 use super::tally::End;
+use super::window::SendWindow;
 use super::{Io, Plane, Purpose};
 use crate::amqp::DeliveryState;
 use crate::slab::Key;
@@ -223,6 +224,11 @@ impl Plane {
     pub(super) fn turned_down(&mut self, io: &mut impl Io, key: Key) {
         self.leave_outlet(io, key);
         let Some(attachment) = self.attachments.get_mut(key) else { return };
+        // Once more without the client's octets: only then can routers on the way choose again.
+        if let Some(offer) = attachment.message.as_deref_mut().filter(|offer| offer.has_gone_early()) {
+            (offer.goes_early, offer.is_too_early) = (false, true);
+            return self.route(io, key);
+        }
         let is_tried = match attachment.message.as_deref_mut().map(|offer| (offer.tried, &mut offer.excluded)) {
             Some((Some(Tried::Connector(connector)), excluded)) => {
                 excluded.connectors.push(connector);
@@ -250,7 +256,9 @@ impl Plane {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         let has_left = !matches!(attachment.outlet, Outlet::Queued { .. } | Outlet::Link { delivery: None, .. });
         attachment.outlet = Outlet::Undecided;
-        if attachment.message.is_some() && !attachment.is_outlet_done {
+        // What a workload may have got is given to no other.
+        let is_unheard = attachment.message.as_ref().is_some_and(|offer| !offer.has_gone_early());
+        if is_unheard && !attachment.is_outlet_done {
             self.leave_outlet(io, key);
             return self.route(io, key);
         }
@@ -289,8 +297,8 @@ impl Plane {
             attachment.is_outlet_done = false;
             attachment.is_outlet_settled = false;
             attachment.is_scheduled = false;
-            if let Flow::Crossing { window } = attachment.flow {
-                attachment.flow = Flow::Sending(window);
+            if matches!(attachment.flow, Flow::Sending(_) | Flow::Crossing { .. }) {
+                attachment.flow = Flow::Sending(SendWindow::new());
             }
         }
         self.count_held(key);

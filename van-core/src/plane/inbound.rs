@@ -37,7 +37,7 @@ enum Way {
     /// To a client of ours that waits for its server stream.
     Client { name: ReplyName, features: Features, start: usize },
     /// On to another router.
-    NextHop { link: van_routing::LinkId, lane: Lane, carried: Option<Carried> },
+    NextHop { link: van_routing::LinkId, lane: Lane, is_neighbor: bool, carried: Option<Carried> },
     /// An answer, the way that the client's stream came.
     Back(ConnectionRef),
     /// Out by a link with an address.
@@ -212,7 +212,10 @@ impl Plane {
                 let rest = Bytes::copy_from_slice(&offer.octets[start..]);
                 self.go_to_client(io, key, name, features, rest);
             }
-            Way::NextHop { link, lane, carried } => self.go_to_next_hop(io, key, offer, link, lane, carried),
+            Way::NextHop { link, lane, is_neighbor, carried } => {
+                offer.goes_early = is_neighbor && !offer.is_too_early;
+                self.go_to_next_hop(io, key, offer, link, lane, carried)
+            }
             Way::Back(connection) => self.go_back(io, key, offer, connection),
             Way::Link { link, peer, carried } => self.go_to_link(io, key, offer, link, peer, carried),
             Way::Temporary(name) => self.go_to_temporary(io, key, *offer, name),
@@ -253,7 +256,12 @@ impl Plane {
             Address::Router(_) | Address::Foreign if self.routes.edge.is_some() => self.way_up(offer),
             Address::Router(id) => {
                 let link = self.routes.way_to_id(id, annotations.origin());
-                let way = link.map(|link| Way::NextHop { link, lane: offer.lane(head.priority), carried: None });
+                let way = link.map(|link| Way::NextHop {
+                    link,
+                    lane: offer.lane(head.priority),
+                    is_neighbor: false,
+                    carried: None,
+                });
                 // A neighbour may send before it is known to be one.
                 way.or_else(|| self.way_back(offer))
             }
@@ -328,7 +336,9 @@ impl Plane {
             Choice::Connector(connector, carried) => Self::way_to_workload(connector, carried, head),
             Choice::Subscriber(subscriber) => Way::Subscriber(subscriber),
             Choice::Link(link, peer, carried) => Way::Link { link, peer, carried: Some(carried) },
-            Choice::NextHop(link, carried) => Way::NextHop { link, lane, carried: Some(carried) },
+            Choice::NextHop { link, is_neighbor, carried } => {
+                Way::NextHop { link, lane, is_neighbor, carried: Some(carried) }
+            }
         })
     }
 
@@ -423,7 +433,7 @@ impl Plane {
         &mut self,
         io: &mut impl Io,
         key: Key,
-        offer: Box<Offer>,
+        mut offer: Box<Offer>,
         link: van_routing::LinkId,
         lane: Lane,
         carried: Option<Carried>,
@@ -435,6 +445,11 @@ impl Plane {
             Some(id) => Some(ConnectionRef { id, shard: self.shard }),
             None => self.next_hop(link, lane),
         };
+        let is_alike = |at: ConnectionRef| {
+            let key = self.by_id.get(&at.id).filter(|_| at.shard == self.shard);
+            key.and_then(|key| self.connections.get(*key)).is_some_and(|it| it.engine.is_peer_alike())
+        };
+        offer.goes_early &= chosen.is_some_and(is_alike);
         let octets = self.forwarded(&offer, None);
         self.keep_offer(key, offer, lane, carried);
         match chosen {
@@ -763,12 +778,22 @@ impl Plane {
         }
         io.established(stream);
         if let Some(up) = up {
-            if let Some(attachment) = self.attachments.get_mut(up) {
-                attachment.message = None;
-            }
-            self.advance(io, up);
+            self.start(io, up);
         }
         self.push(io, key, &[rest]);
+        self.advance(io, key);
+    }
+
+    /// A client's direction has found its workload: nobody else is offered it, and all of it goes there.
+    fn start(&mut self, io: &mut impl Io, key: Key) {
+        let Some(attachment) = self.attachments.get_mut(key) else { return };
+        let offer = attachment.message.take();
+        if let Some(offer) = offer.filter(|offer| !offer.goes_early && !offer.early.is_empty()) {
+            if let Flow::Sending(window) | Flow::Crossing { window } = &mut attachment.flow {
+                window.count(offer.early.len());
+            }
+            self.push(io, key, &[&offer.early]);
+        }
         self.advance(io, key);
     }
 
@@ -780,7 +805,6 @@ impl Plane {
         let Some(down) = server.down else { return };
         let Some(attachment) = self.attachments.get_mut(down) else { return };
         attachment.outlet = Outlet::Socket(stream);
-        attachment.message = None;
         match (answer, attachment.inlet) {
             (Some(answer), _) => {
                 let features = answer.offered.common(Features::OURS);
@@ -795,7 +819,7 @@ impl Plane {
             }
             (None, _) => {}
         }
-        self.advance(io, down);
+        self.start(io, down);
         if let Some(up) = self.streams.get(stream).and_then(|stream| stream.up) {
             self.advance(io, up);
         }

@@ -116,7 +116,7 @@ impl Plane {
                 self.outlet_finished(io, key);
                 Turn::Idle
             }
-            (None, Inlet::Socket(stream)) if attachment.message.is_none() => self.transmit_read(io, key, stream, most),
+            (None, Inlet::Socket(stream)) => self.transmit_read(io, key, stream, most),
             _ => Turn::Idle,
         }
     }
@@ -145,7 +145,8 @@ impl Plane {
     fn transmit_read(&mut self, io: &mut impl Io, key: Key, stream: Key, most: usize) -> Turn {
         let Some(attachment) = self.attachments.get_mut(key) else { return Turn::Idle };
         let Flow::Sending(window) = &mut attachment.flow else { return Turn::Idle };
-        let most = most.min(window.room()).min(self.buffer.len());
+        let early_room = attachment.message.as_ref().map_or(usize::MAX, |offer| offer.early_room());
+        let most = most.min(window.room()).min(self.buffer.len()).min(early_room);
         if most == 0 {
             return Turn::Idle; // a report opens it again
         }
@@ -154,11 +155,16 @@ impl Plane {
                 window.count(count);
                 self.counters.octets_in += count as u64;
                 let buffer = std::mem::take(&mut self.buffer);
+                if let Some(offer) = &mut attachment.message {
+                    offer.early.extend_from_slice(&buffer[..count]);
+                }
                 self.send_frame(io, key, &[&buffer[..count]], true);
                 self.buffer = buffer;
                 Turn::Sent(count)
             }
             Read::Blocked => Turn::Idle,
+            // Said again when somebody has answered.
+            Read::End if attachment.message.is_some() => Turn::Idle,
             Read::End => {
                 attachment.ended = Some(Ending::Complete);
                 self.send_frame(io, key, &[], false);

@@ -165,7 +165,12 @@ pub(crate) enum Choice {
     Connector(ConnectorId, Carried),
     Subscriber(SubscriberId),
     Link(EndpointId, PeerKind, Carried),
-    NextHop(LinkId, Carried),
+    /// Towards a router; it may be the neighbour itself.
+    NextHop {
+        link: LinkId,
+        is_neighbor: bool,
+        carried: Carried,
+    },
 }
 
 /// Somebody who is to have a copy of a message.
@@ -195,7 +200,7 @@ enum Place {
     Connector(ConnectorId),
     Subscriber(SubscriberId),
     Link(EndpointId, PeerKind),
-    NextHop(LinkId),
+    NextHop { link: LinkId, is_neighbor: bool },
 }
 
 /// Destinations that have turned a delivery down.
@@ -304,8 +309,10 @@ impl Routes {
         let links = consumers.links.iter().filter(|link| link.may_have(from) && !excluded.links.contains(&link.id));
         let links = links.map(|link| (link.peer.cost(), &link.load, Place::Link(link.id, link.peer)));
         let remote = consumers.owners.iter().filter_map(|(owner, load)| {
-            let (link, cost) = self.way_to(owner, &origin)?;
-            (!excluded.next_hops.contains(&link)).then_some((cost, load, Place::NextHop(link)))
+            let link = self.table.unicast(owner, &origin)?;
+            let route = self.table.route(owner)?;
+            let place = Place::NextHop { link, is_neighbor: route.hops == 1 };
+            (!excluded.next_hops.contains(&link)).then_some((route.cost, load, place))
         });
         let value = |(cost, load, place): &(u64, &Load, Place)| {
             let carried = if is_balanced { load.carried() } else { 0 };
@@ -319,7 +326,7 @@ impl Routes {
             Place::Connector(connector) => Choice::Connector(connector, load.carry()),
             Place::Subscriber(subscriber) => Choice::Subscriber(subscriber),
             Place::Link(link, peer) => Choice::Link(link, peer, load.carry()),
-            Place::NextHop(link) => Choice::NextHop(link, load.carry()),
+            Place::NextHop { link, is_neighbor } => Choice::NextHop { link, is_neighbor, carried: load.carry() },
         })
     }
 
@@ -342,12 +349,6 @@ impl Routes {
         let links = consumers.links.iter().filter(|link| link.may_have(from));
         let links = links.map(|link| Recipient::Link(link.id, link.peer));
         subscribers.chain(links).chain(next_hops.into_iter().map(Recipient::NextHop)).collect()
-    }
-
-    /// The link towards a router and the path's cost, if a delivery from `origin` may take it.
-    fn way_to(&self, router: &RouterId, origin: &RouterId) -> Option<(LinkId, u64)> {
-        let link = self.table.unicast(router, origin)?;
-        Some((link, self.table.route(router)?.cost))
     }
 
     /// The router of a name; one that cannot be a router counts as this one, like any that is unknown.

@@ -33,8 +33,12 @@ impl Pair {
         Self::on(Purpose::Control, &["qd.router-data"])
     }
 
-    #[allow(clippy::disallowed_methods)] // any instant will do
     fn on(purpose: Purpose, capabilities: &[&str]) -> Self {
+        Self::between(purpose, capabilities, false)
+    }
+
+    #[allow(clippy::disallowed_methods)] // any instant will do
+    fn between(purpose: Purpose, capabilities: &[&str], is_alike: bool) -> Self {
         let now = Instant::now();
         let identity = Identity { id: RouterId::new("ours").expect("an id"), instance: 1, shards: 1, mesh: None };
         let mut core = Core::new(identity, Timing::default(), Distribution::default(), now);
@@ -43,7 +47,9 @@ impl Pair {
         }
         core.add_connector(now, ConnectorId(1), &Arc::from("echo"));
         let mut plane = Plane::new(ShardId(0), Arc::clone(core.routes()), 1);
-        let mut peer = Connection::connect(open_config("theirs", None, 1, None), Vec::new(), now);
+        let mut theirs = open_config("theirs", None, 1, None);
+        theirs.properties.retain(|(key, _)| is_alike || key != "product");
+        let mut peer = Connection::connect(theirs, Vec::new(), now);
         let admission = van_core::amqp::Admission { mechanisms: Vec::new(), sasl_optional: true };
         let mut engine = Connection::accept(open_config("ours", None, 1, None), admission, now);
         assert!(matches!(engine.next(&mut peer.output()), Ok(Some(Event::Opened(_)))));
@@ -155,6 +161,17 @@ fn an_edge_router_is_given_credit_when_its_delivery_has_begun_and_not_again_when
         pair.taken();
     }
     assert_eq!(pair.credits, [250; 400]);
+}
+
+#[test]
+fn a_router_of_our_kind_is_given_credit_when_much_of_it_is_used() {
+    let mut pair = Pair::between(Purpose::Links(PeerKind::Edge), &[], true);
+    for _ in 0..62 {
+        pair.send("mc/x", 100_000);
+        pair.taken();
+    }
+    assert_eq!(pair.credits.first(), Some(&249));
+    assert_eq!(pair.credits.iter().filter(|credit| **credit == 250).count(), 1);
 }
 
 #[test]
