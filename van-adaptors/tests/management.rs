@@ -3,14 +3,17 @@
 #[path = "../../van-core/tests/management/client.rs"]
 #[allow(dead_code)] // it is for several tests
 mod client;
+#[path = "dial/ports.rs"]
+mod ports;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use client::{Reply, map, question, text};
+use ports::free_port;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use van_adaptors::{LogLine, Logs, Options, Router, Subscription};
@@ -47,10 +50,6 @@ impl Logs for Remembered {
             }
         }
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr()).expect("a port").port()
 }
 
 async fn receive(replies: &mut Subscription) -> Bytes {

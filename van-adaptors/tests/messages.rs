@@ -1,9 +1,12 @@
 //! Messages between programs with a router inside each, over loopback.
 
-use std::net::{Ipv4Addr, TcpListener};
+#[path = "dial/ports.rs"]
+mod ports;
+
 use std::time::Duration;
 
 use bytes::Bytes;
+use ports::free_port;
 use serde_json::{Value, json};
 use van_adaptors::{Options, Router, SendError, Subscription};
 use van_core::management::config::Configuration;
@@ -22,9 +25,7 @@ fn start(id: &str, entities: Vec<Value>) -> Router {
 
 /// Three routers in a row, linked without TLS.
 fn chain() -> [Router; 3] {
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let port = free.local_addr().expect("an address").port();
-    drop(free);
+    let port = free_port();
     let end = |name: &str| json!([name, {"name": "link", "role": "inter-router", "host": "127.0.0.1", "port": port}]);
     [("a", "connector"), ("b", "listener"), ("c", "connector")].map(|(id, entity)| start(id, vec![end(entity)]))
 }

@@ -1,7 +1,11 @@
 //! Edge sites, and interior ones that they link to.
 
+#[path = "../../van-adaptors/tests/dial/ports.rs"]
+mod ports;
+
 use std::time::Duration;
 
+use ports::free_port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -276,11 +280,6 @@ async fn an_access_opens_the_roles_it_has_and_tokens_tell_of_them() {
         let endpoints = link.expect("a Link").spec.endpoints.iter().map(|it| (it.name.clone(), it.port.clone()));
         assert_eq!(endpoints.collect::<Vec<_>>(), expected);
     }
-}
-
-fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    socket.local_addr().expect("it is bound").port()
 }
 
 #[tokio::test]

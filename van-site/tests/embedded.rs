@@ -1,7 +1,11 @@
 //! Sites in one process: linked by tokens, streams without sockets.
 
+#[path = "../../van-adaptors/tests/dial/ports.rs"]
+mod ports;
+
 use std::time::{Duration, SystemTime};
 
+use ports::free_port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -58,11 +62,6 @@ async fn a_routing_key_need_not_be_a_name() {
 // === TLS, and several routing keys ===
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-
-fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    socket.local_addr().expect("it is bound").port()
-}
 
 /// A certificate for this machine, and the CA it is from.
 fn credentials() -> Credentials {

@@ -2,8 +2,10 @@
 
 #![allow(dead_code)]
 
+#[path = "ports.rs"]
+mod ports;
+
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use van_adaptors::{Dialer, Options, Router, Stream};
 use van_core::management::config::Configuration;
 use van_tls::{Authority, AuthorityRequest, KeyKind, LeafRequest, Usage, directory};
+
+pub(crate) use self::ports::free_port;
 
 /// Nothing here takes longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -152,9 +156,4 @@ fn make_certificates(folder: &Path) {
         let credentials = authority.issue(&leaf).expect("a certificate can be issued");
         directory::write(&folder.join(name), &credentials).expect("certificates can be written");
     }
-}
-
-pub(crate) fn free_port() -> u16 {
-    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    socket.local_addr().expect("it is bound").port()
 }

@@ -1,6 +1,9 @@
 //! From nothing to a request through two sites, as the first page of the guide has it; as whoever runs the tests, and as
 //! an ordinary user.
 
+#[path = "../../../../van-adaptors/tests/dial/ports.rs"]
+mod ports;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -9,6 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::thread;
 
+use ports::free_port;
 use van_site::document::Document;
 use van_site::resource::AccessToken;
 use van_site::yaml;
@@ -98,11 +102,6 @@ fn request(port: u16) -> String {
     stream.read_to_string(&mut answer).expect("it answers");
     let _ = stream.shutdown(Shutdown::Both);
     answer
-}
-
-fn free_port() -> u16 {
-    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
-    socket.local_addr().expect("it is bound").port()
 }
 
 fn started(name: &str) -> String {

@@ -1,5 +1,8 @@
 //! Namespaces in a temporary folder, their controllers as processes, and streams through them.
 
+#[path = "../../../../van-adaptors/tests/dial/ports.rs"]
+mod ports;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -16,6 +19,8 @@ use van_site::document::{Document, Key};
 use van_site::folder::Namespace;
 use van_site::resource::{AccessGrant, Kind};
 use van_site::yaml;
+
+pub(crate) use self::ports::free_port;
 
 /// How long anything may take that must come. Only a hang takes that long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -254,12 +259,6 @@ pub(crate) fn grant(name: &str, allowed: u32) -> String {
 }
 
 // === streams ===
-
-/// A port that nobody listens on.
-pub(crate) fn free_port() -> u16 {
-    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
-    socket.local_addr().expect("it is bound").port()
-}
 
 /// Answers with what it is sent, for as long as the tests run; its port.
 pub(crate) fn echo() -> u16 {
