@@ -14,15 +14,18 @@ use super::connection::PRIORITIES;
 use super::endpoint::Service;
 use super::parked::Parked;
 use super::routes::{Carried, ConnectionId, ConnectorId, EndpointId, Excluded, From, ShardId};
-use super::window::{Reports, SendWindow};
+use super::window::{MAX_WINDOW, Reports, SendWindow};
 use crate::amqp::{DeliveryId, DeliveryState, LinkId};
 use crate::annotations::{Annotations, DISABLE_Q2, RESEND_RELEASED};
 use crate::message::Head;
 use crate::slab::Key;
 
-/// Octets that may wait in one direction. The senders' windows keep it below (skupper-router's, with what it may overshoot,
-/// is the largest); whoever exceeds it does not keep to its window, and the stream is given up.
-pub(crate) const MAX_PARKED: usize = 4 * 1024 * 1024;
+/// Octets that may wait in one direction that ends here, if its sender's window is fixed. skupper-router's, with what it may
+/// overshoot, is below; whoever exceeds it does not keep to its window, and the stream is given up.
+const MAX_PARKED: usize = 4 * 1024 * 1024;
+
+/// As [`MAX_PARKED`], in one that passes: the largest window, and what a sender may send before it is told one.
+const MAX_PASSING: usize = MAX_WINDOW as usize + MAX_PARKED;
 
 /// Octets of a client that go to a workload before it has answered. A request and its head fit.
 pub(super) const MAX_EARLY: usize = 65_536;
@@ -148,7 +151,7 @@ pub enum Ending {
 }
 
 /// What bounds the octets between inlet and outlet.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) enum Flow {
     /// The inlet's and outlet's own ends see to it.
     Passing,
@@ -227,6 +230,17 @@ impl Attachment {
             held: 0,
             since: None,
             came_settled: false,
+        }
+    }
+
+    /// Octets that may wait, if there is a bound for this direction alone; whoever exceeds it does not keep to its window.
+    pub(super) fn most_parked(&self) -> Option<usize> {
+        match (&self.flow, self.outlet) {
+            _ if self.has_no_window => None,
+            (Flow::Leaving { .. }, _) => None,
+            (Flow::Receiving(reports), _) => Some(reports.most_parked().unwrap_or(MAX_PARKED)),
+            (_, Outlet::Queued { .. } | Outlet::Link { .. }) => Some(MAX_PASSING),
+            _ => Some(MAX_PARKED),
         }
     }
 

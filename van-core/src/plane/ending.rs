@@ -12,7 +12,7 @@ use super::attachment::{Attachment, Ending, Flow, Inlet, Lane, Outlet, Tried};
 use super::crossing::{Crossing, Destination};
 use super::routes::{ConnectionRef, ShardId};
 use super::tally::End;
-use super::window::SendWindow;
+use super::window::{FOREIGN_WINDOW, MAX_WINDOW, Received, SendWindow};
 use super::{Io, Plane, Purpose};
 use crate::amqp::DeliveryState;
 use crate::slab::Key;
@@ -73,21 +73,23 @@ impl Plane {
 
     // === towards the inlet ===
 
-    /// Tells the inlet's side how many octets the workload has taken altogether.
-    pub(super) fn tell_report(&mut self, io: &mut impl Io, key: Key, offset: u64) {
-        let state = DeliveryState::Received { section_number: 0, section_offset: offset };
+    /// Tells the inlet's side how many octets the workload has taken altogether, and the window it is to have.
+    pub(super) fn tell_report(&mut self, io: &mut impl Io, key: Key, received: Received) {
+        let state = |window| DeliveryState::Received { section_number: window, section_offset: received.offset };
         let Some(attachment) = self.attachments.get(key).filter(|attachment| !attachment.is_inlet_settled) else {
             return;
         };
         match attachment.inlet {
             Inlet::Delivery { connection: at, delivery, .. } => {
                 if let Some(connection) = self.connections.get_mut(at) {
-                    connection.engine.dispose(delivery, Some(state), false);
+                    let most = if connection.engine.is_peer_alike() { MAX_WINDOW } else { FOREIGN_WINDOW };
+                    connection.engine.dispose(delivery, Some(state(received.window.min(most))), false);
                 }
                 self.touch(at);
             }
             Inlet::Shard { shard, first_half } => {
-                io.post(shard, Crossing::State { to: first_half, state: Some(state), is_settled: false });
+                let state = Some(state(received.window));
+                io.post(shard, Crossing::State { to: first_half, state, is_settled: false });
             }
             Inlet::Socket(_) | Inlet::Control | Inlet::Copy { .. } => {}
         }
@@ -175,7 +177,9 @@ impl Plane {
             connection.count_end(link, self.now, End::Outcome(outcome), attachment.took(self.now));
         }
         match state {
-            Some(DeliveryState::Received { section_offset, .. }) => self.recv_report(io, key, section_offset),
+            Some(DeliveryState::Received { section_number, section_offset }) => {
+                self.recv_report(io, key, Received { offset: section_offset, window: section_number });
+            }
             Some(DeliveryState::Released) if attachment.may_be_offered_again() => self.turned_down(io, key),
             Some(state) if state.is_terminal() => self.recv_outcome(io, key, state),
             _ if is_settled => self.recv_outcome(io, key, DeliveryState::Accepted),
@@ -184,15 +188,15 @@ impl Plane {
         self.reap(io, key);
     }
 
-    fn recv_report(&mut self, io: &mut impl Io, key: Key, offset: u64) {
+    fn recv_report(&mut self, io: &mut impl Io, key: Key, received: Received) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         attachment.message = attachment.message.take().filter(|_| matches!(attachment.inlet, Inlet::Socket(_)));
         match &mut attachment.flow {
             Flow::Sending(window) | Flow::Crossing { window } => {
-                window.recv_report(offset);
+                window.recv_report(received);
                 self.advance(io, key);
             }
-            _ => self.tell_report(io, key, offset),
+            _ => self.tell_report(io, key, received),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What arrives: deliveries from other routers and clients of our listeners, and the choice of where they go.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use van_routing::Treatment;
@@ -23,7 +24,7 @@ use super::{Batch, ClientFlow, Io, MAX_MESSAGE_BYTES, Plane, Report};
 use crate::address::Address;
 use crate::amqp::{Condition, DeliveryId, DeliveryState, LinkId, Token};
 use crate::annotations::{DISABLE_Q2, RESEND_RELEASED, STREAMING};
-use crate::encapsulation::{self, ClientStream, Features};
+use crate::encapsulation::{self, ClientStream, FIRST_WINDOW_OCTETS, Features};
 use crate::message::{self, Head};
 use crate::slab::Key;
 
@@ -736,6 +737,14 @@ impl Plane {
         up
     }
 
+    /// How the end that writes a socket reports, given what both ends can do.
+    fn reports(features: Features, first_window: u32, now: Duration) -> Reports {
+        match features.window {
+            Some(_) => Reports::granting(first_window, now),
+            None => Reports::fixed(features.acks),
+        }
+    }
+
     fn make_offer(&mut self, io: &mut impl Io, key: Key, offer: Offer) {
         if let Some(attachment) = self.attachments.get_mut(key) {
             attachment.message = Some(offer.into());
@@ -773,11 +782,16 @@ impl Plane {
         let up = waiting.up;
         if let Some(attachment) = self.attachments.get_mut(key) {
             attachment.outlet = Outlet::Socket(stream);
-            attachment.flow = Flow::Receiving(Reports::new(features.acks));
+            attachment.flow = Flow::Receiving(Self::reports(features, FIRST_WINDOW_OCTETS, self.now));
             attachment.message = None;
         }
         io.established(stream);
         if let Some(up) = up {
+            if let (Some(first), Some(attachment)) = (features.window, self.attachments.get_mut(up))
+                && let Flow::Sending(window) | Flow::Crossing { window } = &mut attachment.flow
+            {
+                window.follow(first);
+            }
             self.start(io, up);
         }
         self.push(io, key, &[rest]);
@@ -808,7 +822,7 @@ impl Plane {
         match (answer, attachment.inlet) {
             (Some(answer), _) => {
                 let features = answer.offered.common(Features::OURS);
-                attachment.flow = Flow::Receiving(Reports::new(features.acks));
+                attachment.flow = Flow::Receiving(Self::reports(features, FIRST_WINDOW_OCTETS, self.now));
                 server.features = features;
                 self.answer_client_stream(io, stream, *answer);
             }
@@ -831,6 +845,12 @@ impl Plane {
         let is_own = answer.offered != Features::default();
         encapsulation::write_server_stream(&answer.reply_to, is_own.then_some(Features::OURS), &mut octets);
         let up = self.add_reader(stream);
+        let features = answer.offered.common(Features::OURS);
+        if let (Some(first), Some(attachment)) = (features.window, self.attachments.get_mut(up))
+            && let Flow::Sending(window) = &mut attachment.flow
+        {
+            window.follow(first);
+        }
         let flags = STREAMING | DISABLE_Q2;
         self.make_offer(
             io,
@@ -874,8 +894,8 @@ impl Plane {
     fn cross(&mut self, key: Key, shard: ShardId) -> bool {
         let Some(attachment) = self.attachments.get_mut(key) else { return false };
         attachment.outlet = Outlet::Shard { shard };
-        if let Flow::Sending(window) = attachment.flow {
-            attachment.flow = Flow::Crossing { window };
+        if let Flow::Sending(window) = &attachment.flow {
+            attachment.flow = Flow::Crossing { window: *window };
         }
         matches!(attachment.flow, Flow::Crossing { .. }) || attachment.has_no_window
     }

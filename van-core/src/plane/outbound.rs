@@ -8,9 +8,10 @@ use std::io::IoSlice;
 
 use bytes::{Bytes, BytesMut};
 
-use super::attachment::{Ending, Flow, Inlet, Lane, MAX_PARKED, Outlet};
+use super::attachment::{Ending, Flow, Inlet, Lane, Outlet};
 use super::crossing::{CROSSING_OCTETS, Crossing, TAKEN_OCTETS};
 use super::tally::End;
+use super::window::MAX_WINDOW;
 use super::{Io, Plane, Read, Write};
 use crate::amqp::{DeliveryState, LinkId};
 use crate::slab::Key;
@@ -286,11 +287,13 @@ impl Plane {
         if rest.is_empty() || matches!(attachment.outlet, Outlet::Discard) {
             return;
         }
-        let is_bounded = attachment.has_no_window || matches!(attachment.flow, Flow::Leaving { .. });
-        if attachment.parked.len() > MAX_PARKED && !is_bounded {
+        if attachment.most_parked().is_some_and(|most| attachment.parked.len() > most) {
             return self.overrun(io, key);
         }
         rest.for_each(|piece| attachment.parked.copy(piece));
+        if let Flow::Receiving(reports) = &mut attachment.flow {
+            reports.arrived(attachment.parked.len(), self.now);
+        }
         self.count_held(key);
         let Some(attachment) = self.attachments.get(key) else { return };
         // A socket that is blocked says itself when it is not.
@@ -374,9 +377,9 @@ impl Plane {
         self.counters.octets_out += count as u64;
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         if let Flow::Receiving(reports) = &mut attachment.flow
-            && let Some(offset) = reports.count(count)
+            && let Some(received) = reports.count(count, attachment.parked.len(), self.now, |_| MAX_WINDOW)
         {
-            self.tell_report(io, key, offset);
+            self.tell_report(io, key, received);
         }
     }
 

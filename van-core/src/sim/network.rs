@@ -50,6 +50,7 @@ pub struct Subscriber(pub usize);
 /// The network.
 #[derive(Debug)]
 pub struct Network {
+    started: Instant,
     now: Instant,
     random: Random,
     queue: BinaryHeap<Reverse<Scheduled>>,
@@ -178,6 +179,7 @@ impl Network {
     /// An empty network. Any instant will do for `start`.
     pub fn new(seed: u64, start: Instant) -> Self {
         Self {
+            started: start,
             now: start,
             random: Random::new(seed),
             queue: BinaryHeap::new(),
@@ -252,6 +254,11 @@ impl Network {
         self.links.push(Link { from, to, data_connections, cost, delay, is_cut, correlator, ordinal, pipes, control });
         self.schedule(Duration::ZERO, Happening::Dial { link });
         link
+    }
+
+    /// Lets more octets be on their way on each connection of a router: as many as a long path takes.
+    pub fn widen(&mut self, router: RouterName, octets: usize) {
+        self.routers[router.0].planes.iter_mut().for_each(|(_, world)| world.more_under_way = octets);
     }
 
     /// Adds a workload behind a routing key.
@@ -488,6 +495,9 @@ impl Network {
     fn step(&mut self) {
         if let Some(Reverse(next)) = self.queue.pop() {
             self.now = self.now.max(next.at);
+            let time = self.now - self.started;
+            let planes = self.routers.iter_mut().flat_map(|router| &mut router.planes);
+            planes.for_each(|(plane, _)| plane.set_time(time));
             self.happen(next.happening);
         }
     }
