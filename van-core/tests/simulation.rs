@@ -350,6 +350,30 @@ fn a_stream_over_a_long_path_is_as_fast_as_its_reader() {
 }
 
 #[test]
+fn stopped_readers_keep_within_the_budget_of_both_routers_and_a_new_stream_passes_them() {
+    const BUDGET: u64 = 8 << 20;
+    let mut network = network(15);
+    let routers = chain(&mut network, &[2, 2], 2);
+    routers.iter().for_each(|router| network.limit_memory(*router, BUDGET));
+    network.connector(routers[1], "file", Workload::Answers(Script { takes: 0, ..Script::sends(1_000_000, 1) }));
+    network.connector(routers[1], "web", Workload::Answers(Script::sends(3_000_000, 3)));
+    wait_reachable(&mut network, routers[0], "file");
+    for n in 0..200 {
+        network.client(routers[0], n, "file", Script { takes: 0, ..Script::sends(1_000_000, 2) });
+    }
+    network.run(300 * MS);
+    for router in &routers {
+        let (waiting, promised) = network.waiting(*router);
+        assert!(waiting > 500_000, "{waiting} octets wait: nobody has stopped");
+        assert!(promised as u64 <= BUDGET, "{promised} octets are promised, {waiting} wait");
+    }
+    let client = network.client(routers[0], 0, "web", Script::sends(0, 4));
+    network.run(400 * MS);
+    let received = network.outcome(client).0.len();
+    assert_eq!(received, 3_000_000, "beside stopped readers");
+}
+
+#[test]
 fn streams_that_a_lost_link_carried_are_reset_and_new_ones_pass_again() {
     for is_noticed in [true, false] {
         let mut network = network(11);

@@ -83,6 +83,7 @@ impl Plane {
             Inlet::Delivery { connection: at, delivery, .. } => {
                 if let Some(connection) = self.connections.get_mut(at) {
                     let most = if connection.engine.is_peer_alike() { MAX_WINDOW } else { FOREIGN_WINDOW };
+                    let most = most.min(self.memory.largest_passing());
                     connection.engine.dispose(delivery, Some(state(received.window.min(most))), false);
                 }
                 self.touch(at);
@@ -323,8 +324,9 @@ impl Plane {
 
     fn abort_outlet(&mut self, io: &mut impl Io, key: Key) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
-        match attachment.outlet {
-            Outlet::Link { connection: at, link, lane, .. } if !attachment.is_outlet_done => {
+        let (outlet, is_done) = (attachment.outlet, attachment.is_outlet_done);
+        match outlet {
+            Outlet::Link { connection: at, link, lane, .. } if !is_done => {
                 if let Some(connection) = self.connections.get_mut(at) {
                     connection.engine.abort(link, None);
                     connection.release(link, lane);
@@ -332,11 +334,10 @@ impl Plane {
                 self.touch(at);
                 self.serve(io, at, lane);
             }
-            Outlet::Connecting(stream) if self.streams.remove(stream).is_some() => {
-                self.counters.streams -= 1;
+            Outlet::Connecting(stream) if self.remove_stream(stream).is_some() => {
                 io.close(stream, true);
             }
-            Outlet::Shard { shard } if !attachment.is_outlet_done => {
+            Outlet::Shard { shard } if !is_done => {
                 io.post(shard, Crossing::End { from: key, ending: Ending::Aborted });
             }
             _ => {}
@@ -360,6 +361,10 @@ impl Plane {
         if self.attachments.get(key).is_some_and(Attachment::is_over)
             && let Some(attachment) = self.attachments.remove(key)
         {
+            self.memory.change(attachment.charged, 0);
+            if attachment.is_granting() {
+                self.memory.count_stream(false);
+            }
             self.count_over(&attachment);
             match attachment.inlet {
                 Inlet::Shard { shard, first_half } => drop(self.second_halves.remove(&(shard, first_half))),
@@ -432,16 +437,14 @@ impl Plane {
 
     fn close_if_done(&mut self, io: &mut impl Io, stream: Key) {
         if self.streams.get(stream).is_some_and(|stream| stream.is_read_done && stream.is_write_done) {
-            self.streams.remove(stream);
-            self.counters.streams -= 1;
+            self.remove_stream(stream);
             io.close(stream, false);
         }
     }
 
     /// A stream is over before its end: the socket is reset, and the far end learns of it as well as it can.
     pub(super) fn break_stream(&mut self, io: &mut impl Io, key: Key) {
-        let Some(stream) = self.streams.remove(key) else { return };
-        self.counters.streams -= 1;
+        let Some(stream) = self.remove_stream(key) else { return };
         io.close(key, true);
         if let Some(up) = stream.up {
             self.break_up(io, up, stream.features.errors);

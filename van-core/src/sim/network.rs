@@ -13,7 +13,8 @@ use super::world::{Effect, World};
 use crate::Random;
 use crate::amqp::{self, Admission, Condition, Event, Login, Mechanism};
 use crate::plane::{
-    ConnectionId, ConnectorId, Counters, Crossing, Key, PeerKind, Plane, Purpose, Report, Routes, ShardId, SubscriberId,
+    ConnectionId, ConnectorId, Counters, Crossing, Key, Memory, PeerKind, Plane, Purpose, Report, Routes, ShardId,
+    SubscriberId,
 };
 use crate::router::{
     Announcement, Candidate, Core, Dialled, Distribution, Identity, Origin, Outgoing, Output, open_config,
@@ -259,6 +260,18 @@ impl Network {
     /// Lets more octets be on their way on each connection of a router: as many as a long path takes.
     pub fn widen(&mut self, router: RouterName, octets: usize) {
         self.routers[router.0].planes.iter_mut().for_each(|(_, world)| world.more_under_way = octets);
+    }
+
+    /// Gives a router a budget of memory; before it has connections.
+    pub fn limit_memory(&mut self, router: RouterName, octets: u64) {
+        let memory = Arc::new(Memory::new(octets));
+        self.routers[router.0].planes.iter_mut().for_each(|(plane, _)| plane.set_memory(Arc::clone(&memory)));
+    }
+
+    /// Octets that wait in a router, and those that are promised or wait.
+    pub fn waiting(&self, router: RouterName) -> (usize, usize) {
+        let planes = self.routers[router.0].planes.iter().map(|(plane, _)| plane.waiting());
+        planes.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 
     /// Adds a workload behind a routing key.
