@@ -746,7 +746,7 @@ impl Plane {
     fn receive(&mut self, key: Key, features: Features, first_window: u32) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         attachment.flow = Flow::Receiving(match features.window {
-            Some(_) => Reports::granting(first_window, self.now),
+            Some(_) => Reports::granting(first_window),
             None => Reports::fixed(features.acks),
         });
         if features.window.is_some() {

@@ -196,7 +196,7 @@ mod tests {
             let first = share.first_window();
             share.count_stream(true);
             share.change(0, first as usize);
-            let reports = Reports::granting(first, Duration::ZERO);
+            let reports = Reports::granting(first);
             Self { reports, charge: first as usize, sent: 0, written: 0, takes, limit: first.into() }
         }
 

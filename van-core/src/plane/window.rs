@@ -58,9 +58,18 @@ pub(crate) struct Reports {
     written: u64,
     /// When this much is written, a report is due.
     next: u64,
-    every: u32,
-    /// Set if the far end lets us name its window.
-    grant: Option<Box<Grant>>,
+    window: Window,
+}
+
+/// What bounds the sender.
+#[derive(Debug)]
+enum Window {
+    /// A report is told after so many octets.
+    Fixed { every: u32 },
+    /// We name it, and have named the first only: most streams need no other.
+    First(u32),
+    /// We name it.
+    Granted(Box<Grant>),
 }
 
 /// What a receiver reports.
@@ -154,29 +163,16 @@ impl Reports {
     /// Of a stream whose sender has a fixed window. `is_own`: it is one of ours and asked for the shorter distance.
     pub(crate) fn fixed(is_own: bool) -> Self {
         let every = if is_own { OWN_REPORT_OCTETS } else { REPORT_OCTETS };
-        Self { written: 0, next: every, every: every as u32, grant: None }
+        Self { written: 0, next: every, window: Window::Fixed { every: every as u32 } }
     }
 
     /// Of a stream whose sender was granted the first window, and will be told the next.
-    pub(crate) fn granting(first: u32, now: Duration) -> Self {
-        let grant = Grant {
-            first,
-            window: first,
-            limit: first.into(),
-            told: 0,
-            taken: 0,
-            is_growing: true,
-            round: None,
-            shortest: [Duration::MAX; 2],
-            remembered_since: now,
-            is_probing: false,
-        };
-        let mut new = Self { written: 0, next: 0, every: 0, grant: Some(grant.into()) };
-        new.pace();
-        new
+    pub(crate) fn granting(first: u32) -> Self {
+        Self { written: 0, next: worth_telling(first), window: Window::First(first) }
     }
 
-    /// Counts octets written to the socket, while `parked` wait; what to report if it is time. The window is at most `most`.
+    /// Counts octets written to the socket, while `parked` wait; what to report if it is time. The window is at most `most`
+    /// of what is written so far.
     pub(crate) fn count(
         &mut self,
         octets: usize,
@@ -186,30 +182,37 @@ impl Reports {
     ) -> Option<Received> {
         self.written += octets as u64;
         self.arrived(parked, now);
-        if let Some(grant) = &mut self.grant
+        if let Window::Granted(grant) = &mut self.window
             && grant.end_round(self.written, now)
         {
-            self.pace();
+            self.next = grant.next();
         }
         if self.written < self.next {
             return None;
         }
         let offset = self.written;
-        let Some(grant) = &mut self.grant else {
-            self.next = offset + u64::from(self.every);
-            return Some(Received { offset, window: 0 });
+        if let Window::First(first) = self.window {
+            self.window = Window::Granted(Grant::new(first, now).into());
+        }
+        let grant = match &mut self.window {
+            Window::Granted(grant) => grant,
+            Window::Fixed { every } => {
+                self.next = offset + u64::from(*every);
+                return Some(Received { offset, window: 0 });
+            }
+            Window::First(_) => return None,
         };
         grant.grow(offset);
         grant.window = grant.window.min(most(offset)).max(grant.first);
         let is_raised = grant.raise(offset, now);
+        self.next = grant.next();
         let window = (grant.limit - offset).try_into().unwrap_or(u32::MAX);
-        self.pace();
         is_raised.then_some(Received { offset, window })
     }
 
     /// Notes what has come, of which `parked` octets are not written.
     pub(crate) fn arrived(&mut self, parked: usize, now: Duration) {
-        if let Some(grant) = &mut self.grant
+        if let Window::Granted(grant) = &mut self.window
             && let Some(round) = &mut grant.round
             && !round.has_come
             && self.written + parked as u64 > round.limit
@@ -221,7 +224,12 @@ impl Reports {
 
     /// Octets that may come beyond what is written; none if the window is fixed.
     pub(crate) fn promised(&self) -> Option<usize> {
-        self.grant.as_ref().map(|grant| grant.limit.saturating_sub(self.written) as usize)
+        let limit = match &self.window {
+            Window::Fixed { .. } => return None,
+            Window::First(first) => u64::from(*first),
+            Window::Granted(grant) => grant.limit,
+        };
+        Some(limit.saturating_sub(self.written) as usize)
     }
 
     /// Octets that may wait: beyond what was granted only those that a sender may send before it is told anything. None if
@@ -229,19 +237,35 @@ impl Reports {
     pub(crate) fn most_parked(&self) -> Option<usize> {
         self.promised().map(|promised| promised + FIRST_WINDOW_OCTETS as usize)
     }
+}
 
-    /// Sets when the next report is due: when it may raise the limit by so much that it is worth telling.
-    fn pace(&mut self) {
-        if let Some(grant) = &self.grant {
-            let window = u64::from(grant.current());
-            let every = (window / REPORTS_PER_WINDOW).clamp(1, OWN_REPORT_OCTETS);
-            self.every = every as u32;
-            self.next = grant.limit.saturating_sub(window) + every;
-        }
-    }
+/// By how much a report must raise the limit.
+fn worth_telling(window: u32) -> u64 {
+    (u64::from(window) / REPORTS_PER_WINDOW).clamp(1, OWN_REPORT_OCTETS)
 }
 
 impl Grant {
+    fn new(first: u32, now: Duration) -> Self {
+        Self {
+            first,
+            window: first,
+            limit: first.into(),
+            told: 0,
+            taken: 0,
+            is_growing: true,
+            round: None,
+            shortest: [Duration::MAX; 2],
+            remembered_since: now,
+            is_probing: false,
+        }
+    }
+
+    /// What must be written for the next report.
+    fn next(&self) -> u64 {
+        let window = self.current();
+        self.limit.saturating_sub(window.into()) + worth_telling(window)
+    }
+
     /// The window for now.
     fn current(&self) -> u32 {
         if self.is_probing { (self.window / 4).max(self.first) } else { self.window }
@@ -335,7 +359,7 @@ mod tests {
             sender.follow(FIRST_WINDOW_OCTETS);
             Self {
                 sender,
-                receiver: Reports::granting(FIRST_WINDOW_OCTETS, Duration::ZERO),
+                receiver: Reports::granting(FIRST_WINDOW_OCTETS),
                 now: Duration::ZERO,
                 delay,
                 gives,
@@ -382,7 +406,8 @@ mod tests {
         }
 
         fn window(&self) -> u32 {
-            self.receiver.grant.as_ref().expect("it grants").window
+            let Window::Granted(grant) = &self.receiver.window else { panic!("it grants none") };
+            grant.window
         }
     }
 
@@ -518,7 +543,7 @@ mod tests {
         ) {
             let mut stream = Stream::new(0, 0, 0);
             stream.sender.follow(first);
-            stream.receiver = Reports::granting(first, Duration::ZERO);
+            stream.receiver = Reports::granting(first);
             for (delay, gives, takes, ticks) in changes {
                 (stream.delay, stream.gives, stream.takes) = (delay.max(stream.delay), gives, takes);
                 stream.run(ticks);
