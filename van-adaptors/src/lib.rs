@@ -39,6 +39,7 @@ mod control;
 mod dial;
 mod entities;
 mod flow;
+mod machine;
 mod management;
 mod messages;
 mod protocol;

@@ -10,13 +10,14 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use van_core::Random;
 use van_core::management::config::{Configuration, MAX_DATA_CONNECTIONS, Mode};
-use van_core::plane::{Counters, MAX_SHARDS, Routes};
+use van_core::plane::{Counters, MAX_SHARDS, Memory, Routes};
 use van_core::router::{Core, Identity};
 
 use crate::control::{Control, FlowIds, Task};
 use crate::dial::Dialer;
 use crate::entities::{Entities, Entity, EntityError, Prepared};
 use crate::flow::{self, ImageInfo, LogLines, SiteInfo, Speaker};
+use crate::machine;
 use crate::management::{self, Logs, Node, Settings};
 use crate::messages::Messages;
 use crate::shard::Shards;
@@ -37,7 +38,13 @@ pub struct Options {
     pub image: ImageInfo,
     /// The log whose warnings and errors it tells.
     pub lines: Option<LogLines>,
+    /// What its streams may take of memory, in octets: what waits, and what others were allowed to send. Half of the
+    /// machine's, or of the cgroup's, if unset.
+    pub memory: Option<u64>,
 }
+
+/// The part of memory that streams may take: a half, for the kernel's buffers of the same streams take as much.
+const MEMORY_SHARE: u64 = 2;
 
 /// Characters that VanFlow identities of one router have in common.
 const FLOW_ID_LENGTH: usize = 5;
@@ -91,9 +98,10 @@ impl Router {
         let core =
             Core::new(identity, configuration.timing.clone(), configuration.distribution.clone(), Instant::now());
         let (reports_in, reports) = mpsc::unbounded_channel();
-        let shards = Arc::new(
-            Shards::start((shard_count, &flow_id), core.routes(), &reports_in, seed).map_err(StartError::Thread)?,
-        );
+        let budget = options.memory.or_else(|| machine::memory().map(|octets| octets / MEMORY_SHARE));
+        let memory = budget.map(Memory::new).unwrap_or_default();
+        let shards = Shards::start((shard_count, &flow_id), memory, core.routes(), &reports_in, seed);
+        let shards = Arc::new(shards.map_err(StartError::Thread)?);
         let (published, routes) = watch::channel(Arc::clone(core.routes()));
         let runtime = ControlRuntime::new().map_err(StartError::Thread)?;
         let mut task = Task::new(

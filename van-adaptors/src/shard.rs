@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use van_core::amqp;
 use van_core::flow::{Harvest, Ledger, Record};
 use van_core::plane::{
-    Client, ConnectionId, ConnectorId, Crossing, Key, ListenerId, Purpose, Report, Routes, ShardId, ShownLink,
+    Client, ConnectionId, ConnectorId, Crossing, Key, ListenerId, Memory, Purpose, Report, Routes, ShardId, ShownLink,
 };
 use van_core::router::Output;
 use van_tls::{OutBuf, RecordLayer};
@@ -115,6 +115,7 @@ pub(crate) struct ShownLinks {
 pub(crate) struct Shards {
     pub(crate) inboxes: Arc<[mpsc::UnboundedSender<Message>]>,
     pub(crate) stats: Arc<[Stats]>,
+    pub(crate) memory: Arc<Memory>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -124,6 +125,7 @@ struct Seed {
     inbox: mpsc::UnboundedReceiver<Message>,
     inboxes: Arc<[mpsc::UnboundedSender<Message>]>,
     stats: Arc<[Stats]>,
+    memory: Arc<Memory>,
     reports: mpsc::UnboundedSender<(ShardId, Report)>,
     routes: Arc<Routes>,
     ledger: Ledger,
@@ -134,23 +136,25 @@ impl Shards {
     /// Starts the threads.
     pub(crate) fn start(
         (count, flow_id): (u16, &str),
+        memory: Memory,
         routes: &Arc<Routes>,
         reports: &mpsc::UnboundedSender<(ShardId, Report)>,
         seed: u64,
     ) -> std::io::Result<Self> {
         let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         let inboxes: Arc<[_]> = inboxes.into();
+        let memory = Arc::new(memory);
         let stats: Arc<[_]> = (0..count).map(|_| Stats::default()).collect();
         let spawn = |(number, inbox): (usize, mpsc::UnboundedReceiver<Message>)| {
             let shard = ShardId(number as u16);
-            let (inboxes, stats) = (Arc::clone(&inboxes), Arc::clone(&stats));
+            let (inboxes, stats, memory) = (Arc::clone(&inboxes), Arc::clone(&stats), Arc::clone(&memory));
             let (reports, routes) = (reports.clone(), Arc::clone(routes));
             let (ledger, seed) = (Ledger::new(flow_id, shard.0), seed.wrapping_add(number as u64));
-            let seed = Seed { shard, inbox, inboxes, stats, reports, routes, ledger, seed };
+            let seed = Seed { shard, inbox, inboxes, stats, memory, reports, routes, ledger, seed };
             std::thread::Builder::new().name(format!("van-shard-{number}")).spawn(move || runtime::run(seed))
         };
         let threads = receivers.into_iter().enumerate().map(spawn).collect::<Result<_, _>>()?;
-        Ok(Self { inboxes, stats, threads: Mutex::new(threads) })
+        Ok(Self { inboxes, stats, memory, threads: Mutex::new(threads) })
     }
 
     /// Tells one shard. A shard that has ended is not missed: it ends only with the router.

@@ -33,7 +33,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
-use van_core::plane::{Counters, Routes};
+use van_core::plane::{Counters, Memory, Routes};
 
 use crate::amqp::Profile;
 use crate::amqp::access::{self, Access};
@@ -70,6 +70,7 @@ pub(crate) struct Site {
 pub(crate) struct View {
     pub(crate) routes: watch::Receiver<Arc<Routes>>,
     pub(crate) stats: Arc<[Stats]>,
+    pub(crate) memory: Arc<Memory>,
 }
 
 /// Serves until dropped.
@@ -205,6 +206,7 @@ fn metrics(view: &View) -> Result<String, fmt::Error> {
         routers: view.routes.borrow().table.routes().count() + 1,
         addresses: view.routes.borrow().addresses.len(),
         links: view.routes.borrow().next_hops.len(),
+        memory: (view.memory.taken(), view.memory.budget()),
     }));
     let mut out = String::new();
     text::encode(&mut out, &registry)?;
@@ -220,6 +222,8 @@ struct Snapshot {
     routers: usize,
     addresses: usize,
     links: usize,
+    /// What is taken of it, and all there is.
+    memory: (u64, u64),
 }
 
 impl Snapshot {
@@ -230,16 +234,24 @@ impl Snapshot {
 
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (taken, budget) = self.memory;
         let gauges = [
-            ("routers", "Routers that can be reached, this one included", self.routers as u64),
-            ("links", "Links to neighbours that are up", self.links as u64),
-            ("addresses", "Routing keys with a consumer in the network", self.addresses as u64),
-            ("streams", "TCP connections of clients and workloads that are open", self.sum(|shard| shard.streams)),
-            ("directions", "Directions of traffic that end here or pass", self.sum(|shard| shard.directions)),
+            ("routers", "Routers that can be reached, this one included", None, self.routers as u64),
+            ("links", "Links to neighbours that are up", None, self.links as u64),
+            ("addresses", "Routing keys with a consumer in the network", None, self.addresses as u64),
+            (
+                "streams",
+                "TCP connections of clients and workloads that are open",
+                None,
+                self.sum(|shard| shard.streams),
+            ),
+            ("directions", "Directions of traffic that end here or pass", None, self.sum(|shard| shard.directions)),
+            ("memory", "Octets that wait, or that senders were allowed to send", Some(Unit::Bytes), taken),
+            ("memory_budget", "Octets that may", Some(Unit::Bytes), budget),
         ];
-        for (name, help, value) in gauges {
+        for (name, help, unit, value) in gauges {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+            gauge.encode(encoder.encode_descriptor(name, help, unit.as_ref(), gauge.metric_type())?)?;
         }
         let counters = [
             ("streams_accepted", "TCP connections accepted from clients", None, self.sum(|shard| shard.accepted)),

@@ -28,6 +28,12 @@ const MAX_ALPN_BYTES: usize = 255;
 /// The version of [`OWN_PROPERTY`].
 const OWN_VERSION: u32 = 1;
 
+/// The first window of a stream, while there is memory.
+pub const FIRST_WINDOW_OCTETS: u32 = 65_536;
+
+/// The smallest first window that is taken seriously: with less, nearly every read would wait for a report.
+pub const LEAST_WINDOW_OCTETS: u32 = 1024;
+
 /// What two ends of ours may do that others do not; used when both named it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Features {
@@ -35,6 +41,8 @@ pub struct Features {
     pub acks: bool,
     /// A reset is carried to the other end as an aborted delivery instead of a clean end.
     pub errors: bool,
+    /// Reports name the window, which follows the path; of one end, the first window that it grants the other, in octets.
+    pub window: Option<u32>,
 }
 
 /// What a client stream says.
@@ -64,26 +72,44 @@ pub enum Unusable {
 
 impl Features {
     /// All that this version has.
-    pub const OURS: Self = Self { acks: true, errors: true };
+    pub const OURS: Self = Self { acks: true, errors: true, window: Some(FIRST_WINDOW_OCTETS) };
 
-    /// Those that both ends named.
+    /// The same, with another first window.
+    #[must_use]
+    pub fn granting(self, first_window: u32) -> Self {
+        Self { window: self.window.map(|_| first_window), ..self }
+    }
+
+    /// Those that both ends named, with what this end grants.
     #[must_use]
     pub fn common(self, other: Self) -> Self {
-        Self { acks: self.acks && other.acks, errors: self.errors && other.errors }
+        Self {
+            acks: self.acks && other.acks,
+            errors: self.errors && other.errors,
+            window: self.window.filter(|_| other.window.is_some()),
+        }
     }
 
     /// Those named in a stream's application properties; none if the property is absent or not understood.
     pub fn of(head: &Head<'_>) -> Self {
         let map = application_properties(head);
-        let names = map.as_ref().and_then(|map| map.entry(OWN_PROPERTY)?.entry("f")?.as_list());
+        let own = map.as_ref().and_then(|map| map.entry(OWN_PROPERTY));
+        let names = own.and_then(|own| own.entry("f")?.as_list());
         let has = |name: &str| names.is_some_and(|names| names.iter().any(|item| item.as_text() == Some(name)));
-        Self { acks: has("acks"), errors: has("errors") }
+        let window = own.and_then(|own| own.entry("w")?.as_integer()).and_then(|octets| u32::try_from(octets).ok());
+        Self {
+            acks: has("acks"),
+            errors: has("errors"),
+            window: window.filter(|octets| *octets >= LEAST_WINDOW_OCTETS && has("window")),
+        }
     }
 
     fn value(self) -> Value {
-        let named = [("acks", self.acks), ("errors", self.errors)];
+        let named = [("acks", self.acks), ("errors", self.errors), ("window", self.window.is_some())];
         let names = named.iter().filter(|(_, is_named)| *is_named).map(|(name, _)| Value::symbol(name)).collect();
-        Value::Map(vec![(Value::symbol("v"), Value::Uint(OWN_VERSION)), (Value::symbol("f"), Value::List(names))])
+        let mut pairs = vec![(Value::symbol("v"), Value::Uint(OWN_VERSION)), (Value::symbol("f"), Value::List(names))];
+        pairs.extend(self.window.map(|octets| (Value::symbol("w"), Value::Uint(octets))));
+        Value::Map(pairs)
     }
 }
 
@@ -135,4 +161,31 @@ pub fn stream_start(head: &Head<'_>) -> Result<usize, Unusable> {
         return Err(Unusable::ContentType);
     }
     head.value_at.filter(|_| head.is_value_null).map(|null| null + 1).ok_or(Unusable::Body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message;
+
+    fn told(features: Features) -> Features {
+        let mut message = Vec::new();
+        write_server_stream("amqp:/_topo/0/a/temp.1", Some(features), &mut message);
+        Features::of(&message::scan(&message, false).expect("a message").expect("the head is whole"))
+    }
+
+    #[test]
+    fn what_both_ends_named_is_used_with_the_window_that_the_other_grants() {
+        let far = told(Features::OURS.granting(8192));
+        assert_eq!(far.common(Features::OURS), Features { window: Some(8192), ..Features::OURS });
+        let older = told(Features { window: None, ..Features::OURS });
+        assert_eq!(older.common(Features::OURS), Features { acks: true, errors: true, window: None });
+        assert_eq!(far.common(older), Features { acks: true, errors: true, window: None });
+    }
+
+    #[test]
+    fn a_window_too_small_to_be_used_is_not_named() {
+        let of = |octets| told(Features::OURS.granting(octets)).window;
+        assert_eq!([0, 1023, 1024, u32::MAX].map(of), [None, None, Some(1024), Some(u32::MAX)]);
+    }
 }

@@ -6,7 +6,7 @@
 //! * `connection` the links of a connection to another router · `attachment` one direction of traffic · `stream` a socket's
 //!   two directions
 //! * `inbound` what arrives, and where it goes · `outbound` what leaves, and when · `ending` reports, outcomes and ends
-//! * `endpoint` links with addresses · `crossing` between shards · `routes` the picture of the network · `scheduler`, `window`, `parked` who may send how much
+//! * `endpoint` links with addresses · `crossing` between shards · `routes` the picture of the network · `scheduler`, `window`, `memory`, `parked` who may send how much
 //! * `tally` what is counted of deliveries · `shown` what people are shown
 
 mod attachment;
@@ -16,6 +16,7 @@ mod ending;
 mod endpoint;
 mod inbound;
 mod io;
+mod memory;
 mod outbound;
 mod parked;
 mod routes;
@@ -38,6 +39,8 @@ use self::connection::{CONTROL_DELIVERY, Class, Connection, MAX_UNTAKEN_BYTES};
 pub use self::crossing::{Crossing, Destination};
 pub use self::endpoint::{LinkAnswer, LinkRequest, WantedLink};
 pub use self::io::{ClientFlow, Io, Read, Report, Write};
+pub use self::memory::Memory;
+use self::memory::Share;
 pub use self::routes::{
     Addresses, ConnectionId, ConnectionRef, ConnectorId, Consumers, Edge, EndpointId, LinkConsumer, ListenerId, Load,
     NextHop, PeerKind, Routes, ShardId, SubscriberId, Uplink,
@@ -85,6 +88,9 @@ pub struct Plane {
     turn: usize,
     /// Since some moment: good enough for what people are shown.
     now: Duration,
+    memory: Share,
+    /// Octets that wait around the plane.
+    outside: usize,
     counters: Counters,
 }
 
@@ -135,8 +141,15 @@ impl Plane {
             random: Random::new(seed),
             turn: 0,
             now: Duration::ZERO,
+            memory: Share::of(Arc::default()),
+            outside: 0,
             counters: Counters::default(),
         }
+    }
+
+    /// Has the shard keep to a budget that it shares with others; to be called before there are connections.
+    pub fn set_memory(&mut self, memory: Arc<Memory>) {
+        self.memory = Share::of(memory);
     }
 
     // === connections ===
@@ -503,6 +516,11 @@ impl Plane {
         self.now = now;
     }
 
+    /// Says how many octets wait to be written to other routers, for they count as well.
+    pub fn set_outside(&mut self, octets: usize) {
+        self.memory.change(std::mem::replace(&mut self.outside, octets), octets);
+    }
+
     /// Whether [`Plane::resume`] has something to do.
     pub fn is_interrupted(&self) -> bool {
         !self.again.is_empty()
@@ -565,9 +583,17 @@ impl Plane {
         self.connections.len()
     }
 
-    /// Directions of traffic, connections and halves, for tests that nothing is left behind.
+    /// Octets that wait in all directions, and that were promised to senders or wait, for tests.
+    pub fn waiting(&self) -> (usize, usize) {
+        let waiting = |attachment: &Attachment| (attachment.parked.len(), attachment.charged);
+        let all = self.attachments.iter().map(|(_, attachment)| waiting(attachment));
+        all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+
+    /// Directions of traffic, connections, halves, and what they took of memory, for tests that nothing is left behind.
     pub fn is_idle(&self) -> bool {
-        self.attachments.is_empty() && self.streams.is_empty() && self.second_halves.is_empty()
+        let is_empty = self.attachments.is_empty() && self.streams.is_empty() && self.second_halves.is_empty();
+        is_empty && self.memory.is_unused_but(self.outside)
     }
 
     // === below ===
@@ -578,6 +604,30 @@ impl Plane {
         {
             self.dirty.push(key);
         }
+    }
+
+    /// Brings up to date what a direction counts for in memory.
+    fn charge(&mut self, key: Key) {
+        if let Some(attachment) = self.attachments.get_mut(key) {
+            let now = attachment.memory();
+            self.memory.change(std::mem::replace(&mut attachment.charged, now), now);
+        }
+    }
+
+    /// Forgets a stream.
+    fn remove_stream(&mut self, key: Key) -> Option<Stream> {
+        self.take_promise(key);
+        let stream = self.streams.remove(key)?;
+        self.counters.streams -= 1;
+        Some(stream)
+    }
+
+    /// The window that a stream's other end was promised, which counts no more.
+    fn take_promise(&mut self, key: Key) -> Option<u32> {
+        let first = self.streams.get_mut(key)?.promised.take()?;
+        self.memory.change(first as usize, 0);
+        self.memory.count_stream(false);
+        Some(first)
     }
 
     fn stream_mut(&mut self, stream: Key) -> &mut Stream {

@@ -23,6 +23,14 @@ use van_core::flow::{Attribute, Record, RecordType};
 const SCENARIOS: [Scenario; 5] =
     [Scenario::WeDial, Scenario::TheyDial, Scenario::Flow, Scenario::OurEdge, Scenario::TheirEdge];
 
+/// What our ends say of themselves, as it was when the conversations were recorded, and as it is now: skupper-router passes
+/// it on and reads nothing of it.
+const PROPERTIES: [&[u8]; 2] = [
+    b"\xc1\x27\x04\xa1\x01VR\x01\xa1\x03van\xc1\x1a\x04\xa3\x01vR\x01\xa3\x01f\xc0\x0f\x02\xa3\x04acks\xa3\x06errors",
+    b"\xc1\x37\x04\xa1\x01VR\x01\xa1\x03van\xc1\x2a\x06\xa3\x01vR\x01\xa3\x01f\xc0\x17\x03\xa3\x04acks\xa3\x06errors\xa3\x06window\
+      \xa3\x01w\x70\x00\x01\x00\x00",
+];
+
 fn file(scenario: Scenario) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{}.jsonl", scenario.name()))
 }
@@ -36,6 +44,8 @@ fn a_recorded_router_hears_from_us_what_it_heard_then() {
             replay.repeat(entry);
         }
         let (then, now) = (frames::said(&recorded), frames::said(&replay.entries));
+        let [recorded_properties, properties] = PROPERTIES.map(|octets| octets.escape_ascii().to_string());
+        let then: Vec<_> = then.iter().map(|line| line.replace(&recorded_properties, &properties)).collect();
         for (number, (then, now)) in then.iter().zip(&now).enumerate() {
             assert_eq!(now, then, "{}: frame {number}", scenario.name());
         }

@@ -328,6 +328,51 @@ fn a_slow_reader_holds_back_its_own_sender_and_nobody_else() {
     assert!(sent < 3_000_000, "{sent} octets were read for a reader that takes {}", network.outcome(slow).0.len());
 }
 
+/// 2,048 octets each 75 µs: 27 MB/s, for which a path of 100 ms takes 2.7 MB under way.
+#[test]
+fn a_stream_over_a_long_path_is_as_fast_as_its_reader() {
+    for shards in [[1, 1, 1], [2, 1, 2]] {
+        let mut network = network(14);
+        let routers: Vec<_> = (0..3).map(|n| network.router(&format!("r{n}"), shards[n])).collect();
+        network.link(routers[0], routers[1], 1, 1, MS);
+        network.link(routers[1], routers[2], 1, 1, 50 * MS);
+        routers.iter().for_each(|router| network.widen(*router, 16 << 20));
+        let script = Script { takes: 2_048, ..Script::sends(60_000_000, 1) };
+        network.connector(routers[2], "file", Workload::Answers(script));
+        wait_reachable(&mut network, routers[0], "file");
+        let client = network.client(routers[0], 1, "file", Script { takes: 2_048, ..Script::sends(0, 2) });
+        network.run(1_500 * MS);
+        let before = network.outcome(client).0.len();
+        network.run(500 * MS);
+        let received = network.outcome(client).0.len() - before;
+        assert!(received > 12_300_000, "{received} of 13,650,000 octets in half a second");
+    }
+}
+
+#[test]
+fn stopped_readers_keep_within_the_budget_of_both_routers_and_a_new_stream_passes_them() {
+    const BUDGET: u64 = 8 << 20;
+    let mut network = network(15);
+    let routers = chain(&mut network, &[2, 2], 2);
+    routers.iter().for_each(|router| network.limit_memory(*router, BUDGET));
+    network.connector(routers[1], "file", Workload::Answers(Script { takes: 0, ..Script::sends(1_000_000, 1) }));
+    network.connector(routers[1], "web", Workload::Answers(Script::sends(3_000_000, 3)));
+    wait_reachable(&mut network, routers[0], "file");
+    for n in 0..200 {
+        network.client(routers[0], n, "file", Script { takes: 0, ..Script::sends(1_000_000, 2) });
+    }
+    network.run(300 * MS);
+    for router in &routers {
+        let (waiting, promised) = network.waiting(*router);
+        assert!(waiting > 500_000, "{waiting} octets wait: nobody has stopped");
+        assert!(promised as u64 <= BUDGET, "{promised} octets are promised, {waiting} wait");
+    }
+    let client = network.client(routers[0], 0, "web", Script::sends(0, 4));
+    network.run(400 * MS);
+    let received = network.outcome(client).0.len();
+    assert_eq!(received, 3_000_000, "beside stopped readers");
+}
+
 #[test]
 fn streams_that_a_lost_link_carried_are_reset_and_new_ones_pass_again() {
     for is_noticed in [true, false] {

@@ -32,6 +32,11 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     drain: u64,
 
+    /// What streams may take of memory: octets, or with K, M or G behind them multiples of 1024; half of what there is if
+    /// left out
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    memory: Option<u64>,
+
     /// How a line of the log looks
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     log_format: logging::Format,
@@ -51,6 +56,26 @@ enum Command {
 impl Arguments {
     /// Every router started by another program of ours: it stops with it.
     pub const WHILE_STDIN: &str = "--while-stdin";
+}
+
+/// The smallest budget: a few streams, each with its first windows.
+const LEAST_MEMORY: u64 = 1024 * 1024;
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    let unit = |letter| match letter {
+        'K' | 'k' => Some(1 << 10),
+        'M' | 'm' => Some(1 << 20),
+        'G' | 'g' => Some(1 << 30),
+        _ => None,
+    };
+    let (number, unit) = match text.chars().next_back().and_then(unit) {
+        Some(unit) => (&text[..text.len() - 1], unit),
+        None => (text, 1_u64),
+    };
+    let octets = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    octets
+        .filter(|octets| *octets >= LEAST_MEMORY)
+        .ok_or_else(|| "a size from 1M on, for example 256M or 2G".to_owned())
 }
 
 /// Runs until a signal says stop.
@@ -136,6 +161,7 @@ async fn serve(
         image: image(),
         logs: Some(logging),
         lines: Some(lines),
+        memory: arguments.memory,
         ..Options::default()
     };
     let router = Router::start(configuration, &options)?;
@@ -162,4 +188,19 @@ async fn stdin_end() {
         let _ = ended.send(());
     });
     let _ = end.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_size;
+
+    #[test]
+    fn sizes_are_octets_or_multiples_of_1024() {
+        for (text, octets) in [("1048576", 1 << 20), ("1024K", 1 << 20), ("256M", 256 << 20), ("3g", 3 << 30)] {
+            assert_eq!(parse_size(text), Ok(octets), "{text}");
+        }
+        for text in ["", "M", "0", "1023K", "-1G", "1.5G", "64MiB", "99999999999G", "1048576ä"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
 }

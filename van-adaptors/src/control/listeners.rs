@@ -191,7 +191,8 @@ impl Task {
         let serve = |socket| match serving {
             Serving::Links(access) => tokio::spawn(access::serve(Access::clone(access), socket, self.control.clone())),
             Serving::Http(site) => {
-                let view = View { routes: self.published.subscribe(), stats: Arc::clone(&self.shards.stats) };
+                let (stats, memory) = (Arc::clone(&self.shards.stats), Arc::clone(&self.shards.memory));
+                let view = View { routes: self.published.subscribe(), stats, memory };
                 tokio::spawn(web::serve(site.clone(), socket, view))
             }
         };

@@ -72,9 +72,11 @@ struct Shard {
 
 impl Shard {
     fn new(seed: Seed) -> Self {
-        let Seed { shard, inbox, inboxes, stats, reports, routes, ledger, seed } = seed;
+        let Seed { shard, inbox, inboxes, stats, memory, reports, routes, ledger, seed } = seed;
+        let mut plane = Plane::new(shard, routes, seed);
+        plane.set_memory(memory);
         Self {
-            plane: Plane::new(shard, routes, seed),
+            plane,
             world: World::new(shard, Arc::clone(&inboxes), reports, ledger),
             inbox,
             inboxes,
@@ -359,6 +361,7 @@ impl Future for Shard {
         this.watch_clock(context);
         this.write_out();
         is_busy |= this.world.has_touched();
+        this.plane.set_outside(this.world.waiting());
         this.stats[this.number].publish(&this.plane.counters());
         this.stats[this.number].publish_flows(&this.world.ledger);
         if this.is_stopping && this.world.is_disconnected() {

@@ -51,6 +51,8 @@ pub(super) struct World {
     streams: Vec<Option<Stream>>,
     /// Connections with octets to write.
     touched: Vec<Key>,
+    /// Octets that wait to be written to connections, as of their last turn.
+    waiting: usize,
     /// Sockets of closed connections whose peers have not ended yet.
     lingering: usize,
     /// When this turn began: near enough to the present for what is shown to people.
@@ -80,6 +82,8 @@ struct Connection {
     /// Where its octets are counted for its link, and those sent that are not counted yet.
     octets: Option<LinkOctets>,
     sent: u64,
+    /// Octets of it that count as waiting.
+    waiting: usize,
 }
 
 struct Stream {
@@ -122,6 +126,7 @@ impl World {
             connections: Vec::new(),
             streams: Vec::new(),
             touched: Vec::new(),
+            waiting: 0,
             lingering: 0,
             now: Instant::now(),
             metered: 0,
@@ -156,6 +161,7 @@ impl World {
             is_broken: false,
             octets,
             sent: 0,
+            waiting: 0,
         };
         put(&mut self.connections, key, connection);
     }
@@ -209,6 +215,11 @@ impl World {
         std::mem::swap(&mut self.touched, empty);
     }
 
+    /// Octets that wait to be written to connections.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     /// Whether some connection has octets to write.
     pub(super) fn has_touched(&self) -> bool {
         !self.touched.is_empty()
@@ -223,6 +234,8 @@ impl World {
             octets.sent.add(std::mem::take(&mut connection.sent));
         }
         let is_writing = connection.write();
+        let before = std::mem::replace(&mut connection.waiting, connection.output.remaining());
+        self.waiting = self.waiting + connection.waiting - before;
         if connection.is_closing && (connection.is_broken || !connection.output.has_remaining()) {
             self.linger(key);
             return false;
@@ -232,7 +245,8 @@ impl World {
 
     /// Closes a connection's socket when the peer has heard why.
     fn linger(&mut self, key: Key) {
-        let Some(Connection { socket, .. }) = remove(&mut self.connections, key, |it| it.key) else { return };
+        let Some(Connection { socket, waiting, .. }) = remove(&mut self.connections, key, |it| it.key) else { return };
+        self.waiting -= waiting;
         let inbox = self.inboxes[usize::from(self.shard.0)].clone();
         self.lingering += 1;
         tokio::task::spawn_local(async move {

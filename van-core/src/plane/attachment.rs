@@ -14,15 +14,18 @@ use super::connection::PRIORITIES;
 use super::endpoint::Service;
 use super::parked::Parked;
 use super::routes::{Carried, ConnectionId, ConnectorId, EndpointId, Excluded, From, ShardId};
-use super::window::{Reports, SendWindow};
+use super::window::{MAX_WINDOW, Reports, SendWindow};
 use crate::amqp::{DeliveryId, DeliveryState, LinkId};
 use crate::annotations::{Annotations, DISABLE_Q2, RESEND_RELEASED};
 use crate::message::Head;
 use crate::slab::Key;
 
-/// Octets that may wait in one direction. The senders' windows keep it below (skupper-router's, with what it may overshoot,
-/// is the largest); whoever exceeds it does not keep to its window, and the stream is given up.
-pub(crate) const MAX_PARKED: usize = 4 * 1024 * 1024;
+/// Octets that may wait in one direction that ends here, if its sender's window is fixed. skupper-router's, with what it may
+/// overshoot, is below; whoever exceeds it does not keep to its window, and the stream is given up.
+const MAX_PARKED: usize = 4 * 1024 * 1024;
+
+/// As [`MAX_PARKED`], in one that passes, while there is memory: the largest window, and what a sender may send before it is told one.
+const MAX_PASSING: usize = MAX_WINDOW as usize + MAX_PARKED;
 
 /// Octets of a client that go to a workload before it has answered. A request and its head fit.
 pub(super) const MAX_EARLY: usize = 65_536;
@@ -62,6 +65,8 @@ pub(super) struct Attachment {
     pub(super) under_way: usize,
     /// Octets that its session counts as waiting.
     pub(super) held: usize,
+    /// What it counts for in memory.
+    pub(super) charged: usize,
     /// When it began; absent for streams, which take as long as they take.
     pub(super) since: Option<Duration>,
     /// It was settled when it came in.
@@ -148,7 +153,7 @@ pub enum Ending {
 }
 
 /// What bounds the octets between inlet and outlet.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) enum Flow {
     /// The inlet's and outlet's own ends see to it.
     Passing,
@@ -225,8 +230,32 @@ impl Attachment {
             has_no_window: false,
             under_way: 0,
             held: 0,
+            charged: 0,
             since: None,
             came_settled: false,
+        }
+    }
+
+    /// What it takes of memory: what waits, or what its sender was promised.
+    pub(super) fn memory(&self) -> usize {
+        let gathered = self.message.as_ref().map_or(0, |offer| offer.octets.len() + offer.early.len());
+        let promised = if let Flow::Receiving(reports) = &self.flow { reports.promised() } else { None };
+        self.parked.len().max(promised.unwrap_or(0)) + gathered
+    }
+
+    /// Whether its window is granted here.
+    pub(super) fn is_granting(&self) -> bool {
+        matches!(&self.flow, Flow::Receiving(reports) if reports.promised().is_some())
+    }
+
+    /// Octets that may wait, if there is a bound for this direction alone; whoever exceeds it does not keep to its window.
+    pub(super) fn most_parked(&self, is_exhausted: bool) -> Option<usize> {
+        match (&self.flow, self.outlet) {
+            (Flow::Receiving(reports), _) if reports.promised().is_some() => reports.most_parked(),
+            (Flow::Leaving { .. }, _) => None,
+            _ if self.has_no_window => None,
+            (_, Outlet::Queued { .. } | Outlet::Link { .. }) if !is_exhausted => Some(MAX_PASSING),
+            _ => Some(MAX_PARKED),
         }
     }
 

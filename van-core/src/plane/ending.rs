@@ -12,7 +12,7 @@ use super::attachment::{Attachment, Ending, Flow, Inlet, Lane, Outlet, Tried};
 use super::crossing::{Crossing, Destination};
 use super::routes::{ConnectionRef, ShardId};
 use super::tally::End;
-use super::window::SendWindow;
+use super::window::{FOREIGN_WINDOW, MAX_WINDOW, Received, SendWindow};
 use super::{Io, Plane, Purpose};
 use crate::amqp::DeliveryState;
 use crate::slab::Key;
@@ -73,21 +73,24 @@ impl Plane {
 
     // === towards the inlet ===
 
-    /// Tells the inlet's side how many octets the workload has taken altogether.
-    pub(super) fn tell_report(&mut self, io: &mut impl Io, key: Key, offset: u64) {
-        let state = DeliveryState::Received { section_number: 0, section_offset: offset };
+    /// Tells the inlet's side how many octets the workload has taken altogether, and the window it is to have.
+    pub(super) fn tell_report(&mut self, io: &mut impl Io, key: Key, received: Received) {
+        let state = |window| DeliveryState::Received { section_number: window, section_offset: received.offset };
         let Some(attachment) = self.attachments.get(key).filter(|attachment| !attachment.is_inlet_settled) else {
             return;
         };
         match attachment.inlet {
             Inlet::Delivery { connection: at, delivery, .. } => {
                 if let Some(connection) = self.connections.get_mut(at) {
-                    connection.engine.dispose(delivery, Some(state), false);
+                    let most = if connection.engine.is_peer_alike() { MAX_WINDOW } else { FOREIGN_WINDOW };
+                    let most = most.min(self.memory.largest_passing());
+                    connection.engine.dispose(delivery, Some(state(received.window.min(most))), false);
                 }
                 self.touch(at);
             }
             Inlet::Shard { shard, first_half } => {
-                io.post(shard, Crossing::State { to: first_half, state: Some(state), is_settled: false });
+                let state = Some(state(received.window));
+                io.post(shard, Crossing::State { to: first_half, state, is_settled: false });
             }
             Inlet::Socket(_) | Inlet::Control | Inlet::Copy { .. } => {}
         }
@@ -175,7 +178,9 @@ impl Plane {
             connection.count_end(link, self.now, End::Outcome(outcome), attachment.took(self.now));
         }
         match state {
-            Some(DeliveryState::Received { section_offset, .. }) => self.recv_report(io, key, section_offset),
+            Some(DeliveryState::Received { section_number, section_offset }) => {
+                self.recv_report(io, key, Received { offset: section_offset, window: section_number });
+            }
             Some(DeliveryState::Released) if attachment.may_be_offered_again() => self.turned_down(io, key),
             Some(state) if state.is_terminal() => self.recv_outcome(io, key, state),
             _ if is_settled => self.recv_outcome(io, key, DeliveryState::Accepted),
@@ -184,15 +189,15 @@ impl Plane {
         self.reap(io, key);
     }
 
-    fn recv_report(&mut self, io: &mut impl Io, key: Key, offset: u64) {
+    fn recv_report(&mut self, io: &mut impl Io, key: Key, received: Received) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         attachment.message = attachment.message.take().filter(|_| matches!(attachment.inlet, Inlet::Socket(_)));
         match &mut attachment.flow {
             Flow::Sending(window) | Flow::Crossing { window } => {
-                window.recv_report(offset);
+                window.recv_report(received);
                 self.advance(io, key);
             }
-            _ => self.tell_report(io, key, offset),
+            _ => self.tell_report(io, key, received),
         }
     }
 
@@ -319,8 +324,9 @@ impl Plane {
 
     fn abort_outlet(&mut self, io: &mut impl Io, key: Key) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
-        match attachment.outlet {
-            Outlet::Link { connection: at, link, lane, .. } if !attachment.is_outlet_done => {
+        let (outlet, is_done) = (attachment.outlet, attachment.is_outlet_done);
+        match outlet {
+            Outlet::Link { connection: at, link, lane, .. } if !is_done => {
                 if let Some(connection) = self.connections.get_mut(at) {
                     connection.engine.abort(link, None);
                     connection.release(link, lane);
@@ -328,11 +334,10 @@ impl Plane {
                 self.touch(at);
                 self.serve(io, at, lane);
             }
-            Outlet::Connecting(stream) if self.streams.remove(stream).is_some() => {
-                self.counters.streams -= 1;
+            Outlet::Connecting(stream) if self.remove_stream(stream).is_some() => {
                 io.close(stream, true);
             }
-            Outlet::Shard { shard } if !attachment.is_outlet_done => {
+            Outlet::Shard { shard } if !is_done => {
                 io.post(shard, Crossing::End { from: key, ending: Ending::Aborted });
             }
             _ => {}
@@ -356,6 +361,10 @@ impl Plane {
         if self.attachments.get(key).is_some_and(Attachment::is_over)
             && let Some(attachment) = self.attachments.remove(key)
         {
+            self.memory.change(attachment.charged, 0);
+            if attachment.is_granting() {
+                self.memory.count_stream(false);
+            }
             self.count_over(&attachment);
             match attachment.inlet {
                 Inlet::Shard { shard, first_half } => drop(self.second_halves.remove(&(shard, first_half))),
@@ -428,16 +437,14 @@ impl Plane {
 
     fn close_if_done(&mut self, io: &mut impl Io, stream: Key) {
         if self.streams.get(stream).is_some_and(|stream| stream.is_read_done && stream.is_write_done) {
-            self.streams.remove(stream);
-            self.counters.streams -= 1;
+            self.remove_stream(stream);
             io.close(stream, false);
         }
     }
 
     /// A stream is over before its end: the socket is reset, and the far end learns of it as well as it can.
     pub(super) fn break_stream(&mut self, io: &mut impl Io, key: Key) {
-        let Some(stream) = self.streams.remove(key) else { return };
-        self.counters.streams -= 1;
+        let Some(stream) = self.remove_stream(key) else { return };
         io.close(key, true);
         if let Some(up) = stream.up {
             self.break_up(io, up, stream.features.errors);

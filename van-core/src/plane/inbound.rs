@@ -23,7 +23,7 @@ use super::{Batch, ClientFlow, Io, MAX_MESSAGE_BYTES, Plane, Report};
 use crate::address::Address;
 use crate::amqp::{Condition, DeliveryId, DeliveryState, LinkId, Token};
 use crate::annotations::{DISABLE_Q2, RESEND_RELEASED, STREAMING};
-use crate::encapsulation::{self, ClientStream, Features};
+use crate::encapsulation::{self, ClientStream, FIRST_WINDOW_OCTETS, Features};
 use crate::message::{self, Head};
 use crate::slab::Key;
 
@@ -143,6 +143,7 @@ impl Plane {
     /// Keeps count of what a connection's peer has begun to say and not brought to an end.
     pub(super) fn count_gathered(&mut self, io: &mut impl Io, inlet: Inlet, before: usize, key: Key) {
         let Inlet::Delivery { connection: at, .. } = inlet else { return };
+        self.charge(key);
         let now = self.attachments.get_mut(key).map_or(0, |attachment| {
             attachment.gathered = attachment.gathering().filter(|_| attachment.ended.is_none()).map_or(0, Vec::len);
             attachment.gathered
@@ -426,6 +427,7 @@ impl Plane {
         attachment.message = Some(offer);
         attachment.carried = Some(carried);
         attachment.outlet = Outlet::Connecting(stream);
+        self.charge(key);
         io.connect(stream, connector, alpn.as_deref(), flow);
     }
 
@@ -721,7 +723,11 @@ impl Plane {
         let mut octets = Vec::with_capacity(256);
         let (alpn, flow) = (client.alpn.as_deref(), client.flow.as_deref());
         let said = ClientStream { key: &client.key, reply_to: &reply_to, alpn, flow };
-        encapsulation::write_client_stream(said, Features::OURS, &mut octets);
+        let first_window = self.memory.first_window();
+        encapsulation::write_client_stream(said, Features::OURS.granting(first_window), &mut octets);
+        self.stream_mut(stream).promised = Some(first_window);
+        self.memory.change(0, first_window as usize);
+        self.memory.count_stream(true);
         let up = self.add_reader(stream);
         let flags = STREAMING | RESEND_RELEASED | DISABLE_Q2;
         self.make_offer(io, up, Offer { octets, flags, is_stream: true, ..Offer::default() });
@@ -734,6 +740,19 @@ impl Plane {
         let up = self.attachments.insert(up);
         self.stream_mut(stream).up = Some(up);
         up
+    }
+
+    /// From now on a direction writes a socket, and reports; if both ends can, it grants the window.
+    fn receive(&mut self, key: Key, features: Features, first_window: u32) {
+        let Some(attachment) = self.attachments.get_mut(key) else { return };
+        attachment.flow = Flow::Receiving(match features.window {
+            Some(_) => Reports::granting(first_window),
+            None => Reports::fixed(features.acks),
+        });
+        if features.window.is_some() {
+            self.memory.count_stream(true);
+        }
+        self.charge(key);
     }
 
     fn make_offer(&mut self, io: &mut impl Io, key: Key, offer: Offer) {
@@ -771,13 +790,19 @@ impl Plane {
         waiting.down = Some(key);
         waiting.features = features;
         let up = waiting.up;
+        let promised = self.take_promise(stream);
         if let Some(attachment) = self.attachments.get_mut(key) {
             attachment.outlet = Outlet::Socket(stream);
-            attachment.flow = Flow::Receiving(Reports::new(features.acks));
             attachment.message = None;
         }
+        self.receive(key, features, promised.unwrap_or(FIRST_WINDOW_OCTETS));
         io.established(stream);
         if let Some(up) = up {
+            if let (Some(first), Some(attachment)) = (features.window, self.attachments.get_mut(up))
+                && let Flow::Sending(window) | Flow::Crossing { window } = &mut attachment.flow
+            {
+                window.follow(first);
+            }
             self.start(io, up);
         }
         self.push(io, key, &[rest]);
@@ -794,6 +819,7 @@ impl Plane {
             }
             self.push(io, key, &[&offer.early]);
         }
+        self.charge(key);
         self.advance(io, key);
     }
 
@@ -808,9 +834,10 @@ impl Plane {
         match (answer, attachment.inlet) {
             (Some(answer), _) => {
                 let features = answer.offered.common(Features::OURS);
-                attachment.flow = Flow::Receiving(Reports::new(features.acks));
                 server.features = features;
-                self.answer_client_stream(io, stream, *answer);
+                let first_window = self.memory.first_window();
+                self.receive(down, features, first_window);
+                self.answer_client_stream(io, stream, *answer, first_window);
             }
             (None, Inlet::Socket(client)) => {
                 attachment.flow = Flow::Passing;
@@ -826,11 +853,18 @@ impl Plane {
     }
 
     /// Opens the server stream.
-    fn answer_client_stream(&mut self, io: &mut impl Io, stream: Key, answer: Answer) {
+    fn answer_client_stream(&mut self, io: &mut impl Io, stream: Key, answer: Answer, first_window: u32) {
         let mut octets = Vec::with_capacity(256);
         let is_own = answer.offered != Features::default();
-        encapsulation::write_server_stream(&answer.reply_to, is_own.then_some(Features::OURS), &mut octets);
+        let ours = Features::OURS.granting(first_window);
+        encapsulation::write_server_stream(&answer.reply_to, is_own.then_some(ours), &mut octets);
         let up = self.add_reader(stream);
+        let features = answer.offered.common(Features::OURS);
+        if let (Some(first), Some(attachment)) = (features.window, self.attachments.get_mut(up))
+            && let Flow::Sending(window) = &mut attachment.flow
+        {
+            window.follow(first);
+        }
         let flags = STREAMING | DISABLE_Q2;
         self.make_offer(
             io,
@@ -853,13 +887,13 @@ impl Plane {
             client.down = Some(back);
             client.features = Features::OURS;
         }
+        self.take_promise(client);
         io.established(client);
     }
 
     /// The workload is not there: its stream goes, and the offer to the next consumer.
     pub(super) fn workload_refused(&mut self, io: &mut impl Io, stream: Key) {
-        let Some(server) = self.streams.remove(stream) else { return };
-        self.counters.streams -= 1;
+        let Some(server) = self.remove_stream(stream) else { return };
         self.counters.refused += 1;
         io.close(stream, false);
         if let Some(down) = server.down {
@@ -874,8 +908,8 @@ impl Plane {
     fn cross(&mut self, key: Key, shard: ShardId) -> bool {
         let Some(attachment) = self.attachments.get_mut(key) else { return false };
         attachment.outlet = Outlet::Shard { shard };
-        if let Flow::Sending(window) = attachment.flow {
-            attachment.flow = Flow::Crossing { window };
+        if let Flow::Sending(window) = &attachment.flow {
+            attachment.flow = Flow::Crossing { window: *window };
         }
         matches!(attachment.flow, Flow::Crossing { .. }) || attachment.has_no_window
     }

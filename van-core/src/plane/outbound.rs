@@ -8,7 +8,7 @@ use std::io::IoSlice;
 
 use bytes::{Bytes, BytesMut};
 
-use super::attachment::{Ending, Flow, Inlet, Lane, MAX_PARKED, Outlet};
+use super::attachment::{Ending, Flow, Inlet, Lane, Outlet};
 use super::crossing::{CROSSING_OCTETS, Crossing, TAKEN_OCTETS};
 use super::tally::End;
 use super::{Io, Plane, Read, Write};
@@ -157,6 +157,7 @@ impl Plane {
                 let buffer = std::mem::take(&mut self.buffer);
                 if let Some(offer) = &mut attachment.message {
                     offer.early.extend_from_slice(&buffer[..count]);
+                    self.charge(key);
                 }
                 self.send_frame(io, key, &[&buffer[..count]], true);
                 self.buffer = buffer;
@@ -286,11 +287,14 @@ impl Plane {
         if rest.is_empty() || matches!(attachment.outlet, Outlet::Discard) {
             return;
         }
-        let is_bounded = attachment.has_no_window || matches!(attachment.flow, Flow::Leaving { .. });
-        if attachment.parked.len() > MAX_PARKED && !is_bounded {
+        let most = attachment.most_parked(self.memory.is_exhausted());
+        if most.is_some_and(|most| attachment.parked.len() > most) {
             return self.overrun(io, key);
         }
         rest.for_each(|piece| attachment.parked.copy(piece));
+        if let Flow::Receiving(reports) = &mut attachment.flow {
+            reports.arrived(attachment.parked.len(), self.now);
+        }
         self.count_held(key);
         let Some(attachment) = self.attachments.get(key) else { return };
         // A socket that is blocked says itself when it is not.
@@ -331,7 +335,9 @@ impl Plane {
     /// Writes what is parked for a socket, then, if the inlet is a socket too, reads on; ends it if all is written.
     fn write_on(&mut self, io: &mut impl Io, key: Key, stream: Key) {
         for _ in 0..READS_IN_A_ROW {
-            if !self.write_parked(io, key, stream) {
+            let is_written = self.write_parked(io, key, stream);
+            self.charge(key);
+            if !is_written {
                 return;
             }
             let Some(attachment) = self.attachments.get_mut(key) else { return };
@@ -374,9 +380,11 @@ impl Plane {
         self.counters.octets_out += count as u64;
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         if let Flow::Receiving(reports) = &mut attachment.flow
-            && let Some(offset) = reports.count(count)
+            && let Some(received) =
+                reports.count(count, attachment.parked.len(), self.now, |written| self.memory.largest_window(written))
         {
-            self.tell_report(io, key, offset);
+            self.charge(key);
+            self.tell_report(io, key, received);
         }
     }
 
@@ -463,6 +471,7 @@ impl Plane {
 
     /// Brings the count of octets up to date that wait of what a session brought.
     pub(super) fn count_held(&mut self, key: Key) {
+        self.charge(key);
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         let now = if attachment.has_no_window { attachment.parked.len() + attachment.under_way } else { 0 };
         let before = std::mem::replace(&mut attachment.held, now);

@@ -18,6 +18,8 @@ pub(super) struct Stream {
     pub(super) features: Features,
     pub(super) is_read_done: bool,
     pub(super) is_write_done: bool,
+    /// The window that the other end was promised, as long as there is no direction that could count it.
+    pub(super) promised: Option<u32>,
 }
 
 /// What is known of a client before its stream is offered to anybody.
@@ -65,7 +67,8 @@ pub(super) struct Answer {
 
 impl Stream {
     pub(super) fn new(side: Side) -> Self {
-        Self { side, up: None, down: None, features: Features::default(), is_read_done: false, is_write_done: false }
+        let features = Features::default();
+        Self { side, up: None, down: None, features, is_read_done: false, is_write_done: false, promised: None }
     }
 }
 

@@ -13,7 +13,8 @@ use super::world::{Effect, World};
 use crate::Random;
 use crate::amqp::{self, Admission, Condition, Event, Login, Mechanism};
 use crate::plane::{
-    ConnectionId, ConnectorId, Counters, Crossing, Key, PeerKind, Plane, Purpose, Report, Routes, ShardId, SubscriberId,
+    ConnectionId, ConnectorId, Counters, Crossing, Key, Memory, PeerKind, Plane, Purpose, Report, Routes, ShardId,
+    SubscriberId,
 };
 use crate::router::{
     Announcement, Candidate, Core, Dialled, Distribution, Identity, Origin, Outgoing, Output, open_config,
@@ -50,6 +51,7 @@ pub struct Subscriber(pub usize);
 /// The network.
 #[derive(Debug)]
 pub struct Network {
+    started: Instant,
     now: Instant,
     random: Random,
     queue: BinaryHeap<Reverse<Scheduled>>,
@@ -178,6 +180,7 @@ impl Network {
     /// An empty network. Any instant will do for `start`.
     pub fn new(seed: u64, start: Instant) -> Self {
         Self {
+            started: start,
             now: start,
             random: Random::new(seed),
             queue: BinaryHeap::new(),
@@ -252,6 +255,23 @@ impl Network {
         self.links.push(Link { from, to, data_connections, cost, delay, is_cut, correlator, ordinal, pipes, control });
         self.schedule(Duration::ZERO, Happening::Dial { link });
         link
+    }
+
+    /// Lets more octets be on their way on each connection of a router: as many as a long path takes.
+    pub fn widen(&mut self, router: RouterName, octets: usize) {
+        self.routers[router.0].planes.iter_mut().for_each(|(_, world)| world.more_under_way = octets);
+    }
+
+    /// Gives a router a budget of memory; before it has connections.
+    pub fn limit_memory(&mut self, router: RouterName, octets: u64) {
+        let memory = Arc::new(Memory::new(octets));
+        self.routers[router.0].planes.iter_mut().for_each(|(plane, _)| plane.set_memory(Arc::clone(&memory)));
+    }
+
+    /// Octets that wait in a router, and those that are promised or wait.
+    pub fn waiting(&self, router: RouterName) -> (usize, usize) {
+        let planes = self.routers[router.0].planes.iter().map(|(plane, _)| plane.waiting());
+        planes.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 
     /// Adds a workload behind a routing key.
@@ -488,6 +508,9 @@ impl Network {
     fn step(&mut self) {
         if let Some(Reverse(next)) = self.queue.pop() {
             self.now = self.now.max(next.at);
+            let time = self.now - self.started;
+            let planes = self.routers.iter_mut().flat_map(|router| &mut router.planes);
+            planes.for_each(|(plane, _)| plane.set_time(time));
             self.happen(next.happening);
         }
     }

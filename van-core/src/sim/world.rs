@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use super::peer::Socket;
 use crate::plane::{ClientFlow, ConnectorId, Crossing, Io, Key, Read, Report, ShardId, Write};
 
-/// Octets that may be on their way over a link's connection.
+/// Octets that may be on their way over a link's connection, unless a test wants others.
 const PIPE_OCTETS: usize = 262_144;
 
 /// What a plane asked for that takes another's doing.
@@ -27,12 +27,15 @@ pub(super) struct World {
     pub(super) connecting: HashSet<Key>,
     /// Octets on their way, by connection.
     pub(super) under_way: HashMap<Key, usize>,
+    /// Octets that may be, beyond [`PIPE_OCTETS`].
+    pub(super) more_under_way: usize,
     pub(super) effects: Vec<Effect>,
 }
 
 impl Io for World {
     fn room(&self, connection: Key) -> usize {
-        PIPE_OCTETS.saturating_sub(self.under_way.get(&connection).copied().unwrap_or(PIPE_OCTETS))
+        let most = PIPE_OCTETS + self.more_under_way;
+        most.saturating_sub(self.under_way.get(&connection).copied().unwrap_or(most))
     }
 
     fn send(&mut self, connection: Key, parts: &[&[u8]]) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use van_core::amqp::{Connection, DeliveryState, Event, LinkId, NewLink, Role, Source, Symbol, Target, Token};
-use van_core::annotations::{Annotations, STREAMING};
+use van_core::annotations::{Annotations, DISABLE_Q2, STREAMING};
 use van_core::encapsulation::{ClientStream, Features, write_client_stream};
 use van_core::plane::{
     ConnectionId, ConnectorId, Key, MAX_MESSAGE_BYTES, PeerKind, Plane, Purpose, Report, ShardId, SubscriberId,
@@ -12,7 +12,7 @@ use van_core::plane::{
 use van_core::router::{Core, Distribution, Identity, open_config};
 use van_routing::{RouterId, Timing, Treatment};
 
-use crate::world::World;
+use crate::world::{Workload, World};
 
 const CONNECTION: ConnectionId = ConnectionId(1);
 
@@ -24,6 +24,8 @@ struct Pair {
     peer: Connection,
     link: LinkId,
     outcomes: Vec<DeliveryState>,
+    /// Windows and offsets that it was told.
+    reports: Vec<(u32, u64)>,
     /// The peer's credit after each frame it sent.
     credits: Vec<u32>,
 }
@@ -67,8 +69,8 @@ impl Pair {
         };
         let link = peer.attach(channel, link).expect("a link");
         let key = plane.add_connection(CONNECTION, purpose, false, engine);
-        let mut pair =
-            Self { plane, world: World::default(), key, peer, link, outcomes: Vec::new(), credits: Vec::new() };
+        let (outcomes, reports, credits) = (Vec::new(), Vec::new(), Vec::new());
+        let mut pair = Self { plane, world: World::default(), key, peer, link, outcomes, reports, credits };
         pair.exchange();
         pair
     }
@@ -81,8 +83,13 @@ impl Pair {
             let said = self.world.said.remove(&self.key).unwrap_or_default();
             let mut input = said.as_slice();
             while let Some(event) = self.peer.next(&mut input).expect("nothing wrong") {
-                if let Event::Disposition { state: Some(state), settled: true, .. } = event {
-                    self.outcomes.push(state);
+                match event {
+                    Event::Disposition { state: Some(state), settled: true, .. } => self.outcomes.push(state),
+                    Event::Disposition {
+                        state: Some(DeliveryState::Received { section_number, section_offset }),
+                        ..
+                    } => self.reports.push((section_number, section_offset)),
+                    _ => {}
                 }
             }
         }
@@ -101,7 +108,12 @@ impl Pair {
 
     fn transfer(&mut self, message: &[u8], is_whole: bool) {
         assert!(self.peer.start_delivery(self.link, Token(2), false), "there is credit");
-        let mut rest = message;
+        self.go_on(message, is_whole);
+    }
+
+    /// Sends more of the delivery under way.
+    fn go_on(&mut self, octets: &[u8], is_whole: bool) {
+        let mut rest = octets;
         while !rest.is_empty() {
             let (frame, later) = rest.split_at(rest.len().min(self.peer.max_payload(self.link)));
             rest = later;
@@ -185,17 +197,56 @@ fn a_client_is_given_credit_when_its_delivery_is_over() {
     assert_eq!(pair.credits, left.chain([188, 250]).collect::<Vec<_>>());
 }
 
-#[test]
-fn a_workload_answers_a_client_behind_a_neighbour_that_is_not_known_yet() {
+/// The peer has a client of the workload, whose end names these features, and the workload is there.
+fn with_client(features: Features) -> Pair {
     let mut pair = Pair::on(Purpose::Data, &[]);
     let mut message = Vec::new();
-    Annotations::fresh(STREAMING).forward("amqp:/_topo/0/theirs", &mut message);
+    Annotations::fresh(STREAMING | DISABLE_Q2).forward("amqp:/_topo/0/theirs", &mut message);
     let client = ClientStream { key: "echo", reply_to: "amqp:/_topo/0/theirs/temp.1", alpn: None, flow: None };
-    write_client_stream(client, Features::default(), &mut message);
+    write_client_stream(client, features, &mut message);
     pair.transfer(&message, false);
     let stream = pair.world.connecting.pop().expect("the workload is asked");
     pair.plane.connected(&mut pair.world, stream);
     pair.exchange();
+    pair
+}
+
+#[test]
+fn a_sender_that_names_windows_is_told_them_and_others_have_the_fixed_one() {
+    let older = Features { window: None, ..Features::OURS };
+    for (features, first) in [(Features::default(), 521_216..586_752), (older, 131_072..196_608)] {
+        let mut pair = with_client(features);
+        pair.world.workload = Workload::Reads;
+        pair.go_on(&vec![0; 1_000_000], false);
+        assert!(first.contains(&pair.reports[0].1), "{:?}", pair.reports);
+        assert!(pair.reports.iter().all(|(window, _)| *window == 0), "{:?}", pair.reports);
+    }
+    let mut pair = with_client(Features::OURS);
+    pair.world.workload = Workload::Reads;
+    pair.go_on(&vec![0; 65_536], false);
+    let limits: Vec<_> = pair.reports.iter().map(|(window, offset)| u64::from(*window) + offset).collect();
+    assert!(limits[0] > 65_536 && limits.is_sorted(), "{:?}", pair.reports);
+}
+
+#[test]
+fn a_sender_that_exceeds_what_it_was_granted_is_given_up() {
+    for (features, granted, too_much) in
+        [(Features::OURS, 65_536, 400_000), (Features::default(), 1_042_432, 5_000_000)]
+    {
+        let mut pair = with_client(features);
+        pair.world.workload = Workload::HasStopped;
+        let (before, _) = pair.plane.waiting();
+        pair.go_on(&vec![0; granted], false);
+        assert_eq!((pair.world.closed.len(), pair.plane.waiting().0), (0, before + granted));
+        pair.go_on(&vec![0; too_much - granted], false);
+        assert_eq!(pair.world.closed.len(), 1, "{too_much} octets came");
+        assert!(pair.plane.waiting().0 <= before);
+    }
+}
+
+#[test]
+fn a_workload_answers_a_client_behind_a_neighbour_that_is_not_known_yet() {
+    let pair = with_client(Features::default());
     assert!(pair.world.closed.is_empty() && pair.outcomes.is_empty());
     assert_eq!(pair.plane.counters().streams, 1);
 }

@@ -14,6 +14,16 @@ pub(crate) struct World {
     /// Streams that want their workload, and those that are over.
     pub(crate) connecting: Vec<Key>,
     pub(crate) closed: Vec<Key>,
+    pub(crate) workload: Workload,
+}
+
+/// What becomes of octets for a workload.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Workload {
+    #[default]
+    Broken,
+    Reads,
+    HasStopped,
 }
 
 impl Io for World {
@@ -31,8 +41,12 @@ impl Io for World {
         Read::Blocked
     }
 
-    fn write(&mut self, _: Key, _: &[IoSlice<'_>]) -> Write {
-        Write::Failed
+    fn write(&mut self, _: Key, parts: &[IoSlice<'_>]) -> Write {
+        match self.workload {
+            Workload::Broken => Write::Failed,
+            Workload::Reads => Write::Octets(parts.iter().map(|part| part.len()).sum()),
+            Workload::HasStopped => Write::Blocked,
+        }
     }
 
     fn shut_down(&mut self, _: Key) {}

@@ -1,0 +1,66 @@
+//! How much memory there is: of the machine, or less where a cgroup says so.
+
+use std::fs;
+use std::path::Path;
+
+/// Memory that this process may have, in octets, if it can be told.
+pub(crate) fn memory() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
+    let limits = files(&groups).into_iter().filter_map(|file| limit(&fs::read_to_string(file).ok()?));
+    machine.into_iter().chain(limits).min()
+}
+
+/// `MemTotal` of /proc/meminfo, which is in KiB.
+fn total(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// The files that bound the groups of a process, and those above: of version 2, then of version 1.
+fn files(groups: &str) -> Vec<String> {
+    let paths = groups.lines().filter_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        match (fields.next()?, fields.next()?) {
+            ("", path) => Some(("/sys/fs/cgroup", path, "memory.max")),
+            (kinds, path) if kinds.split(',').any(|kind| kind == "memory") => {
+                Some(("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes"))
+            }
+            _ => None,
+        }
+    });
+    let above = |(root, path, file): (&str, &str, &str)| -> Vec<String> {
+        let folders = Path::new(path).ancestors().filter_map(Path::to_str);
+        folders.map(|folder| format!("{root}{}/{file}", folder.trim_end_matches('/'))).collect()
+    };
+    paths.flat_map(above).collect()
+}
+
+/// What such a file says; it may say `max`, or a number beyond any memory.
+fn limit(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_bounded_by_themselves_and_by_those_above() {
+        let second = files("0::/pods/one\n");
+        assert_eq!(
+            second,
+            ["/sys/fs/cgroup/pods/one/memory.max", "/sys/fs/cgroup/pods/memory.max", "/sys/fs/cgroup/memory.max"]
+        );
+        let first = files("12:cpu,memory:/one\n3:pids:/one\n");
+        let root = "/sys/fs/cgroup/memory";
+        assert_eq!(first, [format!("{root}/one/memory.limit_in_bytes"), format!("{root}/memory.limit_in_bytes")]);
+        assert_eq!((limit("268435456\n"), limit("max\n")), (Some(268_435_456), None));
+    }
+
+    #[test]
+    fn the_machine_has_memory() {
+        assert_eq!(total("MemTotal:       24683648 kB\nMemFree: 1 kB\n"), Some(24_683_648 * 1024));
+        assert!(memory().is_some_and(|octets| octets > 1024 * 1024));
+    }
+}
