@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod link;
 mod open;
+mod pause;
 mod places;
 mod profile;
 pub(crate) mod proxy;

@@ -107,7 +107,14 @@ impl Target {
             }
         };
         let socket = within(CONNECT_TIMEOUT, "the workload does not answer", dialling).await?;
-        let Some(tls) = &self.tls else { return Ok(socket.into()) };
+        match &self.tls {
+            // Boxed: a handshake takes 2 KiB, and thousands may be connecting that need none.
+            Some(tls) => Box::pin(self.secure(tls, alpn, socket)).await,
+            None => Ok(socket.into()),
+        }
+    }
+
+    async fn secure(&self, tls: &WorkloadTls, alpn: Option<&str>, socket: TcpStream) -> io::Result<Socket> {
         let profile = Arc::clone(&tls.profile.borrow());
         let connector = profile.service_connector(tls.verifies_host).map_err(io::Error::other)?;
         let shaking = async {

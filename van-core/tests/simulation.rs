@@ -175,6 +175,31 @@ fn what_a_workload_may_have_got_of_a_client_is_given_to_no_other() {
 }
 
 #[test]
+fn links_of_streams_that_are_over_are_kept_for_the_next_but_not_all() {
+    for data_connections in [0, 1] {
+        let mut network = network(2);
+        let routers = chain(&mut network, &[1, 1, 1], data_connections);
+        network.connector(routers[2], "db", Workload::Answers(Script::answers(1000, 7)));
+        wait_reachable(&mut network, routers[0], "db");
+        let links = |network: &Network| routers.iter().map(|router| network.links(*router)).collect::<Vec<_>>();
+        let before = links(&network);
+        for _ in 0..2 {
+            let clients: Vec<_> =
+                (0..300).map(|_| network.client(routers[0], 0, "db", Script::sends(1000, 5))).collect();
+            let is_at_once = |network: &Network| network.links(routers[0]) >= before[0] + 300;
+            assert!(network.run_until(SECOND, is_at_once), "a link for each stream");
+            check_nothing_left(&mut network);
+            for client in clients {
+                let (received, ended) = network.outcome(client);
+                assert_eq!((received.len(), ended), (1000, Some(Ended::Cleanly)));
+            }
+            let kept: Vec<_> = links(&network).iter().zip(&before).map(|(after, before)| after - before).collect();
+            assert_eq!(kept, [2 * 128, 4 * 128, 2 * 128], "128 for each direction of each connection");
+        }
+    }
+}
+
+#[test]
 fn a_server_may_speak_first() {
     let mut network = network(3);
     let routers = chain(&mut network, &[2, 2, 2], 2);

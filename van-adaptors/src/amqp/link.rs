@@ -22,24 +22,13 @@ use van_core::management::config::{Amqp, Family, PasswordSource};
 use van_core::plane::{PeerKind, Purpose};
 use van_core::router::{Announcement, Candidate, Dialled, Origin, Place, open_config};
 
+use super::pause::{Outcome, Pause};
 use super::places::Places;
 use super::proxy::{Proxy, ProxyError};
 use super::{ESTABLISH_TIMEOUT, EstablishError, Opened, Profile, establish, reason_text, tuned};
 use crate::control::{Control, Hold, Owner};
 use crate::entities::{Board, read_password};
 use crate::tcp::listener::fits;
-
-/// The first pause before dialling again; it doubles with each failure.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-
-/// The longest pause. A peer that comes back is found within this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-
-/// The longest pause of a link that may be dialled at several places. Source: skupper-router, which goes on after 1 s.
-const LONGEST_PAUSE_AMONG_SEVERAL: Duration = Duration::from_secs(1);
-
-/// A connection that lasted this long starts over with the first pause when it is lost.
-const STABLE_AFTER: Duration = Duration::from_secs(5);
 
 /// How long one address of a host may take to answer.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -110,6 +99,21 @@ enum LinkError {
     Lost(String),
 }
 
+impl LinkError {
+    /// Whether it can be told that nobody is there.
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Unreachable { source, .. } | Self::NoProxy { source, .. } => match source.kind() {
+                io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable => Outcome::Absent,
+                _ => Outcome::Failed,
+            },
+            _ => Outcome::Failed,
+        }
+    }
+}
+
 /// Keeps a link up for as long as it is not dropped.
 pub(crate) async fn run(link: Link, control: Control, mut random: Random) {
     let mut pause = Pause::new(random.clone());
@@ -119,7 +123,7 @@ pub(crate) async fn run(link: Link, control: Control, mut random: Random) {
         let group =
             Group { correlator: random.discriminator(), profile: link.profile(), place: places.current().clone() };
         let dialled = Instant::now();
-        match Generation::dial(&link, group, &control, &mut random).await {
+        let outcome = match Generation::dial(&link, group, &control, &mut random).await {
             Ok(generation) => {
                 last_error.clear();
                 let Connected { router, access, failover, .. } = &generation.control;
@@ -132,22 +136,23 @@ pub(crate) async fn run(link: Link, control: Control, mut random: Random) {
                 let reason = generation.last(&link, &control, &mut random).await;
                 link.board.link(&link.name, |state| state.is_down_for(&reason));
                 warn!(link = %link.name, reason, "link lost; dialling again");
+                Outcome::Connected
             }
-            // The same error over and over is told once.
-            Err(error) if error.to_string() != last_error => {
-                last_error = error.to_string();
-                link.board.link(&link.name, |state| state.is_down_for(&last_error));
-                warn!(link = %link.name, error = %last_error, "link is not up; trying again");
+            Err(error) => {
+                // The same error over and over is told once.
+                if error.to_string() != last_error {
+                    last_error = error.to_string();
+                    link.board.link(&link.name, |state| state.is_down_for(&last_error));
+                    warn!(link = %link.name, error = %last_error, "link is not up; trying again");
+                }
+                error.outcome()
             }
-            Err(_) => {}
-        }
-        let mut longest = LONGEST_PAUSE;
+        };
         if places.count() > 1 {
             places.go_on();
             link.board.link(&link.name, |state| state.failover_urls = places.urls());
-            longest = LONGEST_PAUSE_AMONG_SEVERAL;
         }
-        pause.rest(dialled, longest).await;
+        pause.rest(dialled, outcome, places.count()).await;
     }
 }
 
@@ -236,15 +241,15 @@ async fn renew(link: &Link, old: &Group, control: &Control, random: &mut Random)
         let group = old.next(link).await;
         let dialled = Instant::now();
         let renewed = async { Generation::dial(link, group, control, random).await?.up(control).await };
-        match renewed.await {
+        let error = match renewed.await {
             Ok(generation) => return generation,
-            Err(error) if error.to_string() != last_error => {
-                last_error = error.to_string();
-                warn!(link = %link.name, error = %last_error, "link is not renewed and stays as it is; trying again");
-            }
-            Err(_) => {}
+            Err(error) => error,
+        };
+        if error.to_string() != last_error {
+            last_error = error.to_string();
+            warn!(link = %link.name, error = %last_error, "link is not renewed and stays as it is; trying again");
         }
-        pause.rest(dialled, LONGEST_PAUSE).await;
+        pause.rest(dialled, error.outcome(), 1).await;
     }
 }
 
@@ -252,17 +257,20 @@ async fn keep_data_connection(link: Link, group: Group, control: Control, mut pa
     let mut is_told = false;
     loop {
         let dialled = Instant::now();
-        match connect(&link, &group, Purpose::Data, &control).await {
+        let outcome = match connect(&link, &group, Purpose::Data, &control).await {
             Ok(connected) => {
                 is_told = false;
                 drop(connected.hold.closed.await);
+                Outcome::Connected
             }
-            Err(error) if !std::mem::replace(&mut is_told, true) => {
-                warn!(link = %link.name, %error, "a data connection is not up; trying again");
+            Err(error) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    warn!(link = %link.name, %error, "a data connection is not up; trying again");
+                }
+                error.outcome()
             }
-            Err(_) => {}
-        }
-        pause.rest(dialled, LONGEST_PAUSE).await;
+        };
+        pause.rest(dialled, outcome, 1).await;
     }
 }
 
@@ -347,25 +355,4 @@ async fn dial(host: &str, port: u16, family: Option<Family>) -> io::Result<TcpSt
         }
     }
     Err(last)
-}
-
-/// Growing pauses between attempts, with jitter so that many routers do not dial in step.
-struct Pause {
-    next: Duration,
-    random: Random,
-}
-
-impl Pause {
-    fn new(random: Random) -> Self {
-        Self { next: FIRST_PAUSE, random }
-    }
-
-    async fn rest(&mut self, dialled: Instant, longest: Duration) {
-        if dialled.elapsed() >= STABLE_AFTER {
-            self.next = FIRST_PAUSE;
-        }
-        let jitter = self.next.mul_f64((self.random.next_u64() % 256) as f64 / 1024.0);
-        tokio::time::sleep(self.next + jitter).await;
-        self.next = (self.next * 2).min(longest);
-    }
 }

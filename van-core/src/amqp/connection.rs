@@ -732,17 +732,17 @@ impl Connection {
                     return Err(violation("amqp:link:transfer-limit-exceeded", "delivery without credit"));
                 }
                 let settled = transfer.settled == Some(true);
-                if !settled {
-                    session.incoming.insert(number, Token::default());
-                }
                 let delivery = DeliveryId { channel, role: Role::Receiver, number };
                 let tag = transfer.delivery_tag.unwrap_or(DeliveryTag::from(number));
                 self.events.push_back(Event::Delivery { link: id, token: link.token, delivery, tag, settled, goes_on });
                 Current { number, token: Token::default(), settled, is_first: false }
             }
         };
-        link.current = Some(current);
+        let is_new = link.current.replace(current).is_none();
         let is_restored = link.replenish(goes_on && !self.is_peer_alike);
+        if is_new && !current.settled {
+            session.begin_unsettled(Role::Receiver, current.number, key, Token::default());
+        }
         if is_restored || session.needs_flow() {
             self.send_link_flow(id);
         }
@@ -781,7 +781,7 @@ impl Connection {
         let current = session.links.get_mut(id.key).and_then(|link| link.current.take());
         let Some(current) = current else { return Token::default() };
         if settled {
-            session.incoming.remove(&current.number);
+            session.settle(Role::Receiver, current.number);
         }
         current.token
     }
@@ -793,7 +793,7 @@ impl Connection {
         let unsettled = session.unsettled(role, disposition.first, last);
         if disposition.settled {
             for (number, _) in &unsettled {
-                session.deliveries_mut(role).remove(number);
+                session.settle(role, *number);
             }
         }
         let (state, settled) = (disposition.state, disposition.settled);
@@ -1026,7 +1026,7 @@ impl Connection {
             transfer.state = state;
         });
         if let Some(DeliveryId { channel, number, .. }) = aborted {
-            session_mut(&mut self.sessions, channel).outgoing.remove(&number);
+            session_mut(&mut self.sessions, channel).settle(Role::Sender, number);
         }
     }
 
@@ -1035,7 +1035,7 @@ impl Connection {
         let DeliveryId { channel, role, number } = delivery;
         let Some(session) = self.sessions.get_mut(usize::from(channel)).and_then(Option::as_mut) else { return };
         let is_known = match settled {
-            true => session.deliveries_mut(role).remove(&number).is_some(),
+            true => session.settle(role, number),
             false => session.deliveries(role).contains_key(&number),
         };
         if is_known {
@@ -1051,7 +1051,7 @@ impl Connection {
         let session = self.sessions.get_mut(usize::from(delivery.channel)).and_then(Option::as_mut);
         let Some(session) = session else { return };
         if let Some(unsettled) = session.deliveries_mut(delivery.role).get_mut(&delivery.number) {
-            *unsettled = token;
+            unsettled.token = token;
         }
         let current = session.links.get_mut(link.key).and_then(|own| own.current.as_mut());
         if let Some(current) = current.filter(|current| current.number == delivery.number) {
@@ -1174,7 +1174,14 @@ impl Connection {
 
     /// Deliveries not settled by both ends, those sent and those received.
     pub fn unsettled(&self) -> usize {
-        self.sessions.iter().flatten().map(|session| session.outgoing.len() + session.incoming.len()).sum()
+        let count = |session: &Session, role| session.deliveries(role).len();
+        let both = |session| count(session, Role::Sender) + count(session, Role::Receiver);
+        self.sessions.iter().flatten().map(both).sum()
+    }
+
+    /// Whether deliveries of a link are not settled.
+    pub fn has_unsettled(&self, link: LinkId) -> bool {
+        self.link(link).is_some_and(|own| own.unsettled > 0)
     }
 
     // === below ===
@@ -1302,18 +1309,18 @@ impl Connection {
             // Numbers are given as first frames leave: receivers insist on an unbroken sequence.
             current.number = session.next_delivery_number;
             session.next_delivery_number = current.number.wrapping_add(1);
-            if !current.settled {
-                session.outgoing.insert(current.number, current.token);
-            }
             transfer.delivery_id = Some(current.number);
             transfer.delivery_tag = Some(current.number.into());
             transfer.message_format = Some(0);
             transfer.settled = current.settled.then_some(true);
         }
-        let number = current.number;
+        let Current { number, token, settled, .. } = *current;
         fill(&mut transfer);
         if !transfer.more {
             own.current = None;
+        }
+        if transfer.delivery_id.is_some() && !settled {
+            session.begin_unsettled(Role::Sender, number, key, token);
         }
         session.count_outgoing();
         if let Some(trace) = &mut self.trace {

@@ -35,6 +35,8 @@ pub(super) struct Link {
     pub(super) drain: bool,
     /// The delivery under way, out or in.
     pub(super) current: Option<Current>,
+    /// How many deliveries are not settled.
+    pub(super) unsettled: u32,
 }
 
 /// One end of a link, at one moment.
@@ -84,6 +86,7 @@ impl Link {
             revoked: 0,
             drain: false,
             current: None,
+            unsettled: 0,
         }
     }
 

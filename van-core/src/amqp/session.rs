@@ -35,9 +35,16 @@ pub(super) struct Session {
     /// Links we attached and whose answer has not come, by name and our role.
     pub(super) unanswered: HashMap<(String, Role), Key>,
     /// Deliveries of ours that are not settled.
-    pub(super) outgoing: ByNumber<Token>,
+    outgoing: ByNumber<Unsettled>,
     /// Deliveries of the peer's that are not settled.
-    pub(super) incoming: ByNumber<Token>,
+    incoming: ByNumber<Unsettled>,
+}
+
+/// A delivery that is not settled.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unsettled {
+    pub(super) token: Token,
+    link: Key,
 }
 
 impl Session {
@@ -136,22 +143,41 @@ impl Session {
         let map = self.deliveries(role);
         let span = last.wrapping_sub(first);
         let mut found: Vec<_> = if (span as usize) < map.len() {
-            (0..=span).filter_map(|n| map.get_key_value(&first.wrapping_add(n))).map(|(n, t)| (*n, *t)).collect()
+            (0..=span).filter_map(|n| map.get_key_value(&first.wrapping_add(n))).map(|(n, it)| (*n, it.token)).collect()
         } else {
-            map.iter().filter(|(n, _)| n.wrapping_sub(first) <= span).map(|(n, t)| (*n, *t)).collect()
+            map.iter().filter(|(n, _)| n.wrapping_sub(first) <= span).map(|(n, it)| (*n, it.token)).collect()
         };
         found.sort_unstable_by_key(|(number, _)| number.wrapping_sub(first));
         found
     }
 
-    pub(super) fn deliveries(&self, role: Role) -> &ByNumber<Token> {
+    /// Takes note of a delivery that begins on a link and is not settled.
+    pub(super) fn begin_unsettled(&mut self, role: Role, number: u32, link: Key, token: Token) {
+        // A peer may give a number twice.
+        self.settle(role, number);
+        self.deliveries_mut(role).insert(number, Unsettled { token, link });
+        if let Some(link) = self.links.get_mut(link) {
+            link.unsettled += 1;
+        }
+    }
+
+    /// Forgets a delivery, which is settled; false if it was already.
+    pub(super) fn settle(&mut self, role: Role, number: u32) -> bool {
+        let Some(delivery) = self.deliveries_mut(role).remove(&number) else { return false };
+        if let Some(link) = self.links.get_mut(delivery.link) {
+            link.unsettled -= 1;
+        }
+        true
+    }
+
+    pub(super) fn deliveries(&self, role: Role) -> &ByNumber<Unsettled> {
         match role {
             Role::Sender => &self.outgoing,
             Role::Receiver => &self.incoming,
         }
     }
 
-    pub(super) fn deliveries_mut(&mut self, role: Role) -> &mut ByNumber<Token> {
+    pub(super) fn deliveries_mut(&mut self, role: Role) -> &mut ByNumber<Unsettled> {
         match role {
             Role::Sender => &mut self.outgoing,
             Role::Receiver => &mut self.incoming,

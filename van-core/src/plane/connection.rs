@@ -62,6 +62,10 @@ pub(super) enum Class {
     Endpoint(Key),
 }
 
+/// Idle links for streams that are kept: as many as streams begin in a short time. Source: skupper-router, which detaches
+/// what is above.
+const IDLE_LINKS: usize = 128;
+
 /// In tokens of links with addresses.
 const ENDPOINT: u64 = 1 << 63;
 
@@ -443,6 +447,18 @@ impl Connection {
         if lane == Lane::Stream {
             let pool = if self.engine.credit(link) > 0 { &mut self.idle } else { &mut self.starving };
             pool.push(link);
+        }
+    }
+
+    /// A delivery on a link for streams is settled: the link is detached if it is idle and enough others are. Not before all
+    /// its deliveries are settled, or the peer would take them for lost.
+    pub(super) fn spare(&mut self, link: LinkId) {
+        if self.idle.len() > IDLE_LINKS
+            && !self.engine.has_unsettled(link)
+            && let Some(place) = self.idle.iter().rposition(|idle| *idle == link)
+        {
+            self.idle.remove(place);
+            self.engine.detach(link, None);
         }
     }
 

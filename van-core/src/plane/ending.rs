@@ -366,6 +366,13 @@ impl Plane {
                 self.memory.count_stream(false);
             }
             self.count_over(&attachment);
+            if let Outlet::Link { connection: at, link, lane: Lane::Stream, .. } = attachment.outlet
+                && !attachment.settles_itself
+                && let Some(connection) = self.connections.get_mut(at)
+            {
+                connection.spare(link);
+                self.touch(at);
+            }
             match attachment.inlet {
                 Inlet::Shard { shard, first_half } => drop(self.second_halves.remove(&(shard, first_half))),
                 Inlet::Delivery { connection, link, .. } => {

@@ -465,6 +465,11 @@ impl Network {
         self.routers[router.0].planes.iter().map(|(plane, _)| plane.counters()).collect()
     }
 
+    /// How many AMQP links the connections of a router have.
+    pub fn links(&self, router: RouterName) -> usize {
+        self.routers[router.0].planes.iter().map(|(plane, _)| plane.links().len()).sum()
+    }
+
     /// Whether no router keeps anything of any stream.
     pub fn is_idle(&self) -> bool {
         self.routers.iter().flat_map(|router| &router.planes).all(|(plane, _)| plane.is_idle())
