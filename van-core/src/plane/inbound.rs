@@ -360,7 +360,12 @@ impl Plane {
     fn way_to_workload(connector: ConnectorId, carried: Carried, head: &Head<'_>) -> Way {
         match (encapsulation::stream_start(head), head.properties.reply_to) {
             (Ok(start), Some(reply_to)) => {
-                let answer = Answer { reply_to: reply_to.to_owned(), offered: Features::of(head), connection: None };
+                let answer = Answer {
+                    reply_to: reply_to.to_owned(),
+                    offered: Features::of(head),
+                    is_near: head.annotations.is_some_and(|annotations| annotations.hops() <= 1),
+                    connection: None,
+                };
                 let trace = head.annotations.map(|annotations| annotations.trace_text());
                 let flow = head
                     .properties
@@ -418,6 +423,10 @@ impl Plane {
         let is_ours = matches!(attachment.inlet, Inlet::Socket(_));
         if let Inlet::Delivery { connection, .. } = attachment.inlet {
             answer.connection = Some(connection);
+        }
+        let at = answer.connection.and_then(|key| self.connections.get(key));
+        if !(answer.is_near && at.is_some_and(|at| at.engine.is_peer_alike())) {
+            answer.offered.window = None;
         }
         let mut stream = Stream::new(Side::Server { answer: (!is_ours).then_some(answer) });
         stream.down = Some(key);

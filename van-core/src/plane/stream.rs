@@ -61,6 +61,8 @@ pub(super) struct Answer {
     pub(super) reply_to: String,
     /// What the listener's end can do.
     pub(super) offered: Features,
+    /// It has passed one router at most, so the peer of its connection is the only one between the ends.
+    pub(super) is_near: bool,
     /// The connection the client stream came on.
     pub(super) connection: Option<Key>,
 }
