@@ -336,6 +336,19 @@ fn a_reset_on_either_side_reaches_the_other_as_a_reset() {
     }
 }
 
+/// Its end was not told while its own turn lasted, and the direction stayed for good.
+#[test]
+fn a_client_that_breaks_off_before_it_is_answered_leaves_nothing() {
+    let mut network = network(16);
+    let routers = chain(&mut network, &[1, 1], 1);
+    network.connector(routers[1], "db", Workload::Answers(Script::answers(10, 7)));
+    wait_reachable(&mut network, routers[0], "db");
+    let client = network.client(routers[0], 0, "db", Script { resets_after: Some(0), ..Script::sends(10, 1) });
+    network.run(SECOND);
+    assert_eq!(network.outcome(client).1, Some(Ended::Reset));
+    check_nothing_left(&mut network);
+}
+
 #[test]
 fn a_slow_reader_holds_back_its_own_sender_and_nobody_else() {
     let mut network = network(10);

@@ -175,7 +175,7 @@ impl Plane {
             }
             Read::Failed => {
                 self.break_stream(io, stream);
-                Turn::Idle
+                Turn::Sent(0) // there may be an end to tell
             }
         }
     }
