@@ -73,6 +73,7 @@ enum Command {
         connector: ConnectorId,
         key: Arc<str>,
         queue: mpsc::Sender<dial::Stream>,
+        is_seen: bool,
         done: oneshot::Sender<()>,
     },
     RemoveConsumer {
@@ -215,16 +216,17 @@ impl Control {
         watch
     }
 
-    /// Has a consumer inside the process take streams of a routing key. The receiver tells when it does; it is closed if
+    /// Has a consumer inside the process take streams of a routing key; others are told of it if it `is_seen`. The receiver tells when it does; it is closed if
     /// the router takes no more.
     pub(crate) fn add_consumer(
         &self,
         connector: ConnectorId,
         key: Arc<str>,
         queue: mpsc::Sender<dial::Stream>,
+        is_seen: bool,
     ) -> oneshot::Receiver<()> {
         let (done, is_done) = oneshot::channel();
-        let _ = self.0.send(Command::AddConsumer { connector, key, queue, done });
+        let _ = self.0.send(Command::AddConsumer { connector, key, queue, is_seen, done });
         is_done
     }
 
@@ -442,8 +444,8 @@ impl Task {
                     }
                     Command::Watch { address } => drop(self.core.watch(&address)),
                     Command::Unwatch { address } => self.core.unwatch(&address),
-                    Command::AddConsumer { connector, key, queue, done } if stopping.is_none() => {
-                        self.add_consumer(connector, &key, &queue).await;
+                    Command::AddConsumer { connector, key, queue, is_seen, done } if stopping.is_none() => {
+                        self.add_consumer(connector, &key, &queue, is_seen).await;
                         let _ = done.send(());
                     }
                     // A router that stops takes none; whoever asked sees `done` dropped.
@@ -566,11 +568,20 @@ impl Task {
     }
 
     /// Who was told that it is done finds the consumer in the routes.
-    async fn add_consumer(&mut self, connector: ConnectorId, key: &Arc<str>, queue: &mpsc::Sender<dial::Stream>) {
-        let state = ConsumerState { identity: self.flow_ids.next(), key: key.to_string() };
-        let identity: Arc<str> = state.identity.as_str().into();
-        self.shards.tell_all(|| Message::Consumer { connector, identity: Arc::clone(&identity), queue: queue.clone() });
-        self.board.write(|states| drop(states.consumers.insert(connector.0, state)));
+    async fn add_consumer(
+        &mut self,
+        connector: ConnectorId,
+        key: &Arc<str>,
+        queue: &mpsc::Sender<dial::Stream>,
+        is_seen: bool,
+    ) {
+        let identity = is_seen.then(|| self.flow_ids.next());
+        let shown: Option<Arc<str>> = identity.as_deref().map(Arc::from);
+        self.shards.tell_all(|| Message::Consumer { connector, identity: shown.clone(), queue: queue.clone() });
+        if let Some(identity) = identity {
+            let state = ConsumerState { identity, key: key.to_string() };
+            self.board.write(|states| drop(states.consumers.insert(connector.0, state)));
+        }
         self.core.add_connector(Instant::now(), connector, key);
         self.act().await;
     }

@@ -6,6 +6,7 @@
 mod pipe;
 
 use std::io::{self, IoSlice};
+use std::net::TcpStream;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -177,14 +178,36 @@ impl Dialer {
     /// # Errors
     /// [`AcceptError::Stopped`]: the router takes no more consumers.
     pub async fn accept(&self, key: &str) -> Result<Incoming, AcceptError> {
+        self.consume(key, true).await
+    }
+
+    /// As [`Dialer::accept`], and nobody is told of the consumer or of its streams: it is the router's own.
+    pub(crate) async fn accept_unseen(&self, key: &str) -> Result<Incoming, AcceptError> {
+        self.consume(key, false).await
+    }
+
+    async fn consume(&self, key: &str, is_seen: bool) -> Result<Incoming, AcceptError> {
         let Inner { control, next_connector, .. } = &*self.0;
         let connector = ConnectorId(next_connector.fetch_add(1, Ordering::Relaxed) | FIRST_CONNECTOR);
         let (sender, queue) = mpsc::channel(BACKLOG);
         // Made first: if the future is dropped, this withdraws what was asked for.
         let incoming = Incoming { queue, connector, key: key.into(), control: control.clone() };
-        let added = control.add_consumer(connector, Arc::clone(&incoming.key), sender);
+        let added = control.add_consumer(connector, Arc::clone(&incoming.key), sender, is_seen);
         added.await.map_err(|_| AcceptError::Stopped)?;
         Ok(incoming)
+    }
+
+    /// Has a connected socket, which does not block, served as that of a client of a routing key, as if a tcpListener had
+    /// accepted it; nobody is told of it.
+    pub(crate) fn serve(&self, socket: TcpStream, key: &Arc<str>) {
+        let Inner { shards, turn, .. } = &*self.0;
+        let shard = least_loaded(&shards.stats, turn.fetch_add(1, Ordering::Relaxed));
+        shards.tell(ShardId(shard as u16), Message::Socket { socket, key: Arc::clone(key) });
+    }
+
+    /// The network as this router sees it now.
+    pub(crate) fn routes(&self) -> Arc<Routes> {
+        Arc::clone(&self.0.routes.borrow())
     }
 
     /// Nothing more is dialled.

@@ -26,6 +26,7 @@
 //! * `management` answers requests at `$management`
 //! * `amqp` links: dialled, accepted, brought up to the exchange of opens; from there on a shard has them
 //! * `shard` the threads of the data plane, each around one [`van_core::plane::Plane`]
+//! * [`bench`] what answers whoever measures the network, and who measures
 //! * `tcp` clients accepted, workloads connected · `dial` both inside the process, without a socket · `web` health, metrics, routes
 //!
 //! What always holds: a link is made only with a `VerifiedPeer`; a connection and a stream belong to one shard each;
@@ -35,6 +36,7 @@
 //! Start reading at [`Router::start`]; for octets at `shard/runtime.rs`.
 
 mod amqp;
+pub mod bench;
 mod control;
 mod dial;
 mod entities;

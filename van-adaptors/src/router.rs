@@ -13,6 +13,7 @@ use van_core::management::config::{Configuration, MAX_DATA_CONNECTIONS, Mode};
 use van_core::plane::{Counters, MAX_SHARDS, Memory, Routes};
 use van_core::router::{Core, Identity};
 
+use crate::bench;
 use crate::control::{Control, FlowIds, Task};
 use crate::dial::Dialer;
 use crate::entities::{Entities, Entity, EntityError, Prepared};
@@ -41,6 +42,8 @@ pub struct Options {
     /// What its streams may take of memory, in octets: what waits, and what others were allowed to send. Half of the
     /// machine's, or of the cgroup's, if unset.
     pub memory: Option<u64>,
+    /// Nobody is to measure the network by this router: it does not answer at [`bench::address`].
+    pub without_bench: bool,
 }
 
 /// The part of memory that streams may take: a half, for the kernel's buffers of the same streams take as much.
@@ -126,6 +129,7 @@ impl Router {
                 let attributes = entity.described(given);
                 task.add(Prepared::new(entity)?, attributes)?;
             }
+            let router_id = router.clone();
             let speaker = Speaker {
                 site: options.site.clone().map(|site| task.name_site(site)),
                 image: options.image.clone(),
@@ -145,6 +149,9 @@ impl Router {
                 instance,
                 profile: management::Profile::default(),
             }));
+            if !options.without_bench {
+                task.accompany(bench::serve(dialer.clone(), router_id));
+            }
             let states = task.states();
             task.speak(|stop| flow::tell(speaker, messages.clone(), Arc::clone(&shards), states, stop));
         }

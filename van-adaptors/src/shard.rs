@@ -53,8 +53,10 @@ pub(crate) enum Message {
     Accepted { socket: TcpStream, key: Arc<str>, entrance: Arc<Entrance>, arrival: Arrival },
     /// A client that has shaken hands, or one inside the process, which has no meter.
     Client { socket: Socket, client: Client, meter: Option<Meter>, arrival: Option<Arrival> },
-    /// A consumer inside the process that streams may be offered to.
-    Consumer { connector: ConnectorId, identity: Arc<str>, queue: mpsc::Sender<dial::Stream> },
+    /// A client of a routing key whose socket nobody accepted, and of which nobody is told.
+    Socket { socket: TcpStream, key: Arc<str> },
+    /// A consumer inside the process that streams may be offered to; without identity, nobody is told of its streams.
+    Consumer { connector: ConnectorId, identity: Option<Arc<str>>, queue: mpsc::Sender<dial::Stream> },
     /// It takes no more.
     ConsumerGone { connector: ConnectorId },
     /// A workload that streams may be connected to.

@@ -37,6 +37,7 @@ use van_core::plane::{Counters, Memory, Routes};
 
 use crate::amqp::Profile;
 use crate::amqp::access::{self, Access};
+use crate::bench;
 use crate::control::Control;
 use crate::shard::Stats;
 use crate::tcp::EXHAUSTED_REST;
@@ -204,7 +205,7 @@ fn metrics(view: &View) -> Result<String, fmt::Error> {
         flows_dropped: view.stats.iter().map(Stats::flows_dropped).sum(),
         flows_given_up: view.stats.iter().map(Stats::flows_given_up).sum(),
         routers: view.routes.borrow().table.routes().count() + 1,
-        addresses: view.routes.borrow().addresses.len(),
+        addresses: view.routes.borrow().addresses.keys().filter(|key| !key.starts_with(bench::PREFIX)).count(),
         links: view.routes.borrow().next_hops.len(),
         memory: (view.memory.taken(), view.memory.budget()),
     }));

@@ -655,7 +655,8 @@ impl Surface {
             version: env!("CARGO_PKG_VERSION").into(),
             ..SiteInfo::default()
         };
-        let options = Options { instance: Some(instance), site: Some(info), ..Options::default() };
+        let without_bench = !site.spec.has_bench();
+        let options = Options { instance: Some(instance), site: Some(info), without_bench, ..Options::default() };
         let router = Router::start(configuration, &options).map_err(|error| van_adaptors::with_causes(&error))?;
         let (view, network) = watch::channel(Arc::default());
         let gathering = tokio::spawn(network::gather(router.messages(), router.watch_routes(), view));

@@ -121,6 +121,9 @@ impl Namespace {
         self.internal().join("controller.lock")
     }
 
+    /// Where a controller of this namespace takes requests to measure the network: in [`Namespace::internal`].
+    pub const BENCH_SOCKET: &str = "bench.sock";
+
     /// What is nobody's business: what must be remembered, locks, scripts.
     pub fn internal(&self) -> PathBuf {
         self.root.join("internal")

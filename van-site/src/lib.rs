@@ -21,6 +21,7 @@
 //! assert!(yaml::write(listener).contains("routingKey: backend"));
 //! ```
 
+pub mod bench;
 pub mod certificates;
 pub mod check;
 mod controller;
@@ -55,7 +56,7 @@ pub use folder::Namespace;
 pub use resource::{AccessToken, Kind};
 pub use site::{Builder, Site, SiteError, TokenRequest, token};
 pub use token_file::TokenFileError;
-pub use van_adaptors::{AcceptError, DialError, Incoming, Stream};
+pub use van_adaptors::{AcceptError, DialError, Incoming, Stream, with_causes};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 use van_adaptors::{AcceptError, DialError, Dialer, Incoming, Stream};
 
+use crate::bench::{self, BenchError, BenchReport, BenchRequest};
 use crate::controller::{Command, Controller, Snapshot, Surface};
 use crate::derive::{HOSTS, INGRESS_HOSTS, LINK_BIND_HOST, LINK_HOSTS};
 use crate::document::{Document, Key};
@@ -20,7 +21,7 @@ use crate::resource::access_grant::AccessGrantSpec;
 use crate::resource::access_token::AccessTokenSpec;
 use crate::resource::connector::ConnectorSpec;
 use crate::resource::listener::ListenerSpec;
-use crate::resource::site::SiteSpec;
+use crate::resource::site::{NO_BENCH, SiteSpec};
 use crate::resource::{AccessGrant, AccessToken, Connector, Kind, Listener, Resource};
 use crate::status::{ConditionKind, State, Status, Truth};
 use crate::store::{Store, StoreError};
@@ -280,6 +281,16 @@ impl Site {
         }
     }
 
+    /// Measures another site, or the workloads of a routing key, through this site's router: what its clients would get.
+    /// That keeps this machine busy for some times as long as is asked for; dropping the future ends it soon.
+    ///
+    /// # Errors
+    /// See [`BenchError`].
+    pub async fn bench(&self, request: BenchRequest) -> Result<BenchReport, BenchError> {
+        let snapshot = Arc::clone(&self.snapshot.borrow());
+        bench::bench(snapshot, request).await
+    }
+
     /// Stops in order: no new streams, those under way may end within `drain`, then links are closed.
     pub async fn shutdown(mut self, drain: Duration) {
         let (done, is_done) = oneshot::channel();
@@ -362,6 +373,13 @@ impl Builder {
     #[must_use]
     pub fn edge(mut self) -> Self {
         self.spec.edge = true;
+        self
+    }
+
+    /// Lets nobody measure the network by this site: its router does not answer [`Site::bench`] of others.
+    #[must_use]
+    pub fn without_bench(mut self) -> Self {
+        self.spec.settings.insert(NO_BENCH.into(), "true".into());
         self
     }
 

@@ -1,5 +1,6 @@
 //! `van`: the whole Virtual Application Network in one program.
 
+mod bench;
 mod connector;
 mod demo;
 mod document_status;
@@ -74,6 +75,9 @@ enum Command {
     /// Say where clients come in
     #[command(subcommand)]
     Listener(listener::Command),
+    /// Measure the network: another site, or the connections to a routing key
+    #[command(after_help = bench::AFTER_HELP)]
+    Bench(bench::Arguments),
     /// Run the site of a namespace in the foreground; "van system start" runs it in the background
     Controller(van_controller::Arguments),
     /// Run a router from a configuration file
@@ -103,6 +107,7 @@ fn run(Program { place, command }: Program) -> Result<ExitCode, Failure> {
         Command::Link(command) => link::run(&place, &command)?,
         Command::Connector(command) => connector::run(&place, &command)?,
         Command::Listener(command) => listener::run(&place, &command)?,
+        Command::Bench(arguments) => bench::run(&place, &arguments)?,
         Command::Controller(arguments) => van_controller::run(place.namespace()?, &arguments)?,
         Command::Router(arguments) => van_router::run(&arguments)?,
         Command::Demo(arguments) => return Ok(demo::run(&arguments)?),

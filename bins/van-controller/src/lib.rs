@@ -2,6 +2,8 @@
 //!
 //! A library so that `van controller` and `van-controller` are the same program.
 
+pub mod bench;
+
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +72,7 @@ async fn serve(namespace: Namespace, arguments: &Arguments) -> anyhow::Result<()
     let mut interrupt = signal(SignalKind::interrupt())?;
     let name = namespace.name().to_owned();
     let folder = namespace.input_resources();
+    let internal = namespace.internal();
     let site = Site::open(namespace)?;
     info!(namespace = %name, folder = %folder.display(), version = env!("CARGO_PKG_VERSION"), "controller started");
     tokio::select! {
@@ -77,6 +80,7 @@ async fn serve(namespace: Namespace, arguments: &Arguments) -> anyhow::Result<()
         _ = interrupt.recv() => {}
         () = announce(site.watch()) => bail!("the site has failed; the log says why"),
         () = stdin_end(), if arguments.while_stdin => {}
+        () = bench::serve(&internal, &site) => {}
     }
     info!(namespace = %name, drain_seconds = arguments.drain, "stopping; a second signal stops at once");
     tokio::select! {

@@ -41,6 +41,10 @@ pub struct Arguments {
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     log_format: logging::Format,
 
+    /// Do not answer those who measure the network by this router with "van bench"
+    #[arg(long)]
+    no_bench: bool,
+
     /// Stop when standard input ends: for programs that start a router and may be killed
     #[arg(long, hide = true)]
     while_stdin: bool,
@@ -162,6 +166,7 @@ async fn serve(
         logs: Some(logging),
         lines: Some(lines),
         memory: arguments.memory,
+        without_bench: arguments.no_bench,
         ..Options::default()
     };
     let router = Router::start(configuration, &options)?;

@@ -147,6 +147,11 @@ impl Shard {
             Message::Unlisten { listener, closed } => self.unlisten(listener, closed),
             Message::Accepted { socket, key, entrance, arrival } => self.meet(socket, key, entrance, arrival),
             Message::Client { socket, client, meter, arrival } => self.accept(socket, client, meter, arrival),
+            Message::Socket { socket, key } => {
+                if let Ok(socket) = TcpStream::from_std(socket) {
+                    self.accept(socket.into(), key.into(), None, None);
+                }
+            }
             Message::Consumer { connector, identity, queue } => {
                 world.consumers.insert(connector, (identity, queue));
             }

@@ -46,7 +46,7 @@ pub(super) struct World {
     reports: mpsc::UnboundedSender<(ShardId, Report)>,
     pub(super) targets: HashMap<ConnectorId, Arc<Target>>,
     /// Consumers inside the process.
-    pub(super) consumers: HashMap<ConnectorId, (Arc<str>, mpsc::Sender<dial::Stream>)>,
+    pub(super) consumers: HashMap<ConnectorId, (Option<Arc<str>>, mpsc::Sender<dial::Stream>)>,
     connections: Vec<Option<Connection>>,
     streams: Vec<Option<Stream>>,
     /// Connections with octets to write.
@@ -508,7 +508,8 @@ impl Io for World {
         let inbox = self.inboxes[usize::from(self.shard.0)].clone();
         let target = self.targets.get(&connector).cloned();
         let consumer = self.consumers.get(&connector);
-        let identity = target.as_ref().map(|target| &target.identity).or(consumer.map(|(identity, _)| identity));
+        let identity =
+            target.as_ref().map(|target| &target.identity).or(consumer.and_then(|(identity, _)| identity.as_ref()));
         let flow = flow.zip(identity);
         let flow = flow.and_then(|(flow, connector)| self.ledger.connecting(&flow.identity, &flow.trace, connector));
         let meter = target.as_ref().map(|it| Meter::new(it.traffic.clone(), Arc::clone(&it.key), Direction::Out));

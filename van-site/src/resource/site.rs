@@ -6,6 +6,9 @@ use super::certificate::SITE_CA;
 use super::{Endpoint, Kind, Resource, Settings, Spec, empty_as_none, is_default, null_as_default};
 use crate::status::Status;
 
+/// The setting of a Site that lets nobody measure the network by it: `true`.
+pub const NO_BENCH: &str = "no-bench";
+
 /// A document of kind `Site`; there is one per namespace.
 pub type Site = Resource<SiteSpec>;
 
@@ -28,7 +31,7 @@ pub struct SiteSpec {
     /// The Kubernetes account of the routers.
     #[serde(deserialize_with = "empty_as_none", skip_serializing_if = "Option::is_none")]
     pub service_account: Option<String>,
-    /// See [`SiteSpec::router_data_connections`]; others belong to Kubernetes.
+    /// See [`SiteSpec::router_data_connections`] and [`NO_BENCH`]; others belong to Kubernetes.
     #[serde(deserialize_with = "null_as_default", skip_serializing_if = "is_default")]
     pub settings: Settings,
 }
@@ -53,6 +56,11 @@ impl SiteSpec {
     /// the documentation (`routerDataConnections`).
     pub fn router_data_connections(&self) -> Option<&str> {
         self.setting("router-data-connection-count", "routerDataConnections")
+    }
+
+    /// Whether its router answers those who measure the network.
+    pub fn has_bench(&self) -> bool {
+        self.settings.get(NO_BENCH).is_none_or(|setting| setting != "true")
     }
 
     fn setting(&self, key: &str, other_key: &str) -> Option<&str> {

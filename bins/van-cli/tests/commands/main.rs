@@ -1,7 +1,8 @@
 //! The commands of `van` as a user meets them: every message is compared as it is seen.
 //!
-//! No controller runs here but in `journey`. Where else one is needed, a test holds its lock and writes what it would write.
+//! No controller runs here but in `journey` and `bench`. Where else one is needed, a test holds its lock and writes what it would write.
 
+mod bench;
 mod input;
 mod journey;
 mod link;
