@@ -55,6 +55,8 @@ pub(crate) struct Arrival {
     pub(crate) listener: Arc<str>,
     /// What to look for in its octets.
     pub(crate) observer: Observer,
+    /// Where it comes from.
+    pub(crate) peer: SocketAddr,
 }
 
 /// How clients are met by TLS.

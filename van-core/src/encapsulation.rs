@@ -4,7 +4,7 @@
 //! answers it, addressed to the client stream's `reply-to`. Behind the sections of each follow the octets of one direction
 //! of the TCP connection, raw, until the delivery ends.
 
-use crate::amqp::{Composer, Decode, Encode, Value};
+use crate::amqp::{Composer, Decode, Encode, Reader, Value};
 use crate::message::Head;
 
 /// Marks a message as such a stream.
@@ -93,10 +93,10 @@ impl Features {
     /// Those named in a stream's application properties; none if the property is absent or not understood.
     pub fn of(head: &Head<'_>) -> Self {
         let map = application_properties(head);
-        let own = map.as_ref().and_then(|map| map.entry(OWN_PROPERTY));
-        let names = own.and_then(|own| own.entry("f")?.as_list());
-        let has = |name: &str| names.is_some_and(|names| names.iter().any(|item| item.as_text() == Some(name)));
-        let window = own.and_then(|own| own.entry("w")?.as_integer()).and_then(|octets| u32::try_from(octets).ok());
+        let own = map.and_then(|map| map.entry(OWN_PROPERTY));
+        let names = own.and_then(|own| own.entry("f"));
+        let has = |name: &str| names.is_some_and(|names| names.items().any(|item| item.as_text() == Some(name)));
+        let window = own.and_then(|own| own.entry("w")?.as_number());
         Self {
             acks: has("acks"),
             errors: has("errors"),
@@ -141,8 +141,40 @@ fn write_application_properties(alpn: Option<&str>, features: Option<Features>, 
     Value::Described(Value::Ulong(0x74).into(), Value::Map(pairs).into()).encode(out);
 }
 
-fn application_properties(head: &Head<'_>) -> Option<Value> {
-    head.application_properties.and_then(|mut reader| Value::decode(&mut reader).ok())
+fn application_properties<'a>(head: &Head<'a>) -> Option<Item<'a>> {
+    head.application_properties.map(|map| Item(map.rest()))
+}
+
+/// A value where it lies: of the properties of a stream two or three are looked at, once.
+#[derive(Clone, Copy)]
+struct Item<'a>(&'a [u8]);
+
+impl<'a> Item<'a> {
+    /// What a map has under a name.
+    fn entry(self, name: &str) -> Option<Self> {
+        let mut pairs = Reader::new(self.0).map().ok()?;
+        while pairs.left() > 0 {
+            let (key, value) = (Self(pairs.skip().ok()?), Self(pairs.skip().ok()?));
+            if key.as_text() == Some(name) {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    /// What is in a list.
+    fn items(self) -> impl Iterator<Item = Self> {
+        let mut items = Reader::new(self.0).fields().ok();
+        std::iter::from_fn(move || items.as_mut().filter(|it| it.left() > 0)?.skip().ok().map(Self))
+    }
+
+    fn as_text(self) -> Option<&'a str> {
+        Decode::decode(&mut Reader::new(self.0)).ok()
+    }
+
+    fn as_number(self) -> Option<u32> {
+        Value::decode(&mut Reader::new(self.0)).ok()?.as_integer()?.try_into().ok()
+    }
 }
 
 /// The protocol that a client stream's client agreed on by ALPN.

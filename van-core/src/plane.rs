@@ -26,11 +26,11 @@ mod stream;
 mod tally;
 mod window;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use hashbrown::HashMap as FastMap;
 
 use self::attachment::{Attachment, Inlet, Outlet};
 pub use self::attachment::{Ending, Lane};
@@ -71,13 +71,13 @@ pub struct Plane {
     shard: ShardId,
     routes: Arc<Routes>,
     connections: Slab<Connection>,
-    by_id: HashMap<ConnectionId, Key>,
+    by_id: FastMap<ConnectionId, Key, foldhash::fast::RandomState>,
     attachments: Slab<Attachment>,
     streams: Slab<Stream>,
     /// Links that names were made for: connection, link, and what their names say besides.
     temporaries: Slab<(Key, Key, u32)>,
     /// Second halves of directions whose first half is in another shard.
-    second_halves: HashMap<(ShardId, Key), Key>,
+    second_halves: FastMap<(ShardId, Key), Key, foldhash::fast::RandomState>,
     /// Connections with something to send.
     dirty: Vec<Key>,
     /// Directions between two sockets that used up their turn.
@@ -130,11 +130,11 @@ impl Plane {
             shard,
             routes,
             connections: Slab::default(),
-            by_id: HashMap::new(),
+            by_id: FastMap::default(),
             attachments: Slab::default(),
             streams: Slab::default(),
             temporaries: Slab::default(),
-            second_halves: HashMap::new(),
+            second_halves: FastMap::default(),
             dirty: Vec::new(),
             again: Vec::new(),
             buffer: vec![0; READ_OCTETS],

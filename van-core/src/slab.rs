@@ -7,7 +7,8 @@ pub struct Key {
     generation: u32,
 }
 
-/// Values under [`Key`]s. Insertion takes the lowest free place, so numbers stay small.
+/// Values under [`Key`]s. Insertion takes the lowest free place, so numbers stay small. Values are boxed: a place that was
+/// needed once is never given up, and costs little while it is empty.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     slots: Vec<Slot<T>>,
@@ -18,7 +19,7 @@ pub(crate) struct Slab<T> {
 #[derive(Debug)]
 struct Slot<T> {
     generation: u32,
-    value: Option<T>,
+    value: Option<Box<T>>,
 }
 
 impl Key {
@@ -58,7 +59,7 @@ impl<T> Slab<T> {
         }
         let slot = &mut self.slots[index as usize];
         let key = Key { index, generation: slot.generation };
-        slot.value = Some(make(key));
+        slot.value = Some(make(key).into());
         key
     }
 
@@ -68,26 +69,26 @@ impl<T> Slab<T> {
         let value = slot.value.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(std::cmp::Reverse(key.index));
-        Some(value)
+        Some(*value)
     }
 
     /// The value of a key, if it is still the one meant.
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
         let slot = self.slots.get(key.index as usize)?;
-        slot.value.as_ref().filter(|_| slot.generation == key.generation)
+        slot.value.as_deref().filter(|_| slot.generation == key.generation)
     }
 
     /// As [`Slab::get`], to change it.
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.index as usize)?;
-        slot.value.as_mut().filter(|_| slot.generation == key.generation)
+        slot.value.as_deref_mut().filter(|_| slot.generation == key.generation)
     }
 
     /// Everything, by ascending index.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
             let key = Key { index: index as u32, generation: slot.generation };
-            slot.value.as_ref().map(|value| (key, value))
+            slot.value.as_deref().map(|value| (key, value))
         })
     }
 

@@ -90,7 +90,7 @@ fn state() -> impl Strategy<Value = DeliveryState> {
         (any::<u32>(), any::<u64>())
             .prop_map(|(section_number, section_offset)| DeliveryState::Received { section_number, section_offset }),
         Just(DeliveryState::Accepted),
-        option::of(condition()).prop_map(DeliveryState::Rejected),
+        option::of(condition().prop_map(Box::new)).prop_map(DeliveryState::Rejected),
         Just(DeliveryState::Released),
         modified,
     ]

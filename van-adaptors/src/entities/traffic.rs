@@ -14,6 +14,8 @@ pub struct Traffic(Arc<Inner>);
 struct Inner {
     shares: Box<[Share]>,
     last_error: Mutex<Option<String>>,
+    /// Whether there is one: all goes well in general, and then nobody has to wait for anybody.
+    has_error: AtomicBool,
     is_over: AtomicBool,
 }
 
@@ -43,7 +45,8 @@ pub struct Totals {
 impl Traffic {
     pub(crate) fn new(shards: usize) -> Self {
         let shares = (0..shards).map(|_| Share::default()).collect();
-        Self(Arc::new(Inner { shares, last_error: Mutex::default(), is_over: AtomicBool::new(false) }))
+        let [has_error, is_over] = [false; 2].map(AtomicBool::new);
+        Self(Arc::new(Inner { shares, last_error: Mutex::default(), has_error, is_over }))
     }
 
     /// All that was counted so far. Each is right by itself; together they may be a moment apart.
@@ -65,7 +68,12 @@ impl Traffic {
 
     pub(crate) fn record<T>(&self, outcome: &io::Result<T>) {
         let error = outcome.as_ref().err().map(ToString::to_string);
-        *self.0.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+        if error.is_none() && !self.0.has_error.load(Ordering::Acquire) {
+            return;
+        }
+        let mut last = self.0.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.has_error.store(error.is_some(), Ordering::Release);
+        *last = error;
     }
 
     /// The entity and its streams are gone.

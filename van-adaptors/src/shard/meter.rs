@@ -32,7 +32,7 @@ pub struct TcpConnection {
     pub id: u64,
     /// The routing key.
     pub key: String,
-    /// The other end; absent if it went before it could be asked for.
+    /// The other end; absent if it has gone.
     pub peer: Option<SocketAddr>,
     /// This end; absent as the other.
     pub local: Option<SocketAddr>,
@@ -68,7 +68,7 @@ pub(crate) struct Meter {
     key: Arc<str>,
     direction: Direction,
     /// Set when the stream has its socket.
-    opened: Option<Box<Opened>>,
+    opened: Option<Opened>,
     octets_in: u64,
     octets_out: u64,
     last_in: Option<Instant>,
@@ -79,9 +79,6 @@ pub(crate) struct Meter {
 struct Opened {
     id: u64,
     at: Instant,
-    peer: Option<SocketAddr>,
-    local: Option<SocketAddr>,
-    is_encrypted: bool,
     by: ShardId,
 }
 
@@ -95,10 +92,9 @@ impl Meter {
     }
 
     /// The stream has its socket, at the shard that calls all that follows.
-    pub(super) fn open(&mut self, id: u64, now: Instant, socket: &Socket, by: ShardId) {
+    pub(super) fn open(&mut self, id: u64, now: Instant, by: ShardId) {
         self.traffic.opened(by);
-        let (peer, local, is_encrypted) = (socket.peer(), socket.local_address(), socket.is_encrypted());
-        self.opened = Some(Opened { id, at: now, peer, local, is_encrypted, by }.into());
+        self.opened = Some(Opened { id, at: now, by });
     }
 
     /// The stream's number, once there is a connection.
@@ -128,15 +124,15 @@ impl Meter {
     }
 
     /// What management shows, once there is a connection.
-    pub(super) fn show(&self, now: Instant) -> Option<TcpConnection> {
-        let Opened { id, at, peer, local, is_encrypted, .. } = self.opened.as_deref()?;
+    pub(super) fn show(&self, now: Instant, socket: &Socket) -> Option<TcpConnection> {
+        let Opened { id, at, .. } = self.opened.as_ref()?;
         let since = |at: Instant| now.saturating_duration_since(at);
         Some(TcpConnection {
             id: *id,
             key: self.key.to_string(),
-            peer: *peer,
-            local: *local,
-            is_encrypted: *is_encrypted,
+            peer: socket.peer(),
+            local: socket.local_address(),
+            is_encrypted: socket.is_encrypted(),
             direction: self.direction,
             octets_in: self.octets_in,
             octets_out: self.octets_out,

@@ -236,8 +236,7 @@ impl Shard {
         if meter.as_ref().is_some_and(|meter| meter.traffic().is_over()) {
             return socket.reset();
         }
-        // A client that has gone already has no address, and is not told of.
-        let flow = arrival.zip(socket.peer()).map(|(Arrival { listener, observer }, peer)| {
+        let flow = arrival.map(|Arrival { listener, observer, peer }| {
             self.world.ledger.accepted(flow::now(), &listener, peer, observer.protocol())
         });
         client.flow = flow.and_then(|flow| self.world.ledger.identity(flow)).cloned();

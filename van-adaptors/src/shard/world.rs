@@ -47,8 +47,8 @@ pub(super) struct World {
     pub(super) targets: HashMap<ConnectorId, Arc<Target>>,
     /// Consumers inside the process.
     pub(super) consumers: HashMap<ConnectorId, (Option<Arc<str>>, mpsc::Sender<dial::Stream>)>,
-    connections: Vec<Option<Connection>>,
-    streams: Vec<Option<Stream>>,
+    connections: Places<Connection>,
+    streams: Places<Stream>,
     /// Connections with octets to write.
     touched: Vec<Key>,
     /// Octets that wait to be written to connections, as of their last turn.
@@ -279,7 +279,7 @@ impl World {
         let Some(stream) = get(&mut self.streams, key, |it| it.key) else { return };
         if let Some(meter) = &mut stream.meter {
             self.metered += 1;
-            meter.open(meter::number(self.shard, self.metered), self.now, &socket, self.shard);
+            meter.open(meter::number(self.shard, self.metered), self.now, self.shard);
         }
         // A client is not read before it is answered, but may go away.
         if socket.is_broken(&Context::from_waker(&stream.waker)) {
@@ -316,19 +316,20 @@ impl World {
     /// The streams of an entity, and whether they have a socket.
     pub(super) fn streams_of(&self, entity: &Traffic) -> Vec<(Key, bool)> {
         let is_of = |stream: &&Stream| stream.meter.as_ref().is_some_and(|meter| meter.traffic().is(entity));
-        let streams = self.streams.iter().flatten().filter(is_of);
+        let streams = self.streams.iter().filter_map(Option::as_deref).filter(is_of);
         streams.map(|stream| (stream.key, stream.socket.is_some())).collect()
     }
 
     /// The streams of all entities, as management shows them.
     pub(super) fn show_streams(&self) -> Vec<TcpConnection> {
-        self.streams.iter().flatten().filter_map(|stream| stream.meter.as_ref()?.show(self.now)).collect()
+        let show = |stream: &Stream| stream.meter.as_ref()?.show(self.now, stream.socket.as_ref()?);
+        self.streams.iter().filter_map(Option::as_deref).filter_map(show).collect()
     }
 
     /// The stream of a number.
     pub(super) fn stream_of(&self, number: u64) -> Option<Key> {
         let is_it = |stream: &&Stream| stream.meter.as_ref().and_then(Meter::number) == Some(number);
-        self.streams.iter().flatten().find(is_it).map(|stream| stream.key)
+        self.streams.iter().filter_map(Option::as_deref).find(is_it).map(|stream| stream.key)
     }
 
     /// Whether a stream's socket is known to be broken.
@@ -559,20 +560,22 @@ fn describe(condition: &str, error: &io::Error) -> String {
     format!("{condition} ({error})")
 }
 
-/// Places by the index of a key; a stale key finds nothing.
-fn get<T>(places: &mut [Option<T>], key: Key, key_of: impl Fn(&T) -> Key) -> Option<&mut T> {
-    places.get_mut(key.index() as usize)?.as_mut().filter(|it| key_of(it) == key)
+/// Values by the index of a key; a stale key finds nothing. Boxed, for there are many empty places when many have gone.
+type Places<T> = Vec<Option<Box<T>>>;
+
+fn get<T>(places: &mut [Option<Box<T>>], key: Key, key_of: impl Fn(&T) -> Key) -> Option<&mut T> {
+    places.get_mut(key.index() as usize)?.as_deref_mut().filter(|it| key_of(it) == key)
 }
 
-fn put<T>(places: &mut Vec<Option<T>>, key: Key, value: T) {
+fn put<T>(places: &mut Places<T>, key: Key, value: T) {
     let index = key.index() as usize;
     if places.len() <= index {
         places.resize_with(index + 1, || None);
     }
-    places[index] = Some(value);
+    places[index] = Some(value.into());
 }
 
-fn remove<T>(places: &mut [Option<T>], key: Key, key_of: impl Fn(&T) -> Key) -> Option<T> {
+fn remove<T>(places: &mut [Option<Box<T>>], key: Key, key_of: impl Fn(&T) -> Key) -> Option<T> {
     get(places, key, key_of)?;
-    places[key.index() as usize].take()
+    places[key.index() as usize].take().map(|it| *it)
 }

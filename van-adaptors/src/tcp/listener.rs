@@ -104,14 +104,14 @@ pub(crate) async fn serve(
     let mut turn = here;
     loop {
         match socket.accept().await {
-            Ok((client, _)) => {
+            Ok((client, peer)) => {
                 turn += 1;
                 let entrance = Arc::clone(&entrance.borrow());
                 let Some(destination) = entrance.destinations.choose(random.next_u64()) else { continue };
                 destination.chosen.add_one();
                 let key = Arc::clone(&destination.key);
                 let listener = Arc::clone(destination.identity.as_ref().unwrap_or(&entrance.identity));
-                let arrival = Arrival { listener, observer: entrance.observer };
+                let arrival = Arrival { listener, observer: entrance.observer, peer };
                 let shard = least_loaded(&stats, turn);
                 let Ok(socket) = client.into_std() else { continue };
                 let _ = inboxes[shard].send(Message::Accepted { socket, key, entrance, arrival });

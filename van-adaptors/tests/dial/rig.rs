@@ -32,11 +32,17 @@ pub(crate) struct Site {
 
 /// A router without neighbours.
 pub(crate) fn alone(entities: &[Value]) -> Site {
-    start("alone", entities, None)
+    start("alone", 3, entities, None)
 }
 
 /// West dials east.
 pub(crate) fn linked(at_west: &[Value], at_east: &[Value]) -> [Site; 2] {
+    // More than the link has data connections, so that streams cross as well.
+    linked_with(3, at_west, at_east)
+}
+
+/// As [`linked`], with so many shards each.
+pub(crate) fn linked_with(shards: u16, at_west: &[Value], at_east: &[Value]) -> [Site; 2] {
     let folder = tempfile::tempdir().expect("a folder can be made");
     make_certificates(folder.path());
     let port = free_port();
@@ -48,13 +54,12 @@ pub(crate) fn linked(at_west: &[Value], at_east: &[Value]) -> [Site; 2] {
     }]);
     let east = [&[tls_profile(folder.path(), "east"), listener], at_east].concat();
     let west = [&[tls_profile(folder.path(), "west"), connector], at_west].concat();
-    let east = start("east", &east, None);
-    [start("west", &west, Some(folder)), east]
+    let east = start("east", shards, &east, None);
+    [start("west", shards, &west, Some(folder)), east]
 }
 
-fn start(id: &str, entities: &[Value], folder: Option<TempDir>) -> Site {
-    // More than the link has data connections, so that streams cross as well.
-    start_with(json!(["router", {"id": id, "mode": "interior", "workerThreads": 3}]), entities, folder)
+fn start(id: &str, shards: u16, entities: &[Value], folder: Option<TempDir>) -> Site {
+    start_with(json!(["router", {"id": id, "mode": "interior", "workerThreads": shards}]), entities, folder)
 }
 
 pub(crate) fn start_with(router: Value, entities: &[Value], folder: Option<TempDir>) -> Site {

@@ -15,8 +15,10 @@
 //!                                                                                            close ─► Closed
 //! ```
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+
+use hashbrown::HashMap as FastMap;
 
 use super::delivery::{DeliveryId, DeliveryTag};
 use super::frame::{Body, FrameError, FrameReader, write_empty, write_frame, write_sasl};
@@ -362,7 +364,7 @@ pub struct Connection {
     out: Vec<u8>,
     events: VecDeque<Event<'static>>,
     sessions: Vec<Option<Session>>,
-    by_remote_channel: HashMap<u16, u16>,
+    by_remote_channel: FastMap<u16, u16, foldhash::fast::RandomState>,
     receiving: Option<Receiving>,
     /// Where in the output a disposition stands at the very end that the next one may extend.
     last_disposition: Option<(usize, usize, u16, Disposition)>,
@@ -414,7 +416,7 @@ impl Connection {
             out: Vec::new(),
             events: VecDeque::new(),
             sessions: Vec::new(),
-            by_remote_channel: HashMap::new(),
+            by_remote_channel: FastMap::default(),
             receiving: None,
             last_disposition: None,
             peer_max_frame_bytes: MIN_MAX_FRAME_BYTES,

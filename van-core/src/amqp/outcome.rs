@@ -29,7 +29,7 @@ pub enum DeliveryState {
     /// Processed.
     Accepted,
     /// Invalid; nobody else shall try.
-    Rejected(Option<Condition>),
+    Rejected(Option<Box<Condition>>),
     /// Not processed; somebody else may.
     Released,
     /// Not processed, and the message shall be changed so.
@@ -100,7 +100,7 @@ impl<'a> Decode<'a> for DeliveryState {
                 section_offset: fields.mandatory("received.section-offset")?,
             },
             0x24 => Self::Accepted,
-            0x25 => Self::Rejected(fields.optional()?),
+            0x25 => Self::Rejected(fields.optional()?.map(Box::new)),
             0x26 => Self::Released,
             0x27 => Self::Modified {
                 delivery_failed: fields.or_default()?,
@@ -123,7 +123,7 @@ impl Encode for DeliveryState {
                 Composer::described(out, 0x23).field(section_number).field(section_offset).end();
             }
             Self::Accepted => Composer::described(out, 0x24).end(),
-            Self::Rejected(condition) => Composer::described(out, 0x25).optional(condition.as_ref()).end(),
+            Self::Rejected(condition) => Composer::described(out, 0x25).optional(condition.as_deref()).end(),
             Self::Released => Composer::described(out, 0x26).end(),
             Self::Modified { delivery_failed, undeliverable_here, annotations } => {
                 Composer::described(out, 0x27)

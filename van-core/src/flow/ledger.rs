@@ -90,8 +90,16 @@ struct Conversation {
 
 #[derive(Debug)]
 enum Side {
-    Client { octets: u64, octets_reverse: u64, told: (u64, u64), observer: Option<Box<Observer>>, has_share: bool },
-    Workload,
+    Client {
+        from: SocketAddr,
+        octets: u64,
+        octets_reverse: u64,
+        told: (u64, u64),
+        observer: Option<Box<Observer>>,
+        has_share: bool,
+    },
+    /// The address of ours that it was connected from.
+    Workload { from: Option<SocketAddr> },
 }
 
 /// The shard that gave an identity; `None` if none of the router did.
@@ -142,11 +150,10 @@ impl Ledger {
         let identity = self.new_identity();
         let record = Record::new(RecordType::TransportFlow, Arc::clone(&identity))
             .with(Attribute::Parent, Arc::clone(listener))
-            .with(Attribute::StartTime, now.wall_micros)
-            .with(Attribute::SourceHost, client.ip().to_string().as_str())
-            .with(Attribute::SourcePort, client.port().to_string().as_str());
+            .with(Attribute::StartTime, now.wall_micros);
         let observer = protocol.filter(|_| self.is_watched).map(|protocol| Observer::new(protocol).into());
-        let end = Side::Client { octets: 0, octets_reverse: 0, told: (0, 0), observer, has_share: false };
+        let (octets, octets_reverse, told, has_share) = (0, 0, (0, 0), false);
+        let end = Side::Client { from: client, octets, octets_reverse, told, observer, has_share };
         let key = self.insert(record, end);
         self.by_identity.insert(identity, key);
         key
@@ -159,13 +166,16 @@ impl Ledger {
         let record = Record::new(RecordType::TransportFlow, identity)
             .with(Attribute::Connector, Arc::clone(connector))
             .with(Attribute::Trace, if trace.is_empty() { "Local" } else { trace });
-        Some(self.insert(record, Side::Workload))
+        Some(self.insert(record, Side::Workload { from: None }))
     }
 
     /// The workload is connected, from this address of ours.
-    pub fn connected(&mut self, key: Key, from: SocketAddr) {
-        self.say(key, Attribute::ProxyHost, &from.ip().to_string());
-        self.say(key, Attribute::ProxyPort, &from.port().to_string());
+    pub fn connected(&mut self, key: Key, address: SocketAddr) {
+        let Some(conversation) = self.conversations.get_mut(key) else { return };
+        if let Side::Workload { from } = &mut conversation.end {
+            *from = Some(address);
+            conversation.is_untold |= self.is_watched;
+        }
     }
 
     /// Something went wrong at this end. The first error counts.
@@ -173,7 +183,7 @@ impl Ledger {
         let Some(conversation) = self.conversations.get(key) else { return };
         let attribute = match conversation.end {
             Side::Client { .. } => Attribute::ErrorListenerSide,
-            Side::Workload => Attribute::ErrorConnectorSide,
+            Side::Workload { .. } => Attribute::ErrorConnectorSide,
         };
         if conversation.record.text(attribute).is_none() {
             self.say(key, attribute, error);
@@ -195,13 +205,13 @@ impl Ledger {
                     self.tell_exchanges(key);
                 }
             }
-            Side::Workload => conversation.answered(Attribute::ProcessLatency, now),
+            Side::Workload { .. } => conversation.answered(Attribute::ProcessLatency, now),
         }
     }
 
     /// Octets are about to be written to the socket.
     pub fn writing(&mut self, key: Key, now: impl Fn() -> Now) {
-        let conversation = self.conversations.get_mut(key).filter(|it| matches!(it.end, Side::Workload));
+        let conversation = self.conversations.get_mut(key).filter(|it| matches!(it.end, Side::Workload { .. }));
         if let Some(Conversation { asked: asked @ None, .. }) = conversation {
             *asked = Some(now().instant);
         }
@@ -232,7 +242,7 @@ impl Ledger {
                     self.tell_exchanges(key);
                 }
             }
-            Side::Workload => {}
+            Side::Workload { .. } => {}
         }
     }
 
@@ -251,10 +261,12 @@ impl Ledger {
                 self.conclude_if_known(key);
                 self.conclude_waiting(now.instant);
             }
-            Side::Workload => {
-                let Some(Conversation { record, is_untold, .. }) = self.forget(key) else { return };
-                let end = Record::new(record.kind, Arc::clone(&record.identity));
-                self.harvest.shares.extend([is_untold.then_some(record), Some(end)].into_iter().flatten());
+            Side::Workload { .. } => {
+                let Some(mut conversation) = self.forget(key) else { return };
+                let Record { kind, ref identity, .. } = conversation.record;
+                let end = Record::new(kind, Arc::clone(identity));
+                let untold = conversation.is_untold.then(|| conversation.tell());
+                self.harvest.shares.extend([untold, Some(end)].into_iter().flatten());
             }
         }
     }
@@ -288,10 +300,11 @@ impl Ledger {
             let is_ended = conversation.record.has_ended();
             if !is_ended && (is_full || conversation.is_untold || is_time && conversation.has_news()) {
                 conversation.is_untold = false;
-                match &conversation.end {
-                    Side::Client { .. } => self.harvest.flows.push(conversation.tell()),
-                    Side::Workload => self.harvest.shares.push(conversation.record.clone()),
-                }
+                let told = match &conversation.end {
+                    Side::Client { .. } => &mut self.harvest.flows,
+                    Side::Workload { .. } => &mut self.harvest.shares,
+                };
+                told.push(conversation.tell());
             }
             if is_time && !is_ended {
                 self.tell_running(key);
@@ -420,12 +433,20 @@ impl Conversation {
         matches!(&self.end, Side::Client { octets, octets_reverse, told, .. } if *told != (*octets, *octets_reverse))
     }
 
-    /// All that is known of it.
+    /// All that is known of it. What costs something to say is not said before.
     fn tell(&mut self) -> Record {
-        if let Side::Client { octets, octets_reverse, told, .. } = &mut self.end {
-            self.record.set(Attribute::Octets, *octets);
-            self.record.set(Attribute::OctetsReverse, *octets_reverse);
-            *told = (*octets, *octets_reverse);
+        let (address, host, port) = match &mut self.end {
+            Side::Client { from, octets, octets_reverse, told, .. } => {
+                self.record.set(Attribute::Octets, *octets);
+                self.record.set(Attribute::OctetsReverse, *octets_reverse);
+                *told = (*octets, *octets_reverse);
+                (Some(*from), Attribute::SourceHost, Attribute::SourcePort)
+            }
+            Side::Workload { from } => (*from, Attribute::ProxyHost, Attribute::ProxyPort),
+        };
+        if let Some(address) = address {
+            self.record.set(host, address.ip().to_string().as_str());
+            self.record.set(port, address.port().to_string().as_str());
         }
         self.record.clone()
     }

@@ -1,6 +1,5 @@
 //! Records: what is said about one thing of the network, or what of it has changed.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::attribute::{Attribute, Class};
@@ -71,7 +70,8 @@ pub struct Record {
     pub kind: RecordType,
     /// Its name among all records of the network.
     pub identity: Arc<str>,
-    attributes: BTreeMap<Attribute, Datum>,
+    /// In the order of codes.
+    attributes: Vec<(Attribute, Datum)>,
 }
 
 impl RecordType {
@@ -121,7 +121,7 @@ impl From<Arc<str>> for Datum {
 impl Record {
     /// A record that says nothing yet.
     pub fn new(kind: RecordType, identity: impl Into<Arc<str>>) -> Self {
-        Self { kind, identity: identity.into(), attributes: BTreeMap::new() }
+        Self { kind, identity: identity.into(), attributes: Vec::new() }
     }
 
     /// Says something more; see [`Self::set`].
@@ -138,7 +138,28 @@ impl Record {
     pub fn set(&mut self, attribute: Attribute, value: impl Into<Datum>) {
         let value = value.into();
         assert_eq!(value.class(), attribute.class(), "{attribute:?} is of another class");
-        self.attributes.insert(attribute, cut(attribute, value));
+        self.put(attribute, cut(attribute, value));
+    }
+
+    /// Whether that changed anything.
+    fn put(&mut self, attribute: Attribute, value: Datum) -> bool {
+        match self.attributes.binary_search_by_key(&attribute, |(known, _)| *known) {
+            Ok(place) => {
+                let known = &mut self.attributes[place].1;
+                let is_other = *known != value;
+                *known = value;
+                is_other
+            }
+            Err(place) => {
+                self.attributes.insert(place, (attribute, value));
+                true
+            }
+        }
+    }
+
+    fn datum(&self, attribute: Attribute) -> Option<&Datum> {
+        let place = self.attributes.binary_search_by_key(&attribute, |(known, _)| *known).ok()?;
+        Some(&self.attributes[place].1)
     }
 
     /// Takes a patch over. Whether that changed anything; one about something else does not.
@@ -148,21 +169,21 @@ impl Record {
         }
         let mut has_changed = false;
         for (attribute, value) in &patch.attributes {
-            has_changed |= self.attributes.insert(*attribute, value.clone()).as_ref() != Some(value);
+            has_changed |= self.put(*attribute, value.clone());
         }
         has_changed
     }
 
     /// The patch that makes of this record what it is behind [`Self::apply`]; `None` if nothing changes.
     pub fn difference(&self, patch: &Self) -> Option<Self> {
-        let news = patch.attributes.iter().filter(|(attribute, value)| self.attributes.get(attribute) != Some(value));
-        let attributes: BTreeMap<_, _> = news.map(|(attribute, value)| (*attribute, value.clone())).collect();
+        let news = patch.attributes.iter().filter(|(attribute, value)| self.datum(*attribute) != Some(value));
+        let attributes: Vec<_> = news.cloned().collect();
         (!attributes.is_empty()).then(|| Self { attributes, ..Self::new(self.kind, Arc::clone(&self.identity)) })
     }
 
     /// A number; `None` if it was not said.
     pub fn number(&self, attribute: Attribute) -> Option<u64> {
-        match self.attributes.get(&attribute)? {
+        match self.datum(attribute)? {
             Datum::Number(number) => Some(*number),
             Datum::Text(_) => None,
         }
@@ -170,7 +191,7 @@ impl Record {
 
     /// A text; `None` if it was not said.
     pub fn text(&self, attribute: Attribute) -> Option<&str> {
-        match self.attributes.get(&attribute)? {
+        match self.datum(attribute)? {
             Datum::Text(text) => Some(text),
             Datum::Number(_) => None,
         }
@@ -199,13 +220,13 @@ impl Record {
 
     /// Whether what it is about is gone.
     pub fn has_ended(&self) -> bool {
-        self.attributes.contains_key(&Attribute::EndTime)
+        self.datum(Attribute::EndTime).is_some()
     }
 
     /// Reads one of a list's records. `None`: it is of a type we do not know, or lacks type or identity.
     pub(super) fn read(list: &mut Fields<'_>) -> Result<Option<Self>, DecodeError> {
         let Some(Pairs(mut pairs)) = list.optional()? else { return Ok(None) };
-        let (mut kind, mut identity, mut attributes) = (None, None, BTreeMap::new());
+        let (mut kind, mut identity, mut said) = (None, None, Vec::new());
         while pairs.left() > 0 {
             let key = pairs.optional()?.and_then(Datum::read);
             let value = pairs.optional()?.and_then(Datum::read);
@@ -215,11 +236,16 @@ impl Record {
                 (Ok(IDENTITY), Datum::Text(text)) => identity = (text.len() <= MAX_IDENTITY_BYTES).then_some(text),
                 (_, value) => {
                     let attribute = Attribute::of(key).filter(|attribute| attribute.class() == value.class());
-                    attributes.extend(attribute.map(|attribute| (attribute, cut(attribute, value))));
+                    said.extend(attribute.map(|attribute| (attribute, cut(attribute, value))));
                 }
             }
         }
-        Ok(kind.zip(identity).map(|(kind, identity)| Self { kind, identity, attributes }))
+        let Some((kind, identity)) = kind.zip(identity) else { return Ok(None) };
+        let mut record = Self::new(kind, identity);
+        for (attribute, value) in said {
+            record.put(attribute, value);
+        }
+        Ok(Some(record))
     }
 }
 

@@ -113,8 +113,8 @@ pub(super) struct Connection {
     pub(super) is_retired: bool,
     /// When it is retired.
     pub(super) retires_at: Option<Instant>,
-    /// What has become of the deliveries of each link.
-    tallies: FastMap<LinkId, LinkTally, foldhash::fast::RandomState>,
+    /// What has become of the deliveries of each link. Boxed, for half the table may be empty.
+    tallies: FastMap<LinkId, Box<LinkTally>, foldhash::fast::RandomState>,
     /// When a delivery began last, in either direction.
     pub(super) last_delivery: Option<Duration>,
 }
@@ -282,7 +282,7 @@ impl Connection {
 
     /// What has become of the deliveries of a link.
     pub(super) fn tally(&self, link: LinkId) -> LinkTally {
-        self.tallies.get(&link).copied().unwrap_or_default()
+        self.tallies.get(&link).map(|tally| **tally).unwrap_or_default()
     }
 
     /// Counts a delivery that begins on a link.

@@ -176,7 +176,7 @@ impl Plane {
             Ok(None) => {}
             Err(error) => {
                 let condition = Condition::new("amqp:invalid-field", error.to_string());
-                self.refuse(io, key, DeliveryState::Rejected(Some(condition)));
+                self.refuse(io, key, DeliveryState::Rejected(Some(condition.into())));
             }
         }
     }
@@ -230,7 +230,7 @@ impl Plane {
     fn find_way(&self, offer: &Offer) -> (Way, Option<Passages>) {
         let Ok(Some(head)) = message::scan(&offer.octets, true) else {
             let condition = Condition::bare("amqp:invalid-field");
-            return (Way::Refused(DeliveryState::Rejected(Some(condition))), None);
+            return (Way::Refused(DeliveryState::Rejected(Some(condition.into()))), None);
         };
         if offer.service == Service::Control {
             return (Way::Control, None);
@@ -238,7 +238,7 @@ impl Plane {
         let annotations = offer.annotations(&head);
         let Some(to) = annotations.to_override.or(head.properties.to) else {
             let condition = Condition::new("amqp:precondition-failed", "no address");
-            return (Way::Refused(DeliveryState::Rejected(Some(condition))), None);
+            return (Way::Refused(DeliveryState::Rejected(Some(condition.into()))), None);
         };
         // A way longer than any is a circle. An edge router knows no ways, and is at the end of each.
         if self.routes.edge.is_none() && annotations.hops() > self.routes.table.max_trace() {
@@ -393,7 +393,8 @@ impl Plane {
         Some(match encapsulation::stream_start(head) {
             Ok(start) => Way::Client { name, features: Features::of(head).common(Features::OURS), start },
             Err(error) => {
-                Way::Refused(DeliveryState::Rejected(Some(Condition::new("amqp:invalid-field", error.to_string()))))
+                let condition = Condition::new("amqp:invalid-field", error.to_string());
+                Way::Refused(DeliveryState::Rejected(Some(condition.into())))
             }
         })
     }
@@ -614,7 +615,7 @@ impl Plane {
     fn deliver(&mut self, io: &mut impl Io, key: Key, offer: &Offer, subscriber: SubscriberId) {
         if offer.octets.len() > MAX_MESSAGE_BYTES {
             let condition = Condition::new("amqp:link:message-size-exceeded", "message for us beyond 1 MiB");
-            return self.refuse(io, key, DeliveryState::Rejected(Some(condition)));
+            return self.refuse(io, key, DeliveryState::Rejected(Some(condition.into())));
         }
         let rest = message::scan(&offer.octets, true).ok().flatten().map_or(0, |head| head.rest);
         let message = Bytes::copy_from_slice(&offer.octets[rest..]);

@@ -7,9 +7,12 @@ use bytes::{Buf, Bytes, BytesMut};
 /// Small pieces are gathered into chunks of this size.
 const CHUNK_OCTETS: usize = 16_384;
 
-/// A queue of octets.
+/// A queue of octets. Mostly nothing waits, and then it takes up nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Parked {
+pub(crate) struct Parked(Option<Box<Queue>>);
+
+#[derive(Debug, Default)]
+struct Queue {
     chunks: VecDeque<Bytes>,
     /// What still grows; always behind the chunks.
     tail: BytesMut,
@@ -19,37 +22,58 @@ pub(crate) struct Parked {
 impl Parked {
     /// How many octets wait.
     pub(crate) fn len(&self) -> usize {
-        self.octets
+        self.0.as_ref().map_or(0, |queue| queue.octets)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.octets == 0
+        self.len() == 0
     }
 
     /// Copies octets in.
     pub(crate) fn copy(&mut self, octets: &[u8]) {
-        if self.tail.len() + octets.len() > CHUNK_OCTETS {
-            self.close_tail();
+        if octets.is_empty() {
+            return;
         }
-        self.tail.extend_from_slice(octets);
-        self.octets += octets.len();
+        let queue = self.0.get_or_insert_default();
+        if queue.tail.len() + octets.len() > CHUNK_OCTETS {
+            queue.close_tail();
+        }
+        queue.tail.extend_from_slice(octets);
+        queue.octets += octets.len();
     }
 
     /// Puts a chunk in as it is.
     pub(crate) fn push(&mut self, chunk: Bytes) {
-        self.close_tail();
-        self.octets += chunk.len();
-        self.chunks.push_back(chunk);
+        if chunk.is_empty() {
+            return;
+        }
+        let queue = self.0.get_or_insert_default();
+        queue.close_tail();
+        queue.octets += chunk.len();
+        queue.chunks.push_back(chunk);
     }
 
     /// The pieces at the front, at most `max` of them.
     pub(crate) fn pieces(&self, max: usize) -> impl Iterator<Item = &[u8]> {
-        let tail = (!self.tail.is_empty()).then_some(&*self.tail);
-        self.chunks.iter().map(|chunk| &**chunk).chain(tail).take(max)
+        self.0.iter().flat_map(|queue| queue.pieces()).take(max)
     }
 
     /// Takes `count` octets off the front.
-    pub(crate) fn consume(&mut self, mut count: usize) {
+    pub(crate) fn consume(&mut self, count: usize) {
+        if let Some(queue) = &mut self.0 {
+            queue.consume(count);
+            self.0.take_if(|queue| queue.octets == 0); // gives the memory back
+        }
+    }
+}
+
+impl Queue {
+    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let tail = (!self.tail.is_empty()).then_some(&*self.tail);
+        self.chunks.iter().map(|chunk| &**chunk).chain(tail)
+    }
+
+    fn consume(&mut self, mut count: usize) {
         self.octets -= count;
         while count > 0 {
             let Some(front) = self.chunks.front_mut() else {
@@ -62,9 +86,6 @@ impl Parked {
             if front.is_empty() {
                 self.chunks.pop_front();
             }
-        }
-        if self.octets == 0 {
-            *self = Self::default(); // gives the memory back
         }
     }
 
