@@ -26,7 +26,7 @@
 //! * `management` answers requests at `$management`
 //! * `amqp` links: dialled, accepted, brought up to the exchange of opens; from there on a shard has them
 //! * `shard` the threads of the data plane, each around one [`van_core::plane::Plane`]
-//! * [`bench`] what answers whoever measures the network, and who measures
+//! * [`mod@bench`] what answers whoever measures the network, and who measures
 //! * `tcp` clients accepted, workloads connected · `dial` both inside the process, without a socket · `web` health, metrics, routes
 //!
 //! What always holds: a link is made only with a `VerifiedPeer`; a connection and a stream belong to one shard each;
