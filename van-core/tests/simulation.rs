@@ -102,6 +102,20 @@ fn octets_are_exact_over_every_number_of_shards_and_data_connections() {
 }
 
 #[test]
+fn long_streams_pass_over_any_number_of_routers() {
+    for hops in 1..=3 {
+        let mut network = network(30 + hops as u64);
+        let routers = chain(&mut network, &vec![1; hops + 1], 1);
+        network.connector(routers[hops], "db", Workload::Answers(Script::sends(5_000_000, 7)));
+        wait_reachable(&mut network, routers[0], "db");
+        let client = network.client(routers[0], 0, "db", Script::sends(4_000_000, 5));
+        check_finished(&mut network, client, &Script::sends(5_000_000, 7).octets());
+        assert!(network.workload_outcomes()[0].0 == Script::sends(4_000_000, 5).octets());
+        check_nothing_left(&mut network);
+    }
+}
+
+#[test]
 fn a_request_is_answered_by_a_neighbour_after_one_round_trip() {
     const DELAY: Duration = Duration::from_millis(50);
     let mut network = network(21);
@@ -369,16 +383,15 @@ fn a_slow_reader_holds_back_its_own_sender_and_nobody_else() {
 /// 2,048 octets each 75 µs: 27 MB/s, for which a path of 100 ms takes 2.7 MB under way.
 #[test]
 fn a_stream_over_a_long_path_is_as_fast_as_its_reader() {
-    for shards in [[1, 1, 1], [2, 1, 2]] {
+    for shards in [[1, 1], [2, 2]] {
         let mut network = network(14);
-        let routers: Vec<_> = (0..3).map(|n| network.router(&format!("r{n}"), shards[n])).collect();
-        network.link(routers[0], routers[1], 1, 1, MS);
-        network.link(routers[1], routers[2], 1, 1, 50 * MS);
+        let routers: Vec<_> = (0..2).map(|n| network.router(&format!("r{n}"), shards[n])).collect();
+        network.link(routers[0], routers[1], 1, 1, 50 * MS);
         routers.iter().for_each(|router| network.widen(*router, 16 << 20));
         let script = Script { takes: 2_048, ..Script::sends(60_000_000, 1) };
-        network.connector(routers[2], "file", Workload::Answers(script));
+        network.connector(routers[1], "file", Workload::Answers(script));
         wait_reachable(&mut network, routers[0], "file");
-        let client = network.client(routers[0], 1, "file", Script { takes: 2_048, ..Script::sends(0, 2) });
+        let client = network.client(routers[0], shards[0] - 1, "file", Script { takes: 2_048, ..Script::sends(0, 2) });
         network.run(1_500 * MS);
         let before = network.outcome(client).0.len();
         network.run(500 * MS);

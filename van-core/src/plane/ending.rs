@@ -475,6 +475,8 @@ impl Plane {
         let Some(attachment) = self.attachments.get_mut(key).filter(|attachment| attachment.ended.is_none()) else {
             return;
         };
+        // Nothing goes early to others than ours.
+        let is_early = attachment.message.as_ref().is_some_and(|offer| offer.goes_early);
         match attachment.outlet {
             Outlet::Socket(other) => {
                 attachment.ended = Some(Ending::Aborted);
@@ -482,12 +484,15 @@ impl Plane {
                 self.break_stream(io, other);
                 self.reap(io, key);
             }
-            Outlet::Link { .. } if !is_error_carried => {
+            Outlet::Link { .. } if !(is_error_carried || is_early) => {
                 attachment.message = None;
                 attachment.settles_itself = true;
                 self.inlet_ended(io, key, Ending::Complete, true);
             }
-            _ => self.inlet_ended(io, key, Ending::Aborted, true),
+            _ => {
+                attachment.message = attachment.message.take().filter(|_| !is_early);
+                self.inlet_ended(io, key, Ending::Aborted, true);
+            }
         }
     }
 

@@ -866,10 +866,11 @@ impl Plane {
     fn answer_client_stream(&mut self, io: &mut impl Io, stream: Key, answer: Answer, first_window: u32) {
         let mut octets = Vec::with_capacity(256);
         let is_own = answer.offered != Features::default();
-        let ours = Features::OURS.granting(first_window);
+        let features = answer.offered.common(Features::OURS);
+        let window = features.window.map(|_| first_window);
+        let ours = Features { window, ..Features::OURS };
         encapsulation::write_server_stream(&answer.reply_to, is_own.then_some(ours), &mut octets);
         let up = self.add_reader(stream);
-        let features = answer.offered.common(Features::OURS);
         if let (Some(first), Some(attachment)) = (features.window, self.attachments.get_mut(up))
             && let Flow::Sending(window) = &mut attachment.flow
         {

@@ -198,8 +198,8 @@ fn a_client_is_given_credit_when_its_delivery_is_over() {
 }
 
 /// The peer has a client of the workload, whose end names these features, and the workload is there.
-fn with_client(features: Features) -> Pair {
-    let mut pair = Pair::on(Purpose::Data, &[]);
+fn with_client(features: Features, is_alike: bool) -> Pair {
+    let mut pair = Pair::between(Purpose::Data, &[], is_alike);
     let mut message = Vec::new();
     Annotations::fresh(STREAMING | DISABLE_Q2).forward("amqp:/_topo/0/theirs", &mut message);
     let client = ClientStream { key: "echo", reply_to: "amqp:/_topo/0/theirs/temp.1", alpn: None, flow: None };
@@ -214,14 +214,20 @@ fn with_client(features: Features) -> Pair {
 #[test]
 fn a_sender_that_names_windows_is_told_them_and_others_have_the_fixed_one() {
     let older = Features { window: None, ..Features::OURS };
-    for (features, first) in [(Features::default(), 521_216..586_752), (older, 131_072..196_608)] {
-        let mut pair = with_client(features);
+    let fixed = [
+        (Features::default(), true, 521_216..586_752),
+        (older, true, 131_072..196_608),
+        // There is a router on the way that is none of ours.
+        (Features::OURS, false, 131_072..196_608),
+    ];
+    for (features, is_alike, first) in fixed {
+        let mut pair = with_client(features, is_alike);
         pair.world.workload = Workload::Reads;
         pair.go_on(&vec![0; 1_000_000], false);
         assert!(first.contains(&pair.reports[0].1), "{:?}", pair.reports);
         assert!(pair.reports.iter().all(|(window, _)| *window == 0), "{:?}", pair.reports);
     }
-    let mut pair = with_client(Features::OURS);
+    let mut pair = with_client(Features::OURS, true);
     pair.world.workload = Workload::Reads;
     pair.go_on(&vec![0; 65_536], false);
     let limits: Vec<_> = pair.reports.iter().map(|(window, offset)| u64::from(*window) + offset).collect();
@@ -233,7 +239,7 @@ fn a_sender_that_exceeds_what_it_was_granted_is_given_up() {
     for (features, granted, too_much) in
         [(Features::OURS, 65_536, 400_000), (Features::default(), 1_042_432, 5_000_000)]
     {
-        let mut pair = with_client(features);
+        let mut pair = with_client(features, true);
         pair.world.workload = Workload::HasStopped;
         let (before, _) = pair.plane.waiting();
         pair.go_on(&vec![0; granted], false);
@@ -246,7 +252,7 @@ fn a_sender_that_exceeds_what_it_was_granted_is_given_up() {
 
 #[test]
 fn a_workload_answers_a_client_behind_a_neighbour_that_is_not_known_yet() {
-    let pair = with_client(Features::default());
+    let pair = with_client(Features::default(), false);
     assert!(pair.world.closed.is_empty() && pair.outcomes.is_empty());
     assert_eq!(pair.plane.counters().streams, 1);
 }
