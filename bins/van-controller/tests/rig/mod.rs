@@ -131,15 +131,15 @@ impl Drop for Controller {
     }
 }
 
-/// The files below a folder. Drafts that a crash left behind begin with a dot.
+/// The files below a folder, sockets left out. Drafts that a crash left behind begin with a dot.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => found.extend(files(&path)),
-            _ if entry.file_name().to_string_lossy().starts_with('.') => {}
-            _ => found.push(path),
+            Ok(kind) if kind.is_file() && !entry.file_name().to_string_lossy().starts_with('.') => found.push(path),
+            _ => {}
         }
     }
     found
