@@ -73,9 +73,13 @@ impl Controller {
         fs::read_to_string(self.base.path().join("log")).unwrap_or_default()
     }
 
+    /// What a site keeps of itself over restarts. Its port for programs of this machine is none of it: nobody elsewhere knows
+    /// it, and it moves if another site takes it meanwhile.
     pub(crate) fn identity(&self) -> Identity {
         let text = fs::read(self.namespace.internal().join("site.json")).expect("an identity");
-        serde_json::from_slice(&text).expect("an identity")
+        let mut identity: Identity = serde_json::from_slice(&text).expect("an identity");
+        identity.ports.remove("local");
+        identity
     }
 
     /// How often a grant was redeemed, as far as a restart would know.
