@@ -621,7 +621,7 @@ impl Connection {
             }
         };
         self.by_remote_channel.insert(channel, local);
-        let window = self.config.session_window_frames;
+        let window = self.session_window();
         let session = self.sessions[usize::from(local)].get_or_insert_with(|| Session::new(window));
         session.recv_begin(begin, channel);
         if !session.begin_sent {
@@ -860,7 +860,7 @@ impl Connection {
     /// Begins a session; its channel is used at once, without waiting for the peer. `None` if there are too many.
     pub fn begin(&mut self) -> Option<u16> {
         let channel = self.free_channel().filter(|&channel| channel <= self.peer_channel_max)?;
-        self.sessions[usize::from(channel)] = Some(Session::new(self.config.session_window_frames));
+        self.sessions[usize::from(channel)] = Some(Session::new(self.session_window()));
         self.send_begin(channel);
         Some(channel)
     }
@@ -1157,6 +1157,13 @@ impl Connection {
     /// Deliveries that may still start on a link.
     pub fn credit(&self, link: LinkId) -> u32 {
         self.link(link).map_or(0, |own| own.credit)
+    }
+
+    /// Frames that the peer may send ahead on a session. Ours fill frames that are four times as large as those of others:
+    /// so it is as many octets.
+    fn session_window(&self) -> u32 {
+        let frames = self.config.session_window_frames;
+        if self.is_peer_alike { frames.min(INCOMING_WINDOW_FRAMES / 4) } else { frames }
     }
 
     /// Whether the peer says that it is the same product as we.
