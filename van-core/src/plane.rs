@@ -6,6 +6,7 @@
 //! * `connection` the links of a connection to another router · `attachment` one direction of traffic · `stream` a socket's
 //!   two directions
 //! * `inbound` what arrives, and where it goes · `outbound` what leaves, and when · `ending` reports, outcomes and ends
+//! * `flux` who waits while ways change
 //! * `endpoint` links with addresses · `crossing` between shards · `routes` the picture of the network · `scheduler`, `window`, `memory`, `parked` who may send how much
 //! * `tally` what is counted of deliveries · `shown` what people are shown
 
@@ -14,6 +15,7 @@ mod connection;
 mod crossing;
 mod ending;
 mod endpoint;
+mod flux;
 mod inbound;
 mod io;
 mod memory;
@@ -38,6 +40,7 @@ pub use self::connection::Purpose;
 use self::connection::{CONTROL_DELIVERY, Class, Connection, MAX_UNTAKEN_BYTES};
 pub use self::crossing::{Crossing, Destination};
 pub use self::endpoint::{LinkAnswer, LinkRequest, WantedLink};
+use self::flux::Flux;
 pub use self::io::{ClientFlow, Io, Read, Report, Write};
 pub use self::memory::Memory;
 use self::memory::Share;
@@ -89,6 +92,7 @@ pub struct Plane {
     /// Since some moment: good enough for what people are shown.
     now: Duration,
     memory: Share,
+    flux: Flux,
     /// Octets that wait around the plane.
     outside: usize,
     counters: Counters,
@@ -142,6 +146,7 @@ impl Plane {
             turn: 0,
             now: Duration::ZERO,
             memory: Share::of(Arc::default()),
+            flux: Flux::default(),
             outside: 0,
             counters: Counters::default(),
         }
@@ -438,9 +443,12 @@ impl Plane {
     // === what the control plane wants ===
 
     /// Takes a new picture of the network. Deliveries under way keep to their way.
-    pub fn set_routes(&mut self, io: &mut impl Io, routes: Arc<Routes>) {
-        self.routes = routes;
+    pub fn set_routes(&mut self, io: &mut impl Io, now: Instant, routes: Arc<Routes>) {
+        let old = std::mem::replace(&mut self.routes, routes);
+        self.flux.routes_changed(now, &old, &self.routes);
         self.grant_waiting(io);
+        self.retry_waiting(io);
+        self.flush(io);
     }
 
     /// Sends a message of the router protocol on a connection's control link.
@@ -548,7 +556,8 @@ impl Plane {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due =
             |connection: &Connection| connection.engine.poll_timeout().into_iter().chain(connection.retires_at).min();
-        self.connections.iter().filter_map(|(_, connection)| due(connection)).min()
+        let of_connections = self.connections.iter().filter_map(|(_, connection)| due(connection)).min();
+        of_connections.into_iter().chain(self.flux.poll_timeout()).min()
     }
 
     /// Lets time pass: signs of life, and the end of silent peers.
@@ -563,6 +572,7 @@ impl Plane {
             }
         }
         self.close_retired(io);
+        self.flux_timeout(io, now);
         self.flush(io);
     }
 

@@ -9,6 +9,9 @@ use van_core::sim::{Client, Ended, Network, RouterName, Script, Workload};
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
+/// After this all routers count as having heard of a change, and who finds no way is told so.
+const FLUX: Duration = Duration::from_secs(4);
+
 #[allow(clippy::disallowed_methods)] // any instant will do
 fn network(seed: u64) -> Network {
     Network::new(seed, Instant::now())
@@ -273,6 +276,28 @@ fn a_refused_stream_goes_to_another_connector_before_the_client_sees_anything() 
 }
 
 #[test]
+fn a_client_waits_for_a_way_while_routes_change_and_no_longer() {
+    for finds_one in [true, false] {
+        let mut network = network(10);
+        let routers = chain(&mut network, &[1, 1, 1], 1);
+        network.connector(routers[1], "db", Workload::Refuses);
+        wait_reachable(&mut network, routers[0], "db");
+        let client = network.client(routers[0], 0, "db", Script::sends(10, 1));
+        network.run(SECOND);
+        assert_eq!(network.outcome(client).1, None, "others may have heard more than who refused");
+        if finds_one {
+            network.connector(routers[2], "db", Workload::Answers(Script::sends(10, 2)));
+        }
+        network.run(FLUX);
+        assert_eq!(network.outcome(client).1, Some(if finds_one { Ended::Cleanly } else { Ended::Reset }));
+        let late = network.client(routers[0], 0, "db", Script::sends(10, 1));
+        network.run(SECOND / 10);
+        assert_eq!(network.outcome(late).1, Some(if finds_one { Ended::Cleanly } else { Ended::Reset }));
+        check_nothing_left(&mut network);
+    }
+}
+
+#[test]
 fn if_all_refuse_the_client_is_reset() {
     let mut network = network(7);
     let routers = chain(&mut network, &[1, 2, 1], 1);
@@ -297,6 +322,7 @@ fn a_client_is_established_by_a_workload_that_answers_and_by_no_other() {
         let routers = chain(&mut network, &[2, 2][..=hops], 1);
         network.connector(routers[hops], "db", workload);
         wait_reachable(&mut network, routers[0], "db");
+        network.run(FLUX);
         let client = network.client(routers[0], 1, "db", Script::sends(10, 1));
         let is_answered = |network: &Network| network.is_established(client) || network.outcome(client).1.is_some();
         assert!(network.run_until(SECOND, is_answered), "{workload:?} behind {hops} links hangs");

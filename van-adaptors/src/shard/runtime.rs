@@ -124,7 +124,10 @@ impl Shard {
         let (plane, world) = (&mut self.plane, &mut self.world);
         match message {
             Message::Adopt(adopted) => self.adopt(*adopted),
-            Message::Routes(routes) => plane.set_routes(world, routes),
+            Message::Routes(routes) => {
+                plane.set_routes(world, Instant::now(), routes);
+                self.timer_at = None;
+            }
             Message::Do(output) => {
                 if let Output::Message { message, .. } = &output {
                     self.stats[self.number].forwarded(message.len());

@@ -182,6 +182,7 @@ impl Plane {
                 self.recv_report(io, key, Received { offset: section_offset, window: section_number });
             }
             Some(DeliveryState::Released) if attachment.may_be_offered_again() => self.turned_down(io, key),
+            Some(state) if state == DeliveryState::FAILED && self.is_answer_lost(key) => self.wait_for_answer(io, key),
             Some(state) if state.is_terminal() => self.recv_outcome(io, key, state),
             _ if is_settled => self.recv_outcome(io, key, DeliveryState::Accepted),
             _ => {}
@@ -292,7 +293,7 @@ impl Plane {
     // === leaving ===
 
     /// Takes a direction away from its outlet so that it can go elsewhere.
-    fn leave_outlet(&mut self, io: &mut impl Io, key: Key) {
+    pub(super) fn leave_outlet(&mut self, io: &mut impl Io, key: Key) {
         self.abort_outlet(io, key);
         if let Some(attachment) = self.attachments.get_mut(key) {
             attachment.outlet = Outlet::Undecided;

@@ -204,7 +204,7 @@ impl Output {
     /// Has a shard carry it out, as far as it is a shard's to do.
     pub fn carry_out(self, plane: &mut Plane, io: &mut impl Io, now: Instant) {
         match self {
-            Self::Routes(routes) => plane.set_routes(io, routes),
+            Self::Routes(routes) => plane.set_routes(io, now, routes),
             Self::Send { to, message } => plane.send_control(io, to.id, message),
             Self::Message { to, message } => plane.send_message(io, to, &message),
             Self::AnswerLink { endpoint, answer } => plane.answer_link(io, endpoint, answer),

@@ -550,9 +550,10 @@ impl Network {
                 self.act(router);
             }
             Happening::Routes { router, life, routes } if self.is_alive(router, life) => {
+                let now = self.now;
                 for shard in 0..self.routers[router.0].shards {
                     let (plane, world) = self.shard(router, ShardId(shard));
-                    plane.set_routes(world, Arc::clone(&routes));
+                    plane.set_routes(world, now, Arc::clone(&routes));
                     self.settle(router, ShardId(shard));
                 }
             }
