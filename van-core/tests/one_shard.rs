@@ -1,5 +1,7 @@
 //! One shard of a router, with peers and without sockets.
 
+#[path = "one_shard/flux.rs"]
+mod flux;
 #[path = "one_shard/greedy_peer.rs"]
 mod greedy_peer;
 #[path = "one_shard/tally.rs"]

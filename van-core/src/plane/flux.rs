@@ -66,7 +66,9 @@ impl Plane {
         let Some(attachment) = self.attachments.get(key) else { return false };
         let is_unheard = attachment.message.as_ref().is_some_and(|offer| !offer.has_gone_early());
         let is_client = |stream| self.streams.get(stream).is_some_and(|it| matches!(it.side, Side::Client { .. }));
-        self.flux.until.is_some() && is_unheard && matches!(attachment.inlet, Inlet::Socket(stream) if is_client(stream))
+        self.flux.until.is_some()
+            && is_unheard
+            && matches!(attachment.inlet, Inlet::Socket(stream) if is_client(stream))
     }
 
     /// Has a client wait whose answer was lost.

@@ -207,7 +207,9 @@ impl Plane {
             _ => Tried::Only,
         });
         match way {
-            Way::Refused(DeliveryState::Released) if self.is_worth_waiting(key, &offer) => self.wait_for_routes(key, offer),
+            Way::Refused(DeliveryState::Released) if self.is_worth_waiting(key, &offer) => {
+                self.wait_for_routes(key, offer)
+            }
             Way::Refused(state) => self.refuse(io, key, state),
             Way::Workload(workload) => self.go_to_workload(io, key, offer, workload),
             Way::Client { name, features, start } => {

@@ -11,7 +11,7 @@ use van_routing::{RouterId, Timing};
 use crate::world::World;
 
 /// A client with one link for the address `q`.
-struct Client {
+pub(crate) struct Client {
     key: Key,
     id: ConnectionId,
     engine: Connection,
@@ -19,16 +19,19 @@ struct Client {
     /// What it says to the deliveries that come, in turn.
     answers: Vec<DeliveryState>,
     outcomes: Vec<DeliveryState>,
+    /// Deliveries that have begun to come, and what it says to each of them, if it does not wait for the end.
+    pub(crate) begun: usize,
+    pub(crate) answer_begun: Option<DeliveryState>,
 }
 
 /// A router, one client that receives and one that sends.
-struct Router {
-    core: Core,
-    plane: Plane,
-    world: World,
-    now: Instant,
+pub(crate) struct Router {
+    pub(crate) core: Core,
+    pub(crate) plane: Plane,
+    pub(crate) world: World,
+    pub(crate) now: Instant,
     start: Instant,
-    receiver: Client,
+    pub(crate) receiver: Client,
     sender: Client,
 }
 
@@ -57,13 +60,20 @@ impl Client {
             token: Token(1),
         };
         let link = engine.attach(channel, new).expect("a link");
-        Self { key, id: admitted.id, engine, link, answers: Vec::new(), outcomes: Vec::new() }
+        let (answers, outcomes) = (Vec::new(), Vec::new());
+        Self { key, id: admitted.id, engine, link, answers, outcomes, begun: 0, answer_begun: None }
     }
 
     fn hear(&mut self, octets: &[u8]) {
         let mut input = octets;
         while let Some(event) = self.engine.next(&mut input).expect("nothing wrong") {
             match event {
+                Event::Delivery { delivery, .. } => {
+                    self.begun += 1;
+                    if let Some(answer) = self.answer_begun.clone() {
+                        self.engine.dispose(delivery, Some(answer), true);
+                    }
+                }
                 Event::Complete { delivery, settled: false, .. } if !self.answers.is_empty() => {
                     let answer = self.answers.remove(0);
                     self.engine.dispose(delivery, Some(answer), true);
@@ -77,7 +87,7 @@ impl Client {
 
 impl Router {
     #[allow(clippy::disallowed_methods)] // any instant will do
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let start = Instant::now();
         let identity = Identity { id: RouterId::new("ours").expect("an id"), instance: 1, shards: 1, mesh: None };
         let mut core = Core::new(identity, Timing::default(), Distribution::default(), start);
@@ -90,7 +100,7 @@ impl Router {
     }
 
     /// Lets everything happen.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for _ in 0..8 {
             for client in [&mut self.receiver, &mut self.sender] {
                 let octets = client.engine.output().to_vec();
@@ -109,9 +119,10 @@ impl Router {
         }
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         self.now += time;
         self.plane.set_time(self.now - self.start);
+        self.plane.handle_timeout(&mut self.world, self.now);
     }
 
     fn send(&mut self, is_settled: bool) {
@@ -124,7 +135,7 @@ impl Router {
     }
 
     /// The receiver takes so many more.
-    fn take(&mut self, count: u32) {
+    pub(crate) fn take(&mut self, count: u32) {
         let Client { engine, link, .. } = &mut self.receiver;
         engine.grant(*link, count);
         self.settle();
