@@ -7,7 +7,7 @@
 //!   two directions
 //! * `inbound` what arrives, and where it goes · `outbound` what leaves, and when · `ending` reports, outcomes and ends
 //! * `flux` who waits while ways change
-//! * `endpoint` links with addresses · `crossing` between shards · `routes` the picture of the network · `scheduler`, `window`, `memory`, `parked` who may send how much
+//! * `endpoint` links with addresses · `crossing` between shards · `routes` the picture of the network · `scheduler`, `pace`, `window`, `memory`, `parked` who may send how much
 //! * `tally` what is counted of deliveries · `shown` what people are shown
 
 mod attachment;
@@ -20,6 +20,7 @@ mod inbound;
 mod io;
 mod memory;
 mod outbound;
+mod pace;
 mod parked;
 mod routes;
 mod scheduler;
@@ -263,7 +264,8 @@ impl Plane {
                     Some(Class::Control | Class::Endpoint(_)) | None => self.check_control(io, key),
                 }
             }
-            Event::Window { .. } => {
+            Event::Window { channel } => {
+                connection.recv_received(channel, self.now);
                 for attachment in std::mem::take(&mut connection.blocked) {
                     connection.scheduler.enter(attachment);
                 }

@@ -24,7 +24,7 @@ use super::delivery::{DeliveryId, DeliveryTag};
 use super::frame::{Body, FrameError, FrameReader, write_empty, write_frame, write_sasl};
 use super::limits::{
     DEFAULT_IDLE_TIMEOUT, DEFAULT_LINK_CAPACITY, DEFAULT_MAX_FRAME_BYTES, INCOMING_WINDOW_FRAMES, MAX_LINKS,
-    MAX_SESSIONS, MAX_UNSETTLED, MIN_MAX_FRAME_BYTES,
+    MAX_SESSIONS, MAX_UNSETTLED, MIN_MAX_FRAME_BYTES, TOLD_OCTETS,
 };
 use super::link::{Current, Link, LinkStatus, Token};
 use super::outcome::{Condition, DeliveryState};
@@ -177,7 +177,8 @@ pub enum Event<'a> {
         /// Whether the peer wants unused credit back: see [`Connection::drained`].
         drain: bool,
     },
-    /// The peer takes transfer frames again on a session where it did not.
+    /// The peer takes transfer frames again on a session where it did not, or has told what it received: see
+    /// [`Connection::frames`].
     Window {
         /// The session, as [`LinkId::channel`] tells it.
         channel: u16,
@@ -621,8 +622,8 @@ impl Connection {
             }
         };
         self.by_remote_channel.insert(channel, local);
-        let window = self.session_window();
-        let session = self.sessions[usize::from(local)].get_or_insert_with(|| Session::new(window));
+        let new = self.new_session();
+        let session = self.sessions[usize::from(local)].get_or_insert(new);
         session.recv_begin(begin, channel);
         if !session.begin_sent {
             self.send_begin(local);
@@ -667,7 +668,7 @@ impl Connection {
 
     fn recv_flow(&mut self, channel: u16, flow: &Flow) -> Result<(), Error> {
         let session = session_mut(&mut self.sessions, channel);
-        if session.recv_flow(flow) {
+        if session.recv_flow(flow) || self.is_peer_alike {
             self.events.push_back(Event::Window { channel });
         }
         let Some(handle) = flow.handle else {
@@ -707,8 +708,9 @@ impl Connection {
         if self.unsettled() >= MAX_UNSETTLED {
             return Err(violation("amqp:resource-limit-exceeded", "too many unsettled deliveries"));
         }
+        let octets = self.frames.payload_left();
         let session = session_mut(&mut self.sessions, channel);
-        if !session.count_incoming() {
+        if !session.count_incoming(octets) {
             return Err(violation("amqp:session:window-violation", "transfer beyond the incoming window"));
         }
         let handle = transfer.handle;
@@ -860,7 +862,7 @@ impl Connection {
     /// Begins a session; its channel is used at once, without waiting for the peer. `None` if there are too many.
     pub fn begin(&mut self) -> Option<u16> {
         let channel = self.free_channel().filter(|&channel| channel <= self.peer_channel_max)?;
-        self.sessions[usize::from(channel)] = Some(Session::new(self.session_window()));
+        self.sessions[usize::from(channel)] = Some(self.new_session());
         self.send_begin(channel);
         Some(channel)
     }
@@ -1159,11 +1161,19 @@ impl Connection {
         self.link(link).map_or(0, |own| own.credit)
     }
 
-    /// Frames that the peer may send ahead on a session. Ours fill frames that are four times as large as those of others:
-    /// so it is as many octets.
-    fn session_window(&self) -> u32 {
+    /// Transfer frames sent on a session, and of those the ones that the peer is known to have received; modulo 2³².
+    pub fn frames(&self, channel: u16) -> Option<(u32, u32)> {
+        let session = self.sessions.get(usize::from(channel)).and_then(Option::as_ref);
+        session.map(|session| (session.next_outgoing_id, session.next_expected_id))
+    }
+
+    /// Ours fill frames that are four times as large as those of others: so they may send as many octets ahead.
+    fn new_session(&self) -> Session {
         let frames = self.config.session_window_frames;
-        if self.is_peer_alike { frames.min(INCOMING_WINDOW_FRAMES / 4) } else { frames }
+        match self.is_peer_alike {
+            true => Session::new(frames.min(INCOMING_WINDOW_FRAMES / 4), Some(TOLD_OCTETS)),
+            false => Session::new(frames, None),
+        }
     }
 
     /// Whether the peer says that it is the same product as we.

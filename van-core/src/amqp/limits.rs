@@ -25,6 +25,9 @@ pub const MAX_UNSETTLED: usize = 524_288;
 /// Transfer frames a peer may send before we give back window: 128 MiB of the 16 KiB frames that skupper-router sends.
 pub const INCOMING_WINDOW_FRAMES: u32 = 8192;
 
+/// Octets after which a peer of ours is told that they came.
+pub const TOLD_OCTETS: usize = 131_072;
+
 /// Deliveries that may be under way on a link, unless the configuration says otherwise. Source: skupper-router `linkCapacity`.
 pub const DEFAULT_LINK_CAPACITY: u32 = 250;
 

@@ -25,7 +25,12 @@ pub(super) struct Session {
     pub(super) incoming_window: u32,
     /// No window is given back for now.
     pub(super) is_held: bool,
+    /// Octets after which the peer is told what came, if it wants to know, and those that came since.
+    told_every: Option<usize>,
+    untold: usize,
     pub(super) next_outgoing_id: u32,
+    /// The number of the frame that the peer expects next, as far as we know.
+    pub(super) next_expected_id: u32,
     /// Frames we may still send.
     pub(super) remote_incoming_window: u32,
     pub(super) next_delivery_number: u32,
@@ -48,7 +53,8 @@ pub(super) struct Unsettled {
 }
 
 impl Session {
-    pub(super) fn new(window_frames: u32) -> Self {
+    /// `told_every`: see [`Session::needs_flow`].
+    pub(super) fn new(window_frames: u32, told_every: Option<usize>) -> Self {
         Self {
             full_window: window_frames,
             begin_sent: false,
@@ -58,7 +64,10 @@ impl Session {
             next_incoming_id: 0,
             incoming_window: window_frames,
             is_held: false,
+            told_every,
+            untold: 0,
             next_outgoing_id: 0,
+            next_expected_id: 0,
             remote_incoming_window: 0,
             next_delivery_number: 0,
             links: Slab::default(),
@@ -82,14 +91,16 @@ impl Session {
         let was_blocked = self.remote_incoming_window == 0;
         // Before the peer has seen our begin it counts from our first id, which is 0.
         let window = flow.incoming_window.min(i32::MAX.cast_unsigned());
-        let limit = flow.next_incoming_id.unwrap_or(0).wrapping_add(window);
+        self.next_expected_id = flow.next_incoming_id.unwrap_or(0);
+        let limit = self.next_expected_id.wrapping_add(window);
         let left = limit.wrapping_sub(self.next_outgoing_id).cast_signed();
         self.remote_incoming_window = left.max(0).cast_unsigned();
         was_blocked && self.remote_incoming_window > 0
     }
 
     /// Counts a transfer frame in; false if the peer had no window for it.
-    pub(super) fn count_incoming(&mut self) -> bool {
+    pub(super) fn count_incoming(&mut self, octets: usize) -> bool {
+        self.untold += octets;
         self.next_incoming_id = self.next_incoming_id.wrapping_add(1);
         match self.incoming_window.checked_sub(1) {
             Some(left) => {
@@ -108,13 +119,15 @@ impl Session {
 
     /// Whether the peer should hear of window given back. It is given back on receipt: all streams of a connection share
     /// it, so none may hold it (docs/wire.md §2). Messages too large to be kept whole may, for they have no window of
-    /// their own.
+    /// their own. Ours want to know what came, after so many octets: it tells them how much may be under way.
     pub(super) fn needs_flow(&self) -> bool {
-        !self.is_held && self.incoming_window <= self.full_window / 2
+        let is_low = !self.is_held && self.incoming_window <= self.full_window / 2;
+        is_low || self.told_every.is_some_and(|octets| self.untold >= octets)
     }
 
     /// A flow with the session's windows, the incoming one restored unless it is held.
     pub(super) fn flow(&mut self) -> Flow {
+        self.untold = 0;
         if !self.is_held {
             self.incoming_window = self.full_window;
         }

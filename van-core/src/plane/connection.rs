@@ -9,6 +9,7 @@ use hashbrown::HashMap as FastMap;
 
 use super::attachment::Lane;
 use super::endpoint::Endpoint;
+use super::pace::Pace;
 use super::routes::{ConnectionId, PeerKind};
 use super::scheduler::Scheduler;
 use super::tally::{End, LinkTally};
@@ -86,6 +87,8 @@ pub(super) struct Connection {
     /// Links with addresses.
     pub(super) endpoints: Slab<Endpoint>,
     stream_channel: Option<u16>,
+    /// What of streams is under way, if the neighbour tells.
+    pace: Option<Box<Pace>>,
     /// Links for streams that are attached, have credit and carry nothing.
     idle: Vec<LinkId>,
     /// Links for streams that wait for credit.
@@ -145,7 +148,6 @@ impl Connection {
         Self {
             id,
             purpose,
-            engine,
             control_sender: None,
             control_receiver: None,
             is_control_reported: false,
@@ -153,6 +155,7 @@ impl Connection {
             priority_receivers: 0,
             endpoints: Slab::default(),
             stream_channel: None,
+            pace: engine.is_peer_alike().then(Box::default),
             idle: Vec::new(),
             starving: Vec::new(),
             stream_line: VecDeque::new(),
@@ -168,6 +171,7 @@ impl Connection {
             is_dirty: false,
             is_retired: false,
             retires_at: None,
+            engine,
             tallies: FastMap::default(),
             last_delivery: None,
         }
@@ -422,6 +426,29 @@ impl Connection {
             self.stream_channel = self.engine.begin();
         }
         self.stream_channel
+    }
+
+    /// Whether as much is under way as may be. It is over when the neighbour tells what came.
+    pub(super) fn is_full(&mut self) -> bool {
+        self.pace.as_mut().is_some_and(|pace| pace.is_full())
+    }
+
+    /// Counts a frame of a stream that has just left.
+    pub(super) fn count_sent(&mut self, channel: u16, octets: usize, now: Duration) {
+        if let Some(pace) = self.pace.as_mut().filter(|_| self.stream_channel == Some(channel))
+            && let Some((next, _)) = self.engine.frames(channel)
+        {
+            pace.count(next.wrapping_sub(1), octets, now);
+        }
+    }
+
+    /// The neighbour has told what came on a session.
+    pub(super) fn recv_received(&mut self, channel: u16, now: Duration) {
+        if let Some(pace) = self.pace.as_mut().filter(|_| self.stream_channel == Some(channel))
+            && let Some((_, expected)) = self.engine.frames(channel)
+        {
+            pace.recv_received(expected, now);
+        }
     }
 
     /// Counts octets that wait, or wait no more, of what a session brought. A session of which too much waits is held back.

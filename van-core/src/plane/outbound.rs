@@ -56,7 +56,7 @@ impl Plane {
         loop {
             self.send_control_messages(io, key);
             let Some(connection) = self.connections.get_mut(key) else { return };
-            if io.room(key) == 0 {
+            if io.room(key) == 0 || connection.is_full() {
                 break;
             }
             let Some((attachment, allowance)) = connection.scheduler.next() else { break };
@@ -187,6 +187,7 @@ impl Plane {
         let Some(connection) = self.connections.get_mut(*at) else { return };
         let length = pieces.iter().map(|piece| piece.len()).sum();
         let sent = connection.engine.transfer(*link, length, more);
+        connection.count_sent(link.channel(), length, self.now);
         if delivery.is_none() && sent.is_some() {
             *delivery = sent;
             connection.count_begun(*link, self.now);

@@ -1,0 +1,214 @@
+//! How much of a connection's streams may be under way to a neighbour of ours at once.
+//!
+//! What is under way cannot be overtaken: it lies in the buffers of two kernels and of the network between, and a stream
+//! that says little waits behind all of it. So no more is sent than keeps the path busy: twice what arrives in a round trip
+//! (after BBR, draft-ietf-ccwg-bbr). The rest stays where the scheduler can choose, in the sockets of clients and workloads.
+//! The neighbour tells what has come by its session's flows (docs/wire.md §2).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Octets that may always be under way: four times the distance at which a neighbour tells what came.
+const LEAST: u64 = 512 * 1024;
+
+/// Round trips shorter than this count as this long: a thread may wait so long for its turn.
+const SHORTEST_ROUND: Duration = Duration::from_micros(100);
+
+/// How long the shortest round trip, and the highest rate, are believed.
+const MEMORY: Duration = Duration::from_secs(10);
+
+/// A mark is set after so many octets.
+const MARK_OCTETS: u64 = 65_536;
+
+/// What is under way on one connection.
+#[derive(Debug)]
+pub(super) struct Pace {
+    sent: u64,
+    received: u64,
+    /// Octets that may be under way.
+    limit: u64,
+    marks: VecDeque<Mark>,
+    /// Streams wait, until so much has come that it is worth the turn.
+    is_full: bool,
+    /// They had to wait since the last mark was set.
+    was_full: bool,
+    /// The shortest round trips of this and of the last [`MEMORY`].
+    shortest: [Duration; 2],
+    remembered_since: Duration,
+}
+
+/// A frame of which is noted when it left.
+#[derive(Debug)]
+struct Mark {
+    /// Its number on the session.
+    frame: u32,
+    /// Octets sent by then, and received.
+    sent: u64,
+    received: u64,
+    since: Duration,
+    was_full: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            sent: 0,
+            received: 0,
+            limit: LEAST,
+            marks: VecDeque::new(),
+            is_full: false,
+            was_full: false,
+            shortest: [Duration::MAX; 2],
+            remembered_since: Duration::ZERO,
+        }
+    }
+}
+
+impl Pace {
+    /// Whether streams must wait until more has come.
+    pub(super) fn is_full(&mut self) -> bool {
+        let most = if self.is_full { self.limit - self.limit / 4 } else { self.limit };
+        self.is_full = self.sent - self.received >= most;
+        self.was_full |= self.is_full;
+        self.is_full
+    }
+
+    /// Counts a frame that leaves.
+    pub(super) fn count(&mut self, frame: u32, octets: usize, now: Duration) {
+        self.sent += octets as u64;
+        if self.marks.back().is_none_or(|last| self.sent - last.sent >= MARK_OCTETS) {
+            let was_full = std::mem::take(&mut self.was_full);
+            self.marks.push_back(Mark { frame, sent: self.sent, received: self.received, since: now, was_full });
+        }
+    }
+
+    /// The neighbour has received all frames before `next`.
+    pub(super) fn recv_received(&mut self, next: u32, now: Duration) {
+        let has_come = |mark: &mut Mark| next.wrapping_sub(mark.frame).cast_signed() > 0;
+        let mut last = None;
+        while let Some(mark) = self.marks.pop_front_if(has_come) {
+            last = Some(mark);
+        }
+        let Some(mark) = last else { return };
+        self.received = mark.sent;
+        // All has come: whoever goes on from here does so after a pause.
+        self.was_full &= self.sent - self.received >= MARK_OCTETS;
+        let round = now.saturating_sub(mark.since);
+        if now.saturating_sub(self.remembered_since) >= MEMORY {
+            self.shortest = [Duration::MAX, self.shortest[0]];
+            self.remembered_since = now;
+        }
+        self.shortest[0] = self.shortest[0].min(round);
+        let shortest = self.shortest[0].min(self.shortest[1]).max(SHORTEST_ROUND);
+        let round = round.max(shortest);
+        let arrived = u128::from(self.received - mark.received) * shortest.as_nanos() / round.as_nanos().max(1);
+        let wanted = u64::try_from(2 * arrived).unwrap_or(u64::MAX).max(LEAST);
+        // A sender that never had to wait says nothing of what the path can take.
+        if wanted > self.limit {
+            self.limit = wanted;
+        } else if mark.was_full {
+            self.limit -= (self.limit - wanted) / 8;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FRAME: u64 = 65_536;
+
+    /// The neighbour tells what came after so many frames.
+    const TOLD_FRAMES: u32 = 2;
+
+    /// A path that passes one frame at a time, and what a sender who always has more makes of it.
+    struct Path {
+        pace: Pace,
+        /// How long one frame takes, and how long the way there and back is.
+        frame_time: Duration,
+        round: Duration,
+        now: Duration,
+        sent: u32,
+        /// When each frame under way arrives, and when each told number does.
+        arriving: VecDeque<Duration>,
+        told: VecDeque<(Duration, u32)>,
+        arrived: u32,
+        /// The most frames that were in line before the slow place.
+        longest_line: usize,
+    }
+
+    impl Path {
+        fn new(octets_per_second: u64, round: Duration) -> Self {
+            let frame_time = Duration::from_nanos(FRAME * 1_000_000_000 / octets_per_second);
+            let (arriving, told) = (VecDeque::new(), VecDeque::new());
+            let (pace, now) = (Pace::default(), Duration::ZERO);
+            Self { pace, frame_time, round, now, sent: 0, arriving, told, arrived: 0, longest_line: 0 }
+        }
+
+        fn run(&mut self, time: Duration) {
+            let end = self.now + time;
+            while self.now < end {
+                while !self.pace.is_full() {
+                    let from = self.arriving.back().map_or(self.now, |last| (*last - self.round / 2).max(self.now));
+                    self.arriving.push_back(from + self.frame_time + self.round / 2);
+                    self.pace.count(self.sent, FRAME as usize, self.now);
+                    self.sent += 1;
+                }
+                let in_line = |arrival: &&Duration| **arrival > self.now + self.round / 2 + self.frame_time;
+                self.longest_line = self.longest_line.max(self.arriving.iter().filter(in_line).count());
+                let next = [self.arriving.front().copied(), self.told.front().map(|(at, _)| *at)];
+                self.now = next.into_iter().flatten().min().expect("a full sender is told");
+                if self.arriving.pop_front_if(|at| *at <= self.now).is_some() {
+                    self.arrived += 1;
+                    if self.arrived.is_multiple_of(TOLD_FRAMES) {
+                        self.told.push_back((self.now + self.round / 2, self.arrived));
+                    }
+                }
+                while let Some((_, next)) = self.told.pop_front_if(|(at, _)| *at <= self.now) {
+                    self.pace.recv_received(next, self.now);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_path_is_kept_busy_and_little_waits_in_it(megabytes in 1_u64..2_000, round in 0_u64..100_000) {
+            let mut path = Path::new(megabytes * 1_000_000, Duration::from_micros(round));
+            let time = path.frame_time * 200 + path.round * 20;
+            path.run(time);
+            path.longest_line = 0;
+            let before = path.arrived;
+            path.run(time);
+            let most = (time.as_nanos() / path.frame_time.as_nanos()) as u32;
+            prop_assert!(path.arrived - before >= most * 9 / 10, "{} of {most} frames", path.arrived - before);
+            let in_a_round = (path.round.max(SHORTEST_ROUND).as_nanos() / path.frame_time.as_nanos()) as usize;
+            let bound = (LEAST / FRAME) as usize + in_a_round * 3 / 2 + 4;
+            prop_assert!(path.longest_line <= bound, "{} frames wait, {in_a_round} are a round trip", path.longest_line);
+        }
+    }
+
+    #[test]
+    fn a_sender_who_pauses_does_not_count_as_a_slow_path() {
+        let mut path = Path::new(500_000_000, Duration::from_millis(50));
+        path.run(Duration::from_secs(3));
+        path.pace.recv_received(path.sent, path.now + path.round);
+        let limit = path.pace.limit;
+        assert!(limit > 25_000_000, "a round trip takes 25 MB, and {limit} are allowed");
+        for _ in 0..100 {
+            path.now += Duration::from_secs(1);
+            for _ in 0..TOLD_FRAMES {
+                path.pace.count(path.sent, 100, path.now);
+                path.sent += 1;
+            }
+            path.pace.recv_received(path.sent, path.now + path.round);
+        }
+        assert_eq!(path.pace.limit, limit);
+    }
+}
