@@ -27,7 +27,7 @@ pub(crate) use self::entities::Change;
 use self::entities::Running;
 use self::snapshot::Shown;
 pub(crate) use self::snapshot::Snapshot;
-use crate::amqp::Opened;
+use crate::amqp::{Opened, link::DataConnections};
 use crate::dial;
 use crate::entities::{Board, ConsumerState, EntityError, LinkOctets, States};
 use crate::flow::SiteInfo;
@@ -279,7 +279,7 @@ pub(crate) struct Task {
     board: Board,
     flow_ids: FlowIds,
     /// Data connections of a link that does not say how many.
-    data_connections: u16,
+    data_connections: DataConnections,
     /// Whether streams end with their tcpListener or tcpConnector.
     drops_tcp_connections: bool,
     /// The last number that was given to something.
@@ -342,7 +342,7 @@ impl Task {
         published: watch::Sender<Arc<Routes>>,
         flow_ids: FlowIds,
         random: Random,
-        (data_connections, drops_tcp_connections): (u16, bool),
+        (data_connections, drops_tcp_connections): (DataConnections, bool),
     ) -> Self {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (outbox, unsent) = mpsc::channel(messages::MAX_UNSENT);

@@ -1,7 +1,10 @@
-//! How much memory there is: of the machine, or less where a cgroup says so.
+//! How much memory there is: of the machine, or less where a cgroup says so; and for a TCP connection.
 
 use std::fs;
 use std::path::Path;
+
+/// What Linux gives a connection's writer at most, unless told otherwise.
+const STOCK_TCP_BUFFER: u64 = 4 * 1024 * 1024;
 
 /// Memory that this process may have, in octets, if it can be told.
 pub(crate) fn memory() -> Option<u64> {
@@ -9,6 +12,12 @@ pub(crate) fn memory() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
     let limits = files(&groups).into_iter().filter_map(|file| limit(&fs::read_to_string(file).ok()?));
     machine.into_iter().chain(limits).min()
+}
+
+/// Octets that the system lets a TCP connection have under way, as far as it can be told.
+pub(crate) fn tcp_buffer() -> u64 {
+    let most = |file| fs::read_to_string(file).ok()?.split_whitespace().nth(2)?.parse().ok();
+    most("/proc/sys/net/ipv4/tcp_wmem").unwrap_or(STOCK_TCP_BUFFER)
 }
 
 /// `MemTotal` of /proc/meminfo, which is in KiB.

@@ -13,6 +13,7 @@ use van_core::management::config::{Configuration, MAX_DATA_CONNECTIONS, Mode};
 use van_core::plane::{Counters, MAX_SHARDS, Memory, Routes};
 use van_core::router::{Core, Identity};
 
+use crate::amqp::link::DataConnections;
 use crate::bench;
 use crate::control::{Control, FlowIds, Task};
 use crate::dial::Dialer;
@@ -85,7 +86,8 @@ impl Router {
         let mode = configuration.mode;
         let cores = std::thread::available_parallelism().map_or(1, |count| count.get() as u16);
         let shard_count = configuration.shards.unwrap_or(cores).clamp(1, MAX_SHARDS);
-        let data_connections = configuration.data_connections.unwrap_or(shard_count.min(MAX_DATA_CONNECTIONS));
+        let at_least = DataConnections::AtLeast(shard_count.min(MAX_DATA_CONNECTIONS));
+        let data_connections = configuration.data_connections.map_or(at_least, DataConnections::Exactly);
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seed = clock.as_nanos() as u64 ^ u64::from(std::process::id()) << 32;
         let mut random = Random::new(seed);

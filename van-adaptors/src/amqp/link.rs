@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 use van_core::Random;
 use van_core::amqp::{Condition, Connection, Login, Password};
-use van_core::management::config::{Amqp, Family, PasswordSource};
+use van_core::management::config::{Amqp, Family, MAX_DATA_CONNECTIONS, PasswordSource};
 use van_core::plane::{PeerKind, Purpose};
 use van_core::router::{Announcement, Candidate, Dialled, Origin, Place, open_config};
 
@@ -28,6 +28,7 @@ use super::proxy::{Proxy, ProxyError};
 use super::{ESTABLISH_TIMEOUT, EstablishError, Opened, Profile, establish, reason_text, tuned};
 use crate::control::{Control, Hold, Owner};
 use crate::entities::{Board, read_password};
+use crate::machine;
 use crate::tcp::listener::fits;
 
 /// How long one address of a host may take to answer.
@@ -55,12 +56,37 @@ pub(crate) struct Link {
     pub(crate) mechanisms: Option<Vec<String>>,
     /// Who we are, and where the proof of it is.
     pub(crate) login: Option<(String, PasswordSource)>,
-    pub(crate) data_connections: u16,
+    pub(crate) data_connections: DataConnections,
     /// How AMQP is spoken.
     pub(crate) amqp: Amqp,
     /// Whom its connections belong to.
     pub(crate) owner: Owner,
     pub(crate) board: Board,
+}
+
+/// How many data connections a link has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DataConnections {
+    Exactly(u16),
+    /// As many as fill the path, if that is more.
+    AtLeast(u16),
+}
+
+/// Octets per second that a link should be able to carry: 10 Gbit/s.
+const LINK_RATE: u64 = 1_250_000_000;
+
+impl DataConnections {
+    /// How many there are on a path of so long a round trip. A TCP connection has no more under way than the system gives
+    /// it a buffer for.
+    fn count(self, round: Duration, buffer: u64) -> u16 {
+        let least = match self {
+            Self::Exactly(count) => return count,
+            Self::AtLeast(least) => least,
+        };
+        let under_way = round.as_micros().saturating_mul(LINK_RATE.into()) / 1_000_000;
+        let wanted = under_way.div_ceil(buffer.max(1).into());
+        u16::try_from(wanted).unwrap_or(u16::MAX).min(MAX_DATA_CONNECTIONS).max(least)
+    }
 }
 
 impl Link {
@@ -76,6 +102,8 @@ impl Link {
 
 /// A connection that is in use.
 struct Connected {
+    /// How long its path takes there and back.
+    round: Duration,
     router: String,
     access: Option<String>,
     failover: Option<Vec<Place>>,
@@ -198,7 +226,7 @@ impl Generation {
     async fn dial(link: &Link, group: Group, control: &Control, random: &mut Random) -> Result<Self, LinkError> {
         let connected = connect(link, &group, link.purpose(), control).await?;
         let mut data = JoinSet::new();
-        for number in 0..link.data_connections {
+        for number in 0..link.data_connections.count(connected.round, machine::tcp_buffer()) {
             let pause = Pause::new(Random::new(random.next_u64().wrapping_add(number.into())));
             data.spawn(keep_data_connection(link.clone(), group.clone(), control.clone(), pause));
         }
@@ -277,7 +305,7 @@ async fn keep_data_connection(link: Link, group: Group, control: Control, mut pa
 /// Brings up one connection.
 async fn connect(link: &Link, group: &Group, purpose: Purpose, control: &Control) -> Result<Connected, LinkError> {
     let dialled = Dialled { correlator: group.correlator.clone(), ordinal: group.ordinal(), purpose };
-    let opened = open(link, group, &dialled).await?;
+    let (opened, round) = open(link, group, &dialled).await?;
     let announcement = Announcement::read(&opened.open);
     let (router, product) = (announcement.container.clone(), announcement.product.clone());
     let (access, failover) = (announcement.access.clone(), announcement.failover.clone());
@@ -288,13 +316,13 @@ async fn connect(link: &Link, group: &Group, purpose: Purpose, control: &Control
         let Place { host, port, .. } = &group.place;
         info!(link = %link.name, peer = %format_args!("{host}:{port}"), router, product, "link connected");
     }
-    Ok(Connected { router, access, failover, hold })
+    Ok(Connected { round, router, access, failover, hold })
 }
 
-async fn open(link: &Link, group: &Group, dialled: &Dialled) -> Result<Opened, LinkError> {
+async fn open(link: &Link, group: &Group, dialled: &Dialled) -> Result<(Opened, Duration), LinkError> {
     let Place { host, port, .. } = &group.place;
     let (host, port) = (host.as_str(), *port);
-    let socket = reach(link, host, port).await?;
+    let (socket, round) = reach(link, host, port).await?;
     let establishing = async {
         let tls = match group.profile(link) {
             Some(profile) => {
@@ -324,35 +352,61 @@ async fn open(link: &Link, group: &Group, dialled: &Dialled) -> Result<Opened, L
         let established = tokio::time::timeout(ESTABLISH_TIMEOUT, establish(socket, tls, engine, None)).await;
         established.unwrap_or(Err(EstablishError::NoAnswer))
     };
-    establishing.await.map_err(|source| LinkError::Establish { host: host.to_owned(), port, source })
+    let opened = establishing.await;
+    opened.map(|it| (it, round)).map_err(|source| LinkError::Establish { host: host.to_owned(), port, source })
 }
 
-/// Connects to a host, or has the proxy do so.
-async fn reach(link: &Link, host: &str, port: u16) -> Result<TcpStream, LinkError> {
+/// Connects to a host, or has the proxy do so. How long the way there and back is, as far as that can be told.
+async fn reach(link: &Link, host: &str, port: u16) -> Result<(TcpStream, Duration), LinkError> {
     let proxy = link.proxy.as_ref().map(|proxy| Arc::clone(&proxy.borrow()));
     let Some(proxy) = proxy else {
         let socket = dial(host, port, link.family).await;
         return socket.map_err(|source| LinkError::Unreachable { host: host.to_owned(), port, source });
     };
-    let socket = match dial(&proxy.host, proxy.port, link.family).await {
-        Ok(socket) => socket,
+    let (socket, round) = match dial(&proxy.host, proxy.port, link.family).await {
+        Ok(dialled) => dialled,
         Err(source) => return Err(LinkError::NoProxy { proxy, source }),
     };
     let tunnel = proxy.tunnel(socket, host, port).await;
-    tunnel.map_err(|source| LinkError::Proxy { host: host.to_owned(), port, proxy, source })
+    tunnel.map(|socket| (socket, round)).map_err(|source| LinkError::Proxy {
+        host: host.to_owned(),
+        port,
+        proxy,
+        source,
+    })
 }
 
-/// Connects to the first of the host's addresses that answers.
-async fn dial(host: &str, port: u16, family: Option<Family>) -> io::Result<TcpStream> {
+/// Connects to the first of the host's addresses that answers. How long it took, unless it is in this machine.
+async fn dial(host: &str, port: u16, family: Option<Family>) -> io::Result<(TcpStream, Duration)> {
     let addresses = tokio::net::lookup_host((host, port)).await?;
     let addresses: Vec<SocketAddr> = addresses.filter(|address| fits(address, family)).collect();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address of that family");
     for address in addresses {
+        let dialled = Instant::now();
         match tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(address)).await {
-            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Ok(socket)) if address.ip().to_canonical().is_loopback() => return Ok((socket, Duration::ZERO)),
+            Ok(Ok(socket)) => return Ok((socket, dialled.elapsed())),
             Ok(Err(error)) => last = error,
             Err(_) => last = io::ErrorKind::TimedOut.into(),
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_path_takes_as_many_connections_as_their_buffers_fill_it() {
+        let mib = 1024 * 1024;
+        let count = |round, buffer| DataConnections::AtLeast(2).count(Duration::from_millis(round), buffer);
+        assert_eq!(count(0, 4 * mib), 2);
+        assert_eq!(count(1, 4 * mib), 2);
+        assert_eq!(count(10, 4 * mib), 3);
+        assert_eq!(count(50, 4 * mib), 15);
+        assert_eq!(count(50, 32 * mib), 2, "each carries half of it");
+        assert_eq!(count(300, 4 * mib), MAX_DATA_CONNECTIONS);
+        assert_eq!(DataConnections::Exactly(1).count(Duration::from_secs(1), 1), 1);
+    }
 }

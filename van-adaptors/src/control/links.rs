@@ -8,7 +8,7 @@ use van_core::router::Place;
 
 use super::{Owner, Task};
 use crate::amqp::Usage;
-use crate::amqp::link::{self, Link};
+use crate::amqp::link::{self, DataConnections, Link};
 use crate::entities::{EntityError, EntityKind, LinkState};
 
 /// A link.
@@ -98,7 +98,7 @@ impl Task {
         let scheme = if tls.is_some() { "amqps" } else { "amqp" };
         let mut places = vec![Place { scheme: Some(scheme.into()), host: entity.host.clone(), port: entity.port }];
         places.extend(entity.amqp.failover.iter().cloned());
-        let data_connections = entity.data_connections.unwrap_or(self.data_connections);
+        let data_connections = entity.data_connections.map_or(self.data_connections, DataConnections::Exactly);
         let peer = match entity.amqp.role {
             Role::Normal | Role::RouteContainer => Some(PeerKind::Client),
             Role::Edge => Some(PeerKind::Interior),
@@ -118,7 +118,7 @@ impl Task {
             verifies_host: entity.verifies_host,
             mechanisms: entity.amqp.sasl_mechanisms.clone(),
             login: entity.sasl_username.clone().zip(entity.sasl_password.clone()),
-            data_connections: if peer.is_some() { 0 } else { data_connections },
+            data_connections: if peer.is_some() { DataConnections::Exactly(0) } else { data_connections },
             amqp: entity.amqp.clone(),
             owner: self.new_owner(),
             board: self.board.clone(),
