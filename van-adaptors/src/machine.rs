@@ -1,5 +1,7 @@
 //! How much memory there is: of the machine, or less where a cgroup says so; and for a TCP connection.
 
+pub(crate) mod heap;
+
 use std::fs;
 use std::path::Path;
 

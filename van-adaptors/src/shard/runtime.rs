@@ -25,6 +25,7 @@ use super::ready::{Subject, Token};
 use super::world::{Received, World};
 use super::{Adopted, Direction, Message, Meter, Seed, ShownLinks, Socket, Stats};
 use crate::flow;
+use crate::machine::heap;
 use crate::tcp::{Arrival, Entrance, listener};
 
 /// Messages handled in one turn.
@@ -68,6 +69,7 @@ struct Shard {
     touched: Vec<Key>,
     buffer: Vec<u8>,
     random: Random,
+    heap: heap::Watch,
 }
 
 impl Shard {
@@ -91,6 +93,7 @@ impl Shard {
             touched: Vec::new(),
             buffer: vec![0; RECEIVE_OCTETS],
             random: Random::new(!seed),
+            heap: heap::Watch::default(),
         }
     }
 
@@ -371,6 +374,9 @@ impl Future for Shard {
         this.plane.set_outside(this.world.waiting());
         this.stats[this.number].publish(&this.plane.counters());
         this.stats[this.number].publish_flows(&this.world.ledger);
+        if this.heap.is_due(this.plane.streams()) {
+            heap::give_back();
+        }
         if this.is_stopping && this.world.is_disconnected() {
             return Poll::Ready(());
         }
