@@ -93,6 +93,9 @@ pub(super) struct Connection {
     idle: Vec<LinkId>,
     /// Links for streams that wait for credit.
     starving: Vec<LinkId>,
+    /// Links for streams whose last delivery has left and must be settled before there is another: see
+    /// [`Connection::release`].
+    draining: Vec<LinkId>,
     /// Deliveries in line for a link for streams, and whether they are settled.
     stream_line: VecDeque<(Key, bool)>,
     /// Deliveries in line for a priority link.
@@ -158,6 +161,7 @@ impl Connection {
             pace: engine.is_peer_alike().then(Box::default),
             idle: Vec::new(),
             starving: Vec::new(),
+            draining: Vec::new(),
             stream_line: VecDeque::new(),
             priority_lines: (0..PRIORITIES).map(|_| VecDeque::new()).collect(),
             scheduler: Scheduler::default(),
@@ -269,6 +273,7 @@ impl Connection {
     pub(super) fn forget(&mut self, link: LinkId) -> bool {
         self.idle.retain(|other| *other != link);
         self.starving.retain(|other| *other != link);
+        self.draining.retain(|other| *other != link);
         self.priority_senders.retain(|other| *other != link);
         let control = [&mut self.control_sender, &mut self.control_receiver];
         control.into_iter().filter_map(|place| place.take_if(|other| *other == link)).count() > 0
@@ -347,6 +352,7 @@ impl Connection {
     /// Puts a delivery in line for a lane's next free link; [`Connection::serve`] tells when it has one. False if the lane is
     /// gone.
     pub(super) fn queue(&mut self, lane: Lane, attachment: Key, is_settled: bool, random: &mut Random) -> bool {
+        self.reclaim();
         let Some(line) = self.line(lane) else { return false };
         line.push_back((attachment, is_settled));
         if lane == Lane::Stream && self.idle.len() + self.starving.len() < self.stream_line.len() {
@@ -470,8 +476,21 @@ impl Connection {
     }
 
     /// Takes back a link whose delivery has left completely.
+    ///
+    /// skupper-router does not look at the next delivery of a link if it came while the one before was still to be drained,
+    /// until something else comes on that link: so the next is for after its settlement.
     pub(super) fn release(&mut self, link: LinkId, lane: Lane) {
         if lane == Lane::Stream {
+            self.draining.push(link);
+            self.reclaim();
+        }
+    }
+
+    /// Takes those links back that may carry another delivery.
+    fn reclaim(&mut self) {
+        let is_alike = self.engine.is_peer_alike();
+        let is_free = |link: &mut LinkId| is_alike || !self.engine.has_unsettled(*link);
+        for link in self.draining.extract_if(.., is_free) {
             let pool = if self.engine.credit(link) > 0 { &mut self.idle } else { &mut self.starving };
             pool.push(link);
         }
@@ -480,6 +499,7 @@ impl Connection {
     /// A delivery on a link for streams is settled: the link is detached if it is idle and enough others are. Not before all
     /// its deliveries are settled, or the peer would take them for lost.
     pub(super) fn spare(&mut self, link: LinkId) {
+        self.reclaim();
         if self.idle.len() > IDLE_LINKS
             && !self.engine.has_unsettled(link)
             && let Some(place) = self.idle.iter().rposition(|idle| *idle == link)

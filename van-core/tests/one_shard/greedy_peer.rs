@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use van_core::amqp::{Connection, DeliveryState, Event, LinkId, NewLink, Role, Source, Symbol, Target, Token};
+use van_core::amqp::{
+    Connection, DeliveryId, DeliveryState, Event, LinkId, NewLink, Role, Source, Symbol, Target, Token,
+};
 use van_core::annotations::{Annotations, DISABLE_Q2, STREAMING};
 use van_core::encapsulation::{ClientStream, Features, write_client_stream};
 use van_core::plane::{
@@ -26,6 +28,8 @@ struct Pair {
     outcomes: Vec<DeliveryState>,
     /// Windows and offsets that it was told.
     reports: Vec<(u32, u64)>,
+    /// The deliveries that it got, and the links they came on.
+    deliveries: Vec<(DeliveryId, LinkId)>,
     /// The peer's credit after each frame it sent.
     credits: Vec<u32>,
 }
@@ -69,8 +73,9 @@ impl Pair {
         };
         let link = peer.attach(channel, link).expect("a link");
         let key = plane.add_connection(CONNECTION, purpose, false, engine);
-        let (outcomes, reports, credits) = (Vec::new(), Vec::new(), Vec::new());
-        let mut pair = Self { plane, world: World::default(), key, peer, link, outcomes, reports, credits };
+        let (outcomes, reports, deliveries, credits) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let world = World::default();
+        let mut pair = Self { plane, world, key, peer, link, outcomes, reports, deliveries, credits };
         pair.exchange();
         pair
     }
@@ -84,6 +89,10 @@ impl Pair {
             let mut input = said.as_slice();
             while let Some(event) = self.peer.next(&mut input).expect("nothing wrong") {
                 match event {
+                    Event::Attached { link, attach, is_answer: false, .. } => {
+                        self.peer.accept_link(link, &attach, Token(3), 250);
+                    }
+                    Event::Delivery { delivery, link, .. } => self.deliveries.push((delivery, link)),
                     Event::Disposition { state: Some(state), settled: true, .. } => self.outcomes.push(state),
                     Event::Disposition {
                         state: Some(DeliveryState::Received { section_number, section_offset }),
@@ -122,6 +131,19 @@ impl Pair {
             self.exchange();
             self.credits.push(self.peer.credit(self.link));
         }
+    }
+
+    /// Begins a client's stream, and has the workload answer.
+    fn client(&mut self, features: Features) -> Key {
+        let mut message = Vec::new();
+        Annotations::fresh(STREAMING | DISABLE_Q2).forward("amqp:/_topo/0/theirs", &mut message);
+        let client = ClientStream { key: "echo", reply_to: "amqp:/_topo/0/theirs/temp.1", alpn: None, flow: None };
+        write_client_stream(client, features, &mut message);
+        self.transfer(&message, false);
+        let stream = self.world.connecting.pop().expect("the workload is asked");
+        self.plane.connected(&mut self.world, stream);
+        self.exchange();
+        stream
     }
 
     fn taken(&mut self) -> Option<Key> {
@@ -200,14 +222,7 @@ fn a_client_is_given_credit_when_its_delivery_is_over() {
 /// The peer has a client of the workload, whose end names these features, and the workload is there.
 fn with_client(features: Features, is_alike: bool) -> Pair {
     let mut pair = Pair::between(Purpose::Data, &[], is_alike);
-    let mut message = Vec::new();
-    Annotations::fresh(STREAMING | DISABLE_Q2).forward("amqp:/_topo/0/theirs", &mut message);
-    let client = ClientStream { key: "echo", reply_to: "amqp:/_topo/0/theirs/temp.1", alpn: None, flow: None };
-    write_client_stream(client, features, &mut message);
-    pair.transfer(&message, false);
-    let stream = pair.world.connecting.pop().expect("the workload is asked");
-    pair.plane.connected(&mut pair.world, stream);
-    pair.exchange();
+    pair.client(features);
     pair
 }
 
@@ -255,4 +270,28 @@ fn a_workload_answers_a_client_behind_a_neighbour_that_is_not_known_yet() {
     let pair = with_client(Features::default(), false);
     assert!(pair.world.closed.is_empty() && pair.outcomes.is_empty());
     assert_eq!(pair.plane.counters().streams, 1);
+}
+
+#[test]
+fn a_link_to_another_kind_of_router_carries_the_next_stream_once_the_last_is_settled() {
+    for is_alike in [false, true] {
+        let mut pair = Pair::between(Purpose::Data, &[], is_alike);
+        pair.world.workload = Workload::Reads;
+        let mut links = Vec::new();
+        for number in 0..3 {
+            let stream = pair.client(Features::default());
+            let (delivery, link) = pair.deliveries[number];
+            links.push(link);
+            pair.go_on(b"x", true);
+            pair.world.has_ended = true;
+            pair.plane.readable(&mut pair.world, stream);
+            pair.world.has_ended = false;
+            if number == 1 {
+                pair.peer.dispose(delivery, Some(DeliveryState::Accepted), true);
+            }
+            pair.exchange();
+        }
+        let [first, second, third] = links[..] else { panic!("three streams") };
+        assert_eq!((second == first, third == second), (is_alike, true));
+    }
 }

@@ -15,6 +15,8 @@ pub(crate) struct World {
     pub(crate) connecting: Vec<Key>,
     pub(crate) closed: Vec<Key>,
     pub(crate) workload: Workload,
+    /// Clients and workloads have nothing more to say.
+    pub(crate) has_ended: bool,
 }
 
 /// What becomes of octets for a workload.
@@ -38,7 +40,7 @@ impl Io for World {
     fn close_connection(&mut self, _: Key) {}
 
     fn read(&mut self, _: Key, _: &mut [u8]) -> Read {
-        Read::Blocked
+        if self.has_ended { Read::End } else { Read::Blocked }
     }
 
     fn write(&mut self, _: Key, parts: &[IoSlice<'_>]) -> Write {
