@@ -88,7 +88,7 @@ pub(super) struct Connection {
     pub(super) endpoints: Slab<Endpoint>,
     stream_channel: Option<u16>,
     /// What of streams is under way, if the neighbour tells.
-    pace: Option<Box<Pace>>,
+    pace: Option<Pace>,
     /// Links for streams that are attached, have credit and carry nothing.
     idle: Vec<LinkId>,
     /// Links for streams that wait for credit.
@@ -158,7 +158,7 @@ impl Connection {
             priority_receivers: 0,
             endpoints: Slab::default(),
             stream_channel: None,
-            pace: engine.is_peer_alike().then(Box::default),
+            pace: engine.is_peer_alike().then(Pace::default),
             idle: Vec::new(),
             starving: Vec::new(),
             draining: Vec::new(),
@@ -442,9 +442,10 @@ impl Connection {
     /// Counts a frame of a stream that has just left.
     pub(super) fn count_sent(&mut self, channel: u16, octets: usize, now: Duration) {
         if let Some(pace) = self.pace.as_mut().filter(|_| self.stream_channel == Some(channel))
+            && pace.count(octets)
             && let Some((next, _)) = self.engine.frames(channel)
         {
-            pace.count(next.wrapping_sub(1), octets, now);
+            pace.mark(next.wrapping_sub(1), now);
         }
     }
 

@@ -28,6 +28,8 @@ pub(super) struct Pace {
     /// Octets that may be under way.
     limit: u64,
     marks: VecDeque<Mark>,
+    /// When so much is sent, a mark is set: at once, if there is none.
+    next_mark: u64,
     /// Streams wait, until so much has come that it is worth the turn.
     is_full: bool,
     /// They had to wait since the last mark was set.
@@ -56,6 +58,7 @@ impl Default for Pace {
             received: 0,
             limit: LEAST,
             marks: VecDeque::new(),
+            next_mark: 0,
             is_full: false,
             was_full: false,
             shortest: [Duration::MAX; 2],
@@ -67,19 +70,23 @@ impl Default for Pace {
 impl Pace {
     /// Whether streams must wait until more has come.
     pub(super) fn is_full(&mut self) -> bool {
-        let most = if self.is_full { self.limit - self.limit / 4 } else { self.limit };
-        self.is_full = self.sent - self.received >= most;
+        let under_way = self.sent - self.received;
+        self.is_full = under_way >= self.limit || self.is_full && under_way >= self.limit - self.limit / 4;
         self.was_full |= self.is_full;
         self.is_full
     }
 
-    /// Counts a frame that leaves.
-    pub(super) fn count(&mut self, frame: u32, octets: usize, now: Duration) {
+    /// Counts octets of a frame that leaves. Whether it is one to be marked.
+    pub(super) fn count(&mut self, octets: usize) -> bool {
         self.sent += octets as u64;
-        if self.marks.back().is_none_or(|last| self.sent - last.sent >= MARK_OCTETS) {
-            let was_full = std::mem::take(&mut self.was_full);
-            self.marks.push_back(Mark { frame, sent: self.sent, received: self.received, since: now, was_full });
-        }
+        self.sent >= self.next_mark
+    }
+
+    /// Marks the frame that was counted last.
+    pub(super) fn mark(&mut self, frame: u32, now: Duration) {
+        let was_full = std::mem::take(&mut self.was_full);
+        self.next_mark = self.sent + MARK_OCTETS;
+        self.marks.push_back(Mark { frame, sent: self.sent, received: self.received, since: now, was_full });
     }
 
     /// The neighbour has received all frames before `next`.
@@ -90,6 +97,7 @@ impl Pace {
             last = Some(mark);
         }
         let Some(mark) = last else { return };
+        self.next_mark = if self.marks.is_empty() { 0 } else { self.next_mark };
         self.received = mark.sent;
         // All has come: whoever goes on from here does so after a pause.
         self.was_full &= self.sent - self.received >= MARK_OCTETS;
@@ -155,7 +163,8 @@ mod tests {
                 while !self.pace.is_full() {
                     let from = self.arriving.back().map_or(self.now, |last| (*last - self.round / 2).max(self.now));
                     self.arriving.push_back(from + self.frame_time + self.round / 2);
-                    self.pace.count(self.sent, FRAME as usize, self.now);
+                    self.pace.count(FRAME as usize);
+                    self.pace.mark(self.sent, self.now);
                     self.sent += 1;
                 }
                 let in_line = |arrival: &&Duration| **arrival > self.now + self.round / 2 + self.frame_time;
@@ -204,7 +213,8 @@ mod tests {
         for _ in 0..100 {
             path.now += Duration::from_secs(1);
             for _ in 0..TOLD_FRAMES {
-                path.pace.count(path.sent, 100, path.now);
+                path.pace.count(100);
+                path.pace.mark(path.sent, path.now);
                 path.sent += 1;
             }
             path.pace.recv_received(path.sent, path.now + path.round);
