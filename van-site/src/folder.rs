@@ -8,6 +8,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{process, thread};
 
 use crate::document::{self, Document, Key};
@@ -21,8 +22,10 @@ const PRIVATE: u32 = 0o600;
 /// What everybody may read.
 const PUBLIC: u32 = 0o644;
 
-/// How often a lock is tried that somebody only looks at.
+/// How often a lock is tried that somebody only looks at, and the rest in between: whoever looks may lose the processor
+/// while it does.
 const LOCK_ATTEMPTS: usize = 1000;
+const LOCK_REST: Duration = Duration::from_millis(1);
 
 /// The folder in which the namespaces of a user are.
 ///
@@ -244,7 +247,7 @@ impl Namespace {
                 break;
             }
             file.unlock().map_err(writing)?;
-            thread::yield_now();
+            thread::sleep(LOCK_REST);
         }
         Err(FolderError::Locked { name: self.name.clone(), process: pid(&mut file) })
     }
