@@ -447,10 +447,11 @@ impl Plane {
     /// Takes a new picture of the network. Deliveries under way keep to their way.
     pub fn set_routes(&mut self, io: &mut impl Io, now: Instant, routes: Arc<Routes>) {
         let old = std::mem::replace(&mut self.routes, routes);
-        self.flux.routes_changed(now, &old, &self.routes);
         self.grant_waiting(io);
-        self.retry_waiting(io);
-        self.flush(io);
+        if self.flux.routes_changed(now, &old, &self.routes) {
+            self.retry_waiting(io);
+            self.flush(io);
+        }
     }
 
     /// Sends a message of the router protocol on a connection's control link.

@@ -72,6 +72,9 @@ pub(crate) enum DataConnections {
     AtLeast(u16),
 }
 
+/// What takes so long to connect has lost its first packet. Source: Linux, TCP_TIMEOUT_INIT.
+const LOST_SYN: Duration = Duration::from_secs(1);
+
 /// Octets per second that a link should be able to carry: 10 Gbit/s.
 const LINK_RATE: u64 = 1_250_000_000;
 
@@ -83,6 +86,9 @@ impl DataConnections {
             Self::Exactly(count) => return count,
             Self::AtLeast(least) => least,
         };
+        if round >= LOST_SYN {
+            return least; // a packet was lost, and this is how long it took to send it again
+        }
         let under_way = round.as_micros().saturating_mul(LINK_RATE.into()) / 1_000_000;
         let wanted = under_way.div_ceil(buffer.max(1).into());
         u16::try_from(wanted).unwrap_or(u16::MAX).min(MAX_DATA_CONNECTIONS).max(least)
@@ -407,6 +413,7 @@ mod tests {
         assert_eq!(count(50, 4 * mib), 15);
         assert_eq!(count(50, 32 * mib), 2, "each carries half of it");
         assert_eq!(count(300, 4 * mib), MAX_DATA_CONNECTIONS);
+        assert_eq!(count(1020, 4 * mib), 2, "it was sent twice");
         assert_eq!(DataConnections::Exactly(1).count(Duration::from_secs(1), 1), 1);
     }
 }

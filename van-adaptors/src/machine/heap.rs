@@ -21,11 +21,11 @@ impl Watch {
     }
 }
 
-/// Gives memory back to the system, from a thread of its own: it takes milliseconds.
+/// Gives memory back to the system, from a thread of its own: it takes milliseconds. Without a thread it is kept.
 pub(crate) fn give_back() {
     #[cfg(target_env = "gnu")]
     #[allow(unsafe_code)] // A call of libc's without a wrapper; it takes no pointers and is safe in any thread.
-    std::thread::spawn(|| unsafe { libc::malloc_trim(0) });
+    let _ = std::thread::Builder::new().name("van-heap".into()).spawn(|| unsafe { libc::malloc_trim(0) });
 }
 
 #[cfg(test)]

@@ -185,6 +185,8 @@ pub(super) struct Offer {
     pub(super) goes_early: bool,
     /// An attempt that they went along with was turned down: from now on they stay.
     pub(super) is_too_early: bool,
+    /// When it first waited for ways to change.
+    pub(super) waits_since: Option<Duration>,
     /// The connection to prefer: the one a request came on, for its answer.
     pub(super) preferred: Option<Key>,
     /// The address of the link it came on, which beats its own.

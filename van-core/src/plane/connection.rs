@@ -95,7 +95,7 @@ pub(super) struct Connection {
     starving: Vec<LinkId>,
     /// Links for streams whose last delivery has left and must be settled before there is another: see
     /// [`Connection::release`].
-    draining: Vec<LinkId>,
+    draining: Vec<(LinkId, Duration)>,
     /// Deliveries in line for a link for streams, and whether they are settled.
     stream_line: VecDeque<(Key, bool)>,
     /// Deliveries in line for a priority link.
@@ -273,7 +273,7 @@ impl Connection {
     pub(super) fn forget(&mut self, link: LinkId) -> bool {
         self.idle.retain(|other| *other != link);
         self.starving.retain(|other| *other != link);
-        self.draining.retain(|other| *other != link);
+        self.draining.retain(|(other, _)| *other != link);
         self.priority_senders.retain(|other| *other != link);
         let control = [&mut self.control_sender, &mut self.control_receiver];
         control.into_iter().filter_map(|place| place.take_if(|other| *other == link)).count() > 0
@@ -351,8 +351,16 @@ impl Connection {
 
     /// Puts a delivery in line for a lane's next free link; [`Connection::serve`] tells when it has one. False if the lane is
     /// gone.
-    pub(super) fn queue(&mut self, lane: Lane, attachment: Key, is_settled: bool, random: &mut Random) -> bool {
-        self.reclaim();
+    pub(super) fn queue(
+        &mut self,
+        lane: Lane,
+        (attachment, is_settled): (Key, bool),
+        now: Duration,
+        random: &mut Random,
+    ) -> bool {
+        if self.idle.is_empty() {
+            self.reclaim(now);
+        }
         let Some(line) = self.line(lane) else { return false };
         line.push_back((attachment, is_settled));
         if lane == Lane::Stream && self.idle.len() + self.starving.len() < self.stream_line.len() {
@@ -369,7 +377,7 @@ impl Connection {
             _ => self.link_of(lane)?,
         };
         if !self.engine.start_delivery(link, Token(attachment.to_bits()), is_settled) {
-            self.release(link, lane);
+            self.release(link, lane, Duration::ZERO);
             return None;
         }
         self.line(lane)?.pop_front();
@@ -479,19 +487,30 @@ impl Connection {
     /// Takes back a link whose delivery has left completely.
     ///
     /// skupper-router does not look at the next delivery of a link if it came while the one before was still to be drained,
-    /// until something else comes on that link: so the next is for after its settlement.
-    pub(super) fn release(&mut self, link: LinkId, lane: Lane) {
-        if lane == Lane::Stream {
-            self.draining.push(link);
-            self.reclaim();
+    /// until something else comes on that link: so the next is for after its settlement, and for after `rests_until` if it is
+    /// not the peer who settles.
+    pub(super) fn release(&mut self, link: LinkId, lane: Lane, rests_until: Duration) {
+        if lane != Lane::Stream {
+            return;
+        }
+        let is_free = rests_until.is_zero() && !self.engine.has_unsettled(link);
+        if self.engine.is_peer_alike() || is_free {
+            self.pool(link);
+        } else {
+            self.draining.push((link, rests_until));
         }
     }
 
-    /// Takes those links back that may carry another delivery.
-    fn reclaim(&mut self) {
-        let is_alike = self.engine.is_peer_alike();
-        let is_free = |link: &mut LinkId| is_alike || !self.engine.has_unsettled(*link);
-        for link in self.draining.extract_if(.., is_free) {
+    fn pool(&mut self, link: LinkId) {
+        let pool = if self.engine.credit(link) > 0 { &mut self.idle } else { &mut self.starving };
+        pool.push(link);
+    }
+
+    /// Takes those links back that may carry another delivery by now.
+    fn reclaim(&mut self, now: Duration) {
+        let engine = &self.engine;
+        let is_free = |(link, until): &mut (LinkId, Duration)| *until <= now && !engine.has_unsettled(*link);
+        for (link, _) in self.draining.extract_if(.., is_free) {
             let pool = if self.engine.credit(link) > 0 { &mut self.idle } else { &mut self.starving };
             pool.push(link);
         }
@@ -499,8 +518,13 @@ impl Connection {
 
     /// A delivery on a link for streams is settled: the link is detached if it is idle and enough others are. Not before all
     /// its deliveries are settled, or the peer would take them for lost.
-    pub(super) fn spare(&mut self, link: LinkId) {
-        self.reclaim();
+    pub(super) fn spare(&mut self, link: LinkId, now: Duration) {
+        if let Some(place) = self.draining.iter().position(|(other, until)| *other == link && *until <= now)
+            && !self.engine.has_unsettled(link)
+        {
+            self.draining.swap_remove(place);
+            self.pool(link);
+        }
         if self.idle.len() > IDLE_LINKS
             && !self.engine.has_unsettled(link)
             && let Some(place) = self.idle.iter().rposition(|idle| *idle == link)

@@ -8,6 +8,8 @@
 //! | a link or connection on the way is lost | aborted; modified | reset |
 //! | the far end turns a delivery down that nobody has answered | – | the next consumer is tried, else reset |
 
+use std::time::Duration;
+
 use super::attachment::{Attachment, Ending, Flow, Inlet, Lane, Outlet, Tried};
 use super::crossing::{Crossing, Destination};
 use super::routes::{ConnectionRef, ShardId};
@@ -182,7 +184,10 @@ impl Plane {
                 self.recv_report(io, key, Received { offset: section_offset, window: section_number });
             }
             Some(DeliveryState::Released) if attachment.may_be_offered_again() => self.turned_down(io, key),
-            Some(state) if state == DeliveryState::FAILED && self.is_answer_lost(key) => self.wait_for_answer(io, key),
+            Some(state) if state == DeliveryState::FAILED && self.is_answer_lost(key) => {
+                self.leave_outlet(io, key);
+                self.wait_or_refuse(io, key);
+            }
             Some(state) if state.is_terminal() => self.recv_outcome(io, key, state),
             _ if is_settled => self.recv_outcome(io, key, DeliveryState::Accepted),
             _ => {}
@@ -253,7 +258,16 @@ impl Plane {
         if is_tried {
             self.route(io, key);
         } else {
-            self.refuse(io, key, DeliveryState::Released);
+            self.wait_or_refuse(io, key);
+        }
+    }
+
+    /// Nobody is left to be tried for now.
+    fn wait_or_refuse(&mut self, io: &mut impl Io, key: Key) {
+        let offer = self.attachments.get_mut(key).and_then(|attachment| attachment.message.take());
+        match offer.filter(|offer| self.is_worth_waiting(key, offer)) {
+            Some(offer) => self.wait_for_routes(key, offer),
+            None => self.refuse(io, key, DeliveryState::Released),
         }
     }
 
@@ -293,7 +307,7 @@ impl Plane {
     // === leaving ===
 
     /// Takes a direction away from its outlet so that it can go elsewhere.
-    pub(super) fn leave_outlet(&mut self, io: &mut impl Io, key: Key) {
+    fn leave_outlet(&mut self, io: &mut impl Io, key: Key) {
         self.abort_outlet(io, key);
         if let Some(attachment) = self.attachments.get_mut(key) {
             attachment.outlet = Outlet::Undecided;
@@ -330,7 +344,7 @@ impl Plane {
             Outlet::Link { connection: at, link, lane, .. } if !is_done => {
                 if let Some(connection) = self.connections.get_mut(at) {
                     connection.engine.abort(link, None);
-                    connection.release(link, lane);
+                    connection.release(link, lane, Duration::ZERO);
                 }
                 self.touch(at);
                 self.serve(io, at, lane);
@@ -371,8 +385,9 @@ impl Plane {
                 && !attachment.settles_itself
                 && let Some(connection) = self.connections.get_mut(at)
             {
-                connection.spare(link);
+                connection.spare(link, self.now);
                 self.touch(at);
+                self.serve(io, at, Lane::Stream);
             }
             match attachment.inlet {
                 Inlet::Shard { shard, first_half } => drop(self.second_halves.remove(&(shard, first_half))),

@@ -16,6 +16,9 @@ use crate::slab::Key;
 /// tells is heard by others who do the same.
 const FLUX: Duration = Duration::from_secs(3);
 
+/// How long a client waits at most, if ways do not come to rest.
+const PATIENCE: Duration = Duration::from_secs(6);
+
 /// How often those who wait are offered again, if nothing new is known.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -29,13 +32,15 @@ pub(super) struct Flux {
 }
 
 impl Flux {
-    /// Notes a picture of the routes that takes the place of another.
-    pub(super) fn routes_changed(&mut self, now: Instant, old: &Routes, new: &Routes) {
+    /// Notes a picture of the routes that takes the place of another. Whether there may be news for those who wait.
+    pub(super) fn routes_changed(&mut self, now: Instant, old: &Routes, new: &Routes) -> bool {
         let uplink = |routes: &Routes| routes.uplink.map(|uplink| uplink.endpoint);
-        if !Arc::ptr_eq(&old.table, &new.table) || uplink(old) != uplink(new) {
+        let are_ways_new = !Arc::ptr_eq(&old.table, &new.table) || uplink(old) != uplink(new);
+        if are_ways_new {
             self.until = Some(now + FLUX);
             self.retry_at = Some(now + RETRY);
         }
+        are_ways_new || !Arc::ptr_eq(&old.addresses, &new.addresses)
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -44,36 +49,33 @@ impl Flux {
 }
 
 impl Plane {
-    /// Whether an offer that nobody takes is worth another attempt: its socket is here, and not only workloads of this router
+    /// Whether an offer that nobody takes is worth another attempt: it is a client's, and not only workloads of this router
     /// have turned it down.
     pub(super) fn is_worth_waiting(&self, key: Key, offer: &Offer) -> bool {
         let Excluded { connectors, next_hops, links } = &offer.excluded;
         let was_elsewhere = connectors.is_empty() || !next_hops.is_empty() || !links.is_empty();
-        let is_socket = || self.attachments.get(key).is_some_and(|it| matches!(it.inlet, Inlet::Socket(_)));
-        self.flux.until.is_some() && was_elsewhere && is_socket()
-    }
-
-    pub(super) fn wait_for_routes(&mut self, key: Key, offer: Box<Offer>) {
-        let Some(attachment) = self.attachments.get_mut(key) else { return };
-        attachment.message = Some(offer);
-        attachment.outlet = Outlet::Undecided;
-        self.flux.waiting.push(key);
+        was_elsewhere && self.may_wait(key, offer)
     }
 
     /// Whether a client may have been given up because ways are changing: a workload took its stream, and the answer did not
     /// find the way. Nothing of the client's has gone there.
     pub(super) fn is_answer_lost(&self, key: Key) -> bool {
-        let Some(attachment) = self.attachments.get(key) else { return false };
-        let is_unheard = attachment.message.as_ref().is_some_and(|offer| !offer.has_gone_early());
-        let is_client = |stream| self.streams.get(stream).is_some_and(|it| matches!(it.side, Side::Client { .. }));
-        self.flux.until.is_some()
-            && is_unheard
-            && matches!(attachment.inlet, Inlet::Socket(stream) if is_client(stream))
+        let offer = self.attachments.get(key).and_then(|attachment| attachment.message.as_deref());
+        offer.is_some_and(|offer| !offer.has_gone_early() && self.may_wait(key, offer))
     }
 
-    /// Has a client wait whose answer was lost.
-    pub(super) fn wait_for_answer(&mut self, io: &mut impl Io, key: Key) {
-        self.leave_outlet(io, key);
+    fn may_wait(&self, key: Key, offer: &Offer) -> bool {
+        let is_client = |stream| self.streams.get(stream).is_some_and(|it| matches!(it.side, Side::Client { .. }));
+        let is_patient = offer.waits_since.is_none_or(|since| self.now.saturating_sub(since) < PATIENCE);
+        let inlet = self.attachments.get(key).map(|attachment| attachment.inlet);
+        self.flux.until.is_some() && is_patient && matches!(inlet, Some(Inlet::Socket(stream)) if is_client(stream))
+    }
+
+    /// Has an offer wait that has left its outlet.
+    pub(super) fn wait_for_routes(&mut self, key: Key, mut offer: Box<Offer>) {
+        let Some(attachment) = self.attachments.get_mut(key) else { return };
+        offer.waits_since.get_or_insert(self.now);
+        attachment.message = Some(offer);
         self.flux.waiting.push(key);
     }
 

@@ -691,7 +691,7 @@ impl Plane {
             attachment.is_outlet_settled = is_settled;
         }
         let random = &mut self.random;
-        if !self.connections.get_mut(connection).is_some_and(|it| it.queue(lane, key, is_settled, random)) {
+        if !self.connections.get_mut(connection).is_some_and(|it| it.queue(lane, (key, is_settled), self.now, random)) {
             return self.turned_down(io, key);
         }
         self.touch(connection);

@@ -5,6 +5,7 @@
 //! the way, the client's TCP window is the back-pressure, and frames are full because data had time to gather.
 
 use std::io::IoSlice;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -20,6 +21,9 @@ const MAX_PIECES: usize = 16;
 
 /// Reads from one socket straight to another in a row, before others have a turn.
 const READS_IN_A_ROW: usize = 4;
+
+/// How long a link to a router of another kind carries no stream after one of which we do not hear whether it has arrived.
+const UNHEARD_REST: Duration = Duration::from_secs(10);
 
 /// What came of a turn on a connection.
 enum Turn {
@@ -215,7 +219,8 @@ impl Plane {
                     connection.engine.dispose(delivery, None, true);
                 }
             }
-            connection.release(link, lane);
+            let rests_until = if attachment.settles_itself { self.now + UNHEARD_REST } else { Duration::ZERO };
+            connection.release(link, lane, rests_until);
         }
         // Whoever wants everything settled says nothing of it; it is the sender who waits.
         if matches!(lane, Lane::Endpoint(_)) && attachment.is_outlet_settled && !attachment.is_inlet_settled {
@@ -242,7 +247,7 @@ impl Plane {
                 None => {
                     let connection = self.connections.get_mut(key).expect("it served above");
                     connection.engine.abort(link, None);
-                    connection.release(link, lane);
+                    connection.release(link, lane, Duration::ZERO);
                 }
             }
         }
@@ -306,11 +311,11 @@ impl Plane {
 
     fn push_to_link(&mut self, io: &mut impl Io, key: Key, connection: Key, link: LinkId, rest: &mut Pieces<'_>) {
         while !rest.is_empty() && io.room(connection) > 0 {
-            let Some(engine) = self.connections.get(connection).map(|connection| &connection.engine) else { return };
-            if !engine.has_window(link) {
+            let Some(at) = self.connections.get_mut(connection) else { return };
+            if at.is_full() || !at.engine.has_window(link) {
                 return;
             }
-            let frame = rest.take(engine.max_payload(link));
+            let frame = rest.take(at.engine.max_payload(link));
             let sent: usize = frame.iter().map(|piece| piece.len()).sum();
             self.send_frame(io, key, &frame, true);
             self.left(io, key, sent);

@@ -18,7 +18,7 @@ const SHORTEST_ROUND: Duration = Duration::from_micros(100);
 const MEMORY: Duration = Duration::from_secs(10);
 
 /// A mark is set after so many octets.
-const MARK_OCTETS: u64 = 65_536;
+const MARK_OCTETS: u64 = 32_768;
 
 /// What is under way on one connection.
 #[derive(Debug)]
@@ -37,6 +37,9 @@ pub(super) struct Pace {
     /// The shortest round trips of this and of the last [`MEMORY`].
     shortest: [Duration; 2],
     remembered_since: Duration,
+    /// Little is under way for one round trip, so that nothing waits in the path: then it takes as long as the path, and no
+    /// longer.
+    is_probing: bool,
 }
 
 /// A frame of which is noted when it left.
@@ -49,6 +52,7 @@ struct Mark {
     received: u64,
     since: Duration,
     was_full: bool,
+    is_probe: bool,
 }
 
 impl Default for Pace {
@@ -63,6 +67,7 @@ impl Default for Pace {
             was_full: false,
             shortest: [Duration::MAX; 2],
             remembered_since: Duration::ZERO,
+            is_probing: false,
         }
     }
 }
@@ -71,7 +76,8 @@ impl Pace {
     /// Whether streams must wait until more has come.
     pub(super) fn is_full(&mut self) -> bool {
         let under_way = self.sent - self.received;
-        self.is_full = under_way >= self.limit || self.is_full && under_way >= self.limit - self.limit / 4;
+        let limit = if self.is_probing { (self.limit / 4).max(LEAST - LEAST / 4) } else { self.limit };
+        self.is_full = under_way >= limit || self.is_full && under_way >= limit - limit / 4;
         self.was_full |= self.is_full;
         self.is_full
     }
@@ -86,7 +92,8 @@ impl Pace {
     pub(super) fn mark(&mut self, frame: u32, now: Duration) {
         let was_full = std::mem::take(&mut self.was_full);
         self.next_mark = self.sent + MARK_OCTETS;
-        self.marks.push_back(Mark { frame, sent: self.sent, received: self.received, since: now, was_full });
+        let (sent, received, is_probe) = (self.sent, self.received, self.is_probing);
+        self.marks.push_back(Mark { frame, sent, received, since: now, was_full, is_probe });
     }
 
     /// The neighbour has received all frames before `next`.
@@ -105,7 +112,9 @@ impl Pace {
         if now.saturating_sub(self.remembered_since) >= MEMORY {
             self.shortest = [Duration::MAX, self.shortest[0]];
             self.remembered_since = now;
+            self.is_probing = true;
         }
+        self.is_probing &= !mark.is_probe;
         self.shortest[0] = self.shortest[0].min(round);
         let shortest = self.shortest[0].min(self.shortest[1]).max(SHORTEST_ROUND);
         let round = round.max(shortest);
@@ -114,7 +123,7 @@ impl Pace {
         // A sender that never had to wait says nothing of what the path can take.
         if wanted > self.limit {
             self.limit = wanted;
-        } else if mark.was_full {
+        } else if mark.was_full && !mark.is_probe && !self.is_probing {
             self.limit -= (self.limit - wanted) / 8;
         }
     }
@@ -200,6 +209,24 @@ mod tests {
             let in_a_round = (path.round.max(SHORTEST_ROUND).as_nanos() / path.frame_time.as_nanos()) as usize;
             let bound = (LEAST / FRAME) as usize + in_a_round * 3 / 2 + 4;
             prop_assert!(path.longest_line <= bound, "{} frames wait, {in_a_round} are a round trip", path.longest_line);
+        }
+    }
+
+    #[test]
+    fn what_waits_does_not_grow_with_time() {
+        for (megabytes, round) in [(5, 1), (50, 1), (50, 20), (500, 20)] {
+            let round = Duration::from_millis(round);
+            let mut path = Path::new(megabytes * 1_000_000, round);
+            path.run(Duration::from_secs(70));
+            path.longest_line = 0;
+            let before = path.arrived;
+            path.run(Duration::from_secs(20));
+            let waits = path.longest_line as u64 * FRAME;
+            let in_a_round = megabytes * 1_000 * round.as_millis() as u64;
+            // After little was under way, all that may be leaves at once.
+            assert!(waits <= LEAST * 3 / 2 + in_a_round * 2, "{waits} octets wait, {in_a_round} are a round trip");
+            let octets = u64::from(path.arrived - before) * FRAME;
+            assert!(octets >= megabytes * 1_000_000 * 20 * 9 / 10, "{octets} in 20 s of {megabytes} MB/s");
         }
     }
 
