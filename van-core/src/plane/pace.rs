@@ -109,6 +109,12 @@ impl Pace {
         // All has come: whoever goes on from here does so after a pause.
         self.was_full &= self.sent - self.received >= MARK_OCTETS;
         let round = now.saturating_sub(mark.since);
+        // The neighbour tells of a frame when it comes, but that may be a later one than the marked: then it took that long
+        // until there was more to send.
+        let later = self.marks.front().map_or(Duration::MAX, |next| next.since.saturating_sub(mark.since));
+        if next.wrapping_sub(mark.frame) != 1 && later.saturating_mul(8) > round {
+            return;
+        }
         if now.saturating_sub(self.remembered_since) >= MEMORY {
             self.shortest = [Duration::MAX, self.shortest[0]];
             self.remembered_since = now;
@@ -228,6 +234,26 @@ mod tests {
             let octets = u64::from(path.arrived - before) * FRAME;
             assert!(octets >= megabytes * 1_000_000 * 20 * 9 / 10, "{octets} in 20 s of {megabytes} MB/s");
         }
+    }
+
+    #[test]
+    fn one_who_has_little_to_say_does_not_count_as_a_long_path() {
+        let mut path = Path::new(500_000_000, Duration::from_millis(1));
+        for _ in 0..30_000 {
+            for _ in 0..8 {
+                path.pace.is_full();
+                if path.pace.count(1_000) {
+                    path.pace.mark(path.sent, path.now);
+                }
+                path.sent += 1;
+                path.now += Duration::from_millis(1);
+            }
+            path.arrived = path.sent;
+            path.pace.recv_received(path.sent, path.now);
+        }
+        path.run(Duration::from_millis(100));
+        let limit = path.pace.limit;
+        assert!(limit <= 2_000_000, "a round trip takes 500,000 octets, and {limit} are allowed");
     }
 
     #[test]
