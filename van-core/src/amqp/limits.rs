@@ -26,7 +26,7 @@ pub const MAX_UNSETTLED: usize = 524_288;
 pub const INCOMING_WINDOW_FRAMES: u32 = 8192;
 
 /// Octets after which a peer of ours is told that they came.
-pub const TOLD_OCTETS: usize = 131_072;
+pub const TOLD_OCTETS: usize = 262_144;
 
 /// Deliveries that may be under way on a link, unless the configuration says otherwise. Source: skupper-router `linkCapacity`.
 pub const DEFAULT_LINK_CAPACITY: u32 = 250;

@@ -8,11 +8,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Octets that may always be under way: four times the distance at which a neighbour tells what came.
-const LEAST: u64 = 512 * 1024;
+/// Octets that may always be under way: three times the distance at which a neighbour tells what came. Half of it is more
+/// than may have come untold.
+const LEAST: u64 = 768 * 1024;
 
 /// Round trips shorter than this count as this long: a thread may wait so long for its turn.
-const SHORTEST_ROUND: Duration = Duration::from_micros(100);
+const SHORTEST_ROUND: Duration = Duration::from_micros(200);
 
 /// How long the shortest round trip, and the highest rate, are believed.
 const MEMORY: Duration = Duration::from_secs(10);
@@ -25,6 +26,8 @@ const MARK_OCTETS: u64 = 32_768;
 pub(super) struct Pace {
     sent: u64,
     received: u64,
+    /// When it was last told what came.
+    received_at: Duration,
     /// Octets that may be under way.
     limit: u64,
     marks: VecDeque<Mark>,
@@ -50,6 +53,7 @@ struct Mark {
     /// Octets sent by then, and received.
     sent: u64,
     received: u64,
+    received_at: Duration,
     since: Duration,
     was_full: bool,
     is_probe: bool,
@@ -60,6 +64,7 @@ impl Default for Pace {
         Self {
             sent: 0,
             received: 0,
+            received_at: Duration::ZERO,
             limit: LEAST,
             marks: VecDeque::new(),
             next_mark: 0,
@@ -76,8 +81,8 @@ impl Pace {
     /// Whether streams must wait until more has come.
     pub(super) fn is_full(&mut self) -> bool {
         let under_way = self.sent - self.received;
-        let limit = if self.is_probing { (self.limit / 4).max(LEAST - LEAST / 4) } else { self.limit };
-        self.is_full = under_way >= limit || self.is_full && under_way >= limit - limit / 4;
+        let limit = if self.is_probing { (self.limit / 4).max(LEAST) } else { self.limit };
+        self.is_full = under_way >= limit || self.is_full && under_way >= limit - limit.min(2 * LEAST) / 2;
         self.was_full |= self.is_full;
         self.is_full
     }
@@ -92,8 +97,8 @@ impl Pace {
     pub(super) fn mark(&mut self, frame: u32, now: Duration) {
         let was_full = std::mem::take(&mut self.was_full);
         self.next_mark = self.sent + MARK_OCTETS;
-        let (sent, received, is_probe) = (self.sent, self.received, self.is_probing);
-        self.marks.push_back(Mark { frame, sent, received, since: now, was_full, is_probe });
+        let Self { sent, received, received_at, is_probing: is_probe, .. } = *self;
+        self.marks.push_back(Mark { frame, sent, received, received_at, since: now, was_full, is_probe });
     }
 
     /// The neighbour has received all frames before `next`.
@@ -106,6 +111,7 @@ impl Pace {
         let Some(mark) = last else { return };
         self.next_mark = if self.marks.is_empty() { 0 } else { self.next_mark };
         self.received = mark.sent;
+        self.received_at = now;
         // All has come: whoever goes on from here does so after a pause.
         self.was_full &= self.sent - self.received >= MARK_OCTETS;
         let round = now.saturating_sub(mark.since);
@@ -123,8 +129,9 @@ impl Pace {
         self.is_probing &= !mark.is_probe;
         self.shortest[0] = self.shortest[0].min(round);
         let shortest = self.shortest[0].min(self.shortest[1]).max(SHORTEST_ROUND);
-        let round = round.max(shortest);
-        let arrived = u128::from(self.received - mark.received) * shortest.as_nanos() / round.as_nanos().max(1);
+        // What was told late, all at once, came over all that time.
+        let took = now.saturating_sub(mark.received_at).max(shortest);
+        let arrived = u128::from(self.received - mark.received) * shortest.as_nanos() / took.as_nanos().max(1);
         let wanted = u64::try_from(2 * arrived).unwrap_or(u64::MAX).max(LEAST);
         // A sender that never had to wait says nothing of what the path can take.
         if wanted > self.limit {
@@ -146,7 +153,7 @@ mod tests {
     const FRAME: u64 = 65_536;
 
     /// The neighbour tells what came after so many frames.
-    const TOLD_FRAMES: u32 = 2;
+    const TOLD_FRAMES: u32 = 4;
 
     /// A path that passes one frame at a time, and what a sender who always has more makes of it.
     struct Path {
@@ -213,7 +220,7 @@ mod tests {
             let most = (time.as_nanos() / path.frame_time.as_nanos()) as u32;
             prop_assert!(path.arrived - before >= most * 9 / 10, "{} of {most} frames", path.arrived - before);
             let in_a_round = (path.round.max(SHORTEST_ROUND).as_nanos() / path.frame_time.as_nanos()) as usize;
-            let bound = (LEAST / FRAME) as usize + in_a_round * 3 / 2 + 4;
+            let bound = 2 * (LEAST / FRAME) as usize + in_a_round * 3 / 2;
             prop_assert!(path.longest_line <= bound, "{} frames wait, {in_a_round} are a round trip", path.longest_line);
         }
     }
@@ -230,7 +237,7 @@ mod tests {
             let waits = path.longest_line as u64 * FRAME;
             let in_a_round = megabytes * 1_000 * round.as_millis() as u64;
             // After little was under way, all that may be leaves at once.
-            assert!(waits <= LEAST * 3 / 2 + in_a_round * 2, "{waits} octets wait, {in_a_round} are a round trip");
+            assert!(waits <= LEAST * 2 + in_a_round * 2, "{waits} octets wait, {in_a_round} are a round trip");
             let octets = u64::from(path.arrived - before) * FRAME;
             assert!(octets >= megabytes * 1_000_000 * 20 * 9 / 10, "{octets} in 20 s of {megabytes} MB/s");
         }
