@@ -443,11 +443,13 @@ impl Connection {
     }
 
     /// Whether as much is under way as may be. It is over when the neighbour tells what came.
+    #[inline]
     pub(super) fn is_full(&mut self) -> bool {
         self.pace.as_mut().is_some_and(|pace| pace.is_full())
     }
 
     /// Counts a frame of a stream that has just left.
+    #[inline]
     pub(super) fn count_sent(&mut self, channel: u16, octets: usize, now: Duration) {
         if let Some(pace) = self.pace.as_mut().filter(|_| self.stream_channel == Some(channel))
             && pace.count(octets)

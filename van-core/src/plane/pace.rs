@@ -30,6 +30,9 @@ pub(super) struct Pace {
     received_at: Duration,
     /// Octets that may be under way.
     limit: u64,
+    /// With so many streams wait, until there are fewer than so many.
+    full_from: u64,
+    on_below: u64,
     marks: VecDeque<Mark>,
     /// When so much is sent, a mark is set: at once, if there is none.
     next_mark: u64,
@@ -66,6 +69,8 @@ impl Default for Pace {
             received: 0,
             received_at: Duration::ZERO,
             limit: LEAST,
+            full_from: LEAST,
+            on_below: LEAST / 2,
             marks: VecDeque::new(),
             next_mark: 0,
             is_full: false,
@@ -79,15 +84,21 @@ impl Default for Pace {
 
 impl Pace {
     /// Whether streams must wait until more has come.
+    #[inline]
     pub(super) fn is_full(&mut self) -> bool {
-        let under_way = self.sent - self.received;
-        let limit = if self.is_probing { (self.limit / 4).max(LEAST) } else { self.limit };
-        self.is_full = under_way >= limit || self.is_full && under_way >= limit - limit.min(2 * LEAST) / 2;
+        self.is_full = self.sent - self.received >= if self.is_full { self.on_below } else { self.full_from };
         self.was_full |= self.is_full;
         self.is_full
     }
 
+    /// Sets what follows from the limit.
+    fn set_bounds(&mut self) {
+        self.full_from = if self.is_probing { (self.limit / 4).max(LEAST) } else { self.limit };
+        self.on_below = self.full_from - self.full_from.min(2 * LEAST) / 2;
+    }
+
     /// Counts octets of a frame that leaves. Whether it is one to be marked.
+    #[inline]
     pub(super) fn count(&mut self, octets: usize) -> bool {
         self.sent += octets as u64;
         self.sent >= self.next_mark
@@ -139,6 +150,7 @@ impl Pace {
         } else if mark.was_full && !mark.is_probe && !self.is_probing {
             self.limit -= (self.limit - wanted) / 8;
         }
+        self.set_bounds();
     }
 }
 
