@@ -13,7 +13,7 @@ use std::time::Duration;
 const LEAST: u64 = 768 * 1024;
 
 /// Round trips shorter than this count as this long: a thread may wait so long for its turn.
-const SHORTEST_ROUND: Duration = Duration::from_micros(200);
+const SHORTEST_ROUND: Duration = Duration::from_micros(500);
 
 /// How long the shortest round trip, and the highest rate, are believed.
 const MEMORY: Duration = Duration::from_secs(10);
@@ -94,7 +94,7 @@ impl Pace {
     /// Sets what follows from the limit.
     fn set_bounds(&mut self) {
         self.full_from = if self.is_probing { (self.limit / 4).max(LEAST) } else { self.limit };
-        self.on_below = self.full_from - self.full_from.min(2 * LEAST) / 2;
+        self.on_below = self.full_from - (self.full_from / 4).max(LEAST / 2);
     }
 
     /// Counts octets of a frame that leaves. Whether it is one to be marked.
