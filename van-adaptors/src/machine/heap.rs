@@ -6,7 +6,7 @@ const WORTHWHILE: usize = 1024;
 /// Part of them that may be left.
 const REMAINDER: usize = 16;
 
-/// Watches how many streams there are, and has the allocator give back what they took once most of them are gone.
+/// Watches how many streams there are: once most of many are gone, the allocator should give back what they took.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     most: usize,

@@ -15,7 +15,7 @@ const LEAST: u64 = 768 * 1024;
 /// Round trips shorter than this count as this long: a thread may wait so long for its turn.
 const SHORTEST_ROUND: Duration = Duration::from_micros(500);
 
-/// How long the shortest round trip, and the highest rate, are believed.
+/// How long the shortest round trip is believed.
 const MEMORY: Duration = Duration::from_secs(10);
 
 /// A mark is set after so many octets.
