@@ -27,6 +27,7 @@ pub(crate) use self::socket::Socket;
 pub(crate) use self::stats::Stats;
 use crate::dial;
 use crate::entities::{LinkOctets, Traffic};
+use crate::machine::heap;
 use crate::tcp::{Arrival, Entrance, Target};
 
 /// What a shard is told. Unbounded, and bounded all the same: by the windows of streams for what crosses, by the number of
@@ -143,6 +144,7 @@ impl Shards {
         reports: &mpsc::UnboundedSender<(ShardId, Report)>,
         seed: u64,
     ) -> std::io::Result<Self> {
+        heap::keep_some();
         let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         let inboxes: Arc<[_]> = inboxes.into();
         let memory = Arc::new(memory);
