@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod link;
 mod open;
+mod path;
 mod pause;
 mod places;
 mod profile;

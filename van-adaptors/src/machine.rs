@@ -5,8 +5,9 @@ pub(crate) mod heap;
 use std::fs;
 use std::path::Path;
 
-/// What Linux gives a connection's writer at most, unless told otherwise.
-const STOCK_TCP_BUFFER: u64 = 4 * 1024 * 1024;
+/// What Linux gives a connection's writer and its reader at most, unless told otherwise.
+const STOCK_SEND_BUFFER: u64 = 4 * 1024 * 1024;
+const STOCK_RECEIVE_BUFFER: u64 = 6 * 1024 * 1024;
 
 /// Memory that this process may have, in octets, if it can be told.
 pub(crate) fn memory() -> Option<u64> {
@@ -17,9 +18,18 @@ pub(crate) fn memory() -> Option<u64> {
 }
 
 /// Octets that the system lets a TCP connection have under way, as far as it can be told.
-pub(crate) fn tcp_buffer() -> u64 {
-    let most = |file| fs::read_to_string(file).ok()?.split_whitespace().nth(2)?.parse().ok();
-    most("/proc/sys/net/ipv4/tcp_wmem").unwrap_or(STOCK_TCP_BUFFER)
+pub(crate) fn send_buffer() -> u64 {
+    third("/proc/sys/net/ipv4/tcp_wmem").unwrap_or(STOCK_SEND_BUFFER)
+}
+
+/// Octets that the system lets a TCP connection's peer send before they are read, as far as it can be told.
+pub(crate) fn receive_buffer() -> u64 {
+    third("/proc/sys/net/ipv4/tcp_rmem").unwrap_or(STOCK_RECEIVE_BUFFER)
+}
+
+/// The third number in a file.
+fn third(file: &str) -> Option<u64> {
+    fs::read_to_string(file).ok()?.split_whitespace().nth(2)?.parse().ok()
 }
 
 /// `MemTotal` of /proc/meminfo, which is in KiB.

@@ -14,9 +14,10 @@ use van_core::management::config::{Amqp, Role};
 use van_core::plane::{PeerKind, Purpose};
 use van_core::router::{Announcement, Candidate, Origin, Place, access_config};
 
-use super::{EstablishError, Opened, Profile, Users, establish, reason_text, tuned};
+use super::{EstablishError, Opened, Profile, Users, establish, path, reason_text, tuned};
 use crate::control::{Closed, Control, Hold, Owner};
 use crate::entities::Board;
+use crate::machine;
 use crate::tcp::EXHAUSTED_REST;
 
 /// Connections that may be on their way to an open at the same time.
@@ -98,6 +99,9 @@ impl Access {
 /// Accepts links for as long as it is not dropped.
 pub(crate) async fn serve(access: Access, socket: TcpListener, control: Control) {
     let (mut establishing, mut established) = (JoinSet::new(), JoinSet::new());
+    if access.peer != Some(PeerKind::Client) {
+        path::widen_receiving(&socket, machine::receive_buffer());
+    }
     let mut is_exhausted = false;
     loop {
         tokio::select! {
@@ -214,7 +218,11 @@ async fn open(access: &Access, socket: TcpStream, peer: SocketAddr) -> Result<Op
         config.session_window_frames = CLIENT_WINDOW_FRAMES;
     }
     let engine = Connection::accept(tuned(config, &access.amqp), admission, Instant::now());
-    establish(socket, tls, engine, access.users.as_ref()).await
+    let opened = establish(socket, tls, engine, access.users.as_ref()).await?;
+    if opened.engine.is_peer_alike() && !is_here {
+        path::widen(&opened.socket, opened.round, machine::send_buffer());
+    }
+    Ok(opened)
 }
 
 /// Whether a peer begins as AMQP does, and not as TLS. Nothing is taken off.

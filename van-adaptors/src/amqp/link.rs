@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -25,7 +25,7 @@ use van_core::router::{Announcement, Candidate, Dialled, Origin, Place, open_con
 use super::pause::{Outcome, Pause};
 use super::places::Places;
 use super::proxy::{Proxy, ProxyError};
-use super::{ESTABLISH_TIMEOUT, EstablishError, Opened, Profile, establish, reason_text, tuned};
+use super::{ESTABLISH_TIMEOUT, EstablishError, Opened, Profile, establish, path, reason_text, tuned};
 use crate::control::{Control, Hold, Owner};
 use crate::entities::{Board, read_password};
 use crate::machine;
@@ -75,9 +75,6 @@ pub(crate) enum DataConnections {
 /// What takes so long to connect has lost its first packet. Source: Linux, TCP_TIMEOUT_INIT.
 const LOST_SYN: Duration = Duration::from_secs(1);
 
-/// Octets per second that a link should be able to carry: 10 Gbit/s.
-const LINK_RATE: u64 = 1_250_000_000;
-
 impl DataConnections {
     /// How many there are on a path of so long a round trip. A TCP connection has no more under way than the system gives
     /// it a buffer for.
@@ -89,8 +86,7 @@ impl DataConnections {
         if round >= LOST_SYN {
             return least; // a packet was lost, and this is how long it took to send it again
         }
-        let under_way = round.as_micros().saturating_mul(LINK_RATE.into()) / 1_000_000;
-        let wanted = under_way.div_ceil(buffer.max(1).into());
+        let wanted = path::octets(round).div_ceil(buffer.max(1));
         u16::try_from(wanted).unwrap_or(u16::MAX).min(MAX_DATA_CONNECTIONS).max(least)
     }
 }
@@ -232,7 +228,7 @@ impl Generation {
     async fn dial(link: &Link, group: Group, control: &Control, random: &mut Random) -> Result<Self, LinkError> {
         let connected = connect(link, &group, link.purpose(), control).await?;
         let mut data = JoinSet::new();
-        for number in 0..link.data_connections.count(connected.round, machine::tcp_buffer()) {
+        for number in 0..link.data_connections.count(connected.round, machine::send_buffer()) {
             let pause = Pause::new(Random::new(random.next_u64().wrapping_add(number.into())));
             data.spawn(keep_data_connection(link.clone(), group.clone(), control.clone(), pause));
         }
@@ -359,6 +355,12 @@ async fn open(link: &Link, group: &Group, dialled: &Dialled) -> Result<(Opened, 
         established.unwrap_or(Err(EstablishError::NoAnswer))
     };
     let opened = establishing.await;
+    if let Ok(opened) = &opened
+        && opened.engine.is_peer_alike()
+        && round < LOST_SYN
+    {
+        path::widen(&opened.socket, round, machine::send_buffer());
+    }
     opened.map(|it| (it, round)).map_err(|source| LinkError::Establish { host: host.to_owned(), port, source })
 }
 
@@ -389,7 +391,7 @@ async fn dial(host: &str, port: u16, family: Option<Family>) -> io::Result<(TcpS
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address of that family");
     for address in addresses {
         let dialled = Instant::now();
-        match tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(address)).await {
+        match tokio::time::timeout(DIAL_TIMEOUT, connect_socket(address)).await {
             Ok(Ok(socket)) if address.ip().to_canonical().is_loopback() => return Ok((socket, Duration::ZERO)),
             Ok(Ok(socket)) => return Ok((socket, dialled.elapsed())),
             Ok(Err(error)) => last = error,
@@ -397,6 +399,14 @@ async fn dial(host: &str, port: u16, family: Option<Family>) -> io::Result<(TcpS
         }
     }
     Err(last)
+}
+
+async fn connect_socket(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if !address.ip().to_canonical().is_loopback() {
+        path::widen_receiving(&socket, machine::receive_buffer());
+    }
+    socket.connect(address).await
 }
 
 #[cfg(test)]

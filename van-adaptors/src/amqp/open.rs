@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,6 +34,8 @@ pub(crate) struct Opened {
     pub(crate) login: Option<(Mechanism, String)>,
     /// The generation of our certificates that it was made with.
     pub(crate) ordinal: Option<u64>,
+    /// How long the path takes there and back, and the peer to answer: as TLS was agreed on; zero without.
+    pub(crate) round: Duration,
     /// What it is encrypted with.
     pub(crate) suite: Option<Suite>,
     /// Octets received and not opened, opened and not read, sealed and not written.
@@ -84,10 +86,10 @@ pub(crate) async fn establish(
 ) -> Result<Opened, EstablishError> {
     socket.set_nodelay(true)?;
     let ordinal = tls.as_ref().map(|(_, ordinal)| *ordinal);
-    let mut suite = None;
+    let (mut suite, mut round) = (None, Duration::ZERO);
     let (records, peer, received, output): (Box<dyn RecordLayer>, _, _, _) = match tls {
         Some((handshake, _)) => {
-            let established = shake_hands(&mut socket, handshake).await?;
+            let established = shake_hands(&mut socket, handshake, &mut round).await?;
             suite = Some(established.records.suite());
             (Box::new(established.records), established.peer, established.received, established.output)
         }
@@ -95,14 +97,20 @@ pub(crate) async fn establish(
     };
     let opened =
         exchange_opens(Opening { socket, records, engine, peer, login: None, received, output }, users).await?;
-    Ok(Opened { ordinal, suite, ..opened })
+    Ok(Opened { ordinal, suite, round, ..opened })
 }
 
-async fn shake_hands(socket: &mut TcpStream, mut handshake: Handshake) -> Result<van_tls::Established, EstablishError> {
+async fn shake_hands(
+    socket: &mut TcpStream,
+    mut handshake: Handshake,
+    round: &mut Duration,
+) -> Result<van_tls::Established, EstablishError> {
     let mut buffer = vec![0; READ_OCTETS];
     loop {
         write_all(socket, handshake.output()).await?;
+        let asked = Instant::now();
         let count = socket.read(&mut buffer).await?;
+        *round = asked.elapsed().max(*round); // an answer comes in several pieces
         if count == 0 {
             return Err(handshake.handle_eof().into());
         }
@@ -152,6 +160,7 @@ async fn exchange_opens(mut opening: Opening, users: Option<&Users>) -> Result<O
                     login,
                     ordinal,
                     suite,
+                    round: Duration::ZERO,
                     received,
                     opened,
                     output,
