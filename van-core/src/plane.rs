@@ -5,9 +5,10 @@
 //!
 //! * `connection` the links of a connection to another router · `attachment` one direction of traffic · `stream` a socket's
 //!   two directions
-//! * `inbound` what arrives, and where it goes · `outbound` what leaves, and when · `ending` reports, outcomes and ends
-//! * `flux` who waits while ways change
-//! * `endpoint` links with addresses · `crossing` between shards · `routes` the picture of the network · `scheduler`, `pace`, `window`, `memory`, `parked` who may send how much
+//! * `inbound` what arrives · `way` where it goes · `forward` going there · `outbound` what leaves, and when · `ending`
+//!   reports, outcomes and ends · `flux` who waits while ways change
+//! * `endpoint` links with addresses · `crossing` between shards · `routes` the picture of the network · `scheduler`, `pace`, `window`,
+//!   `memory`, `parked` who may send how much
 //! * `tally` what is counted of deliveries · `shown` what people are shown
 
 mod attachment;
@@ -16,6 +17,7 @@ mod crossing;
 mod ending;
 mod endpoint;
 mod flux;
+mod forward;
 mod inbound;
 mod io;
 mod memory;
@@ -27,6 +29,7 @@ mod scheduler;
 mod shown;
 mod stream;
 mod tally;
+mod way;
 mod window;
 
 use std::sync::Arc;

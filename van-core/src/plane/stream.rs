@@ -2,8 +2,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::attachment::{Attachment, Flow, Inlet, Offer, Outlet};
+use super::crossing::Destination;
 use super::routes::ShardId;
-use crate::encapsulation::Features;
+use super::window::{Reports, SendWindow};
+use super::{Io, Plane};
+use crate::amqp::DeliveryState;
+use crate::annotations::{DISABLE_Q2, RESEND_RELEASED, STREAMING};
+use crate::encapsulation::{self, ClientStream, FIRST_WINDOW_OCTETS, Features};
 use crate::slab::Key;
 
 /// A client's or a workload's connection.
@@ -134,6 +142,215 @@ impl ReplyName {
         let shard = (bits >> SALT_BITS) as u16 & (MAX_SHARDS - 1);
         let stream = Key::from_bits((bits >> (SHARD_BITS + SALT_BITS)) as u64);
         Some(Self { shard: ShardId(shard), stream, salt: bits as u32 & ((1 << SALT_BITS) - 1) })
+    }
+}
+
+impl Plane {
+    /// Looks for a consumer for a new client.
+    pub(super) fn offer_client_stream(&mut self, io: &mut impl Io, stream: Key) {
+        let Some(Stream { side: Side::Client { client, salt }, .. }) = self.streams.get(stream) else { return };
+        let name = ReplyName::stream(self.shard, stream, *salt);
+        let reply_to = self.routes.own_address(&name.to_text());
+        let mut octets = Vec::with_capacity(256);
+        let (alpn, flow) = (client.alpn.as_deref(), client.flow.as_deref());
+        let said = ClientStream { key: &client.key, reply_to: &reply_to, alpn, flow };
+        let first_window = self.memory.first_window();
+        encapsulation::write_client_stream(said, Features::OURS.granting(first_window), &mut octets);
+        self.stream_mut(stream).promised = Some(first_window);
+        self.memory.change(0, first_window as usize);
+        self.memory.count_stream(true);
+        let up = self.add_reader(stream);
+        let flags = STREAMING | RESEND_RELEASED | DISABLE_Q2;
+        self.make_offer(io, up, Offer { octets, flags, is_stream: true, ..Offer::default() });
+    }
+
+    /// The direction that reads a stream's socket.
+    fn add_reader(&mut self, stream: Key) -> Key {
+        let mut up = Attachment::new(Inlet::Socket(stream), Outlet::Undecided, Flow::Sending(SendWindow::new()));
+        up.is_inlet_settled = true;
+        let up = self.attachments.insert(up);
+        self.stream_mut(stream).up = Some(up);
+        up
+    }
+
+    /// From now on a direction writes a socket, and reports; if both ends can, it grants the window.
+    fn receive(&mut self, key: Key, features: Features, first_window: u32) {
+        let Some(attachment) = self.attachments.get_mut(key) else { return };
+        attachment.flow = Flow::Receiving(match features.window {
+            Some(_) => Reports::granting(first_window),
+            None => Reports::fixed(features.acks),
+        });
+        if features.window.is_some() {
+            self.memory.count_stream(true);
+        }
+        self.charge(key);
+    }
+
+    pub(super) fn make_offer(&mut self, io: &mut impl Io, key: Key, offer: Offer) {
+        if let Some(attachment) = self.attachments.get_mut(key) {
+            attachment.message = Some(offer.into());
+            self.route(io, key);
+        }
+    }
+
+    pub(super) fn go_to_client(
+        &mut self,
+        io: &mut impl Io,
+        key: Key,
+        name: ReplyName,
+        features: Features,
+        rest: Bytes,
+    ) {
+        if name.shard == self.shard {
+            return self.bind_server_stream(io, key, name.stream, name.salt, features, &rest);
+        }
+        if name.shard.0 >= self.routes.shards {
+            return self.refuse(io, key, DeliveryState::Released);
+        }
+        let destination = Destination::Stream { stream: name.stream, salt: name.salt, features };
+        self.cross_over(io, key, name.shard, destination, rest);
+    }
+
+    /// Joins a server stream to the client that waits for it. From now on the client is read.
+    pub(super) fn bind_server_stream(
+        &mut self,
+        io: &mut impl Io,
+        key: Key,
+        stream: Key,
+        salt: u32,
+        features: Features,
+        rest: &[u8],
+    ) {
+        let waiting = self.streams.get_mut(stream).filter(|stream| {
+            stream.down.is_none() && matches!(stream.side, Side::Client { salt: own, .. } if own == salt)
+        });
+        let Some(waiting) = waiting else { return self.refuse(io, key, DeliveryState::Released) };
+        waiting.down = Some(key);
+        waiting.features = features;
+        let up = waiting.up;
+        let promised = self.take_promise(stream);
+        if let Some(attachment) = self.attachments.get_mut(key) {
+            attachment.outlet = Outlet::Socket(stream);
+            attachment.message = None;
+        }
+        self.receive(key, features, promised.unwrap_or(FIRST_WINDOW_OCTETS));
+        io.established(stream);
+        if let Some(up) = up {
+            if let (Some(first), Some(attachment)) = (features.window, self.attachments.get_mut(up))
+                && let Flow::Sending(window) | Flow::Crossing { window } = &mut attachment.flow
+            {
+                window.follow(first);
+            }
+            self.start(io, up);
+        }
+        self.push(io, key, &[rest]);
+        self.advance(io, key);
+    }
+
+    /// A client's direction has found its workload: nobody else is offered it, and all of it goes there.
+    fn start(&mut self, io: &mut impl Io, key: Key) {
+        let Some(attachment) = self.attachments.get_mut(key) else { return };
+        let offer = attachment.message.take();
+        if let Some(offer) = offer.filter(|offer| !offer.goes_early && !offer.early.is_empty()) {
+            if let Flow::Sending(window) | Flow::Crossing { window } = &mut attachment.flow {
+                window.count(offer.early.len());
+            }
+            self.push(io, key, &[&offer.early]);
+        }
+        self.charge(key);
+        self.advance(io, key);
+    }
+
+    /// The workload of a stream is there: what waited for it goes, and its own direction starts.
+    pub(super) fn workload_connected(&mut self, io: &mut impl Io, stream: Key) {
+        let Some(server) = self.streams.get_mut(stream) else { return };
+        let Side::Server { answer } = &mut server.side else { return };
+        let answer = answer.take();
+        let Some(down) = server.down else { return };
+        let Some(attachment) = self.attachments.get_mut(down) else { return };
+        attachment.outlet = Outlet::Socket(stream);
+        match (answer, attachment.inlet) {
+            (Some(answer), _) => {
+                let features = answer.offered.common(Features::OURS);
+                server.features = features;
+                let first_window = self.memory.first_window();
+                self.receive(down, features, first_window);
+                self.answer_client_stream(io, stream, *answer, first_window);
+            }
+            (None, Inlet::Socket(client)) => {
+                attachment.flow = Flow::Passing;
+                server.features = Features::OURS;
+                self.join(io, client, stream);
+            }
+            (None, _) => {}
+        }
+        self.start(io, down);
+        if let Some(up) = self.streams.get(stream).and_then(|stream| stream.up) {
+            self.advance(io, up);
+        }
+    }
+
+    /// Opens the server stream.
+    fn answer_client_stream(&mut self, io: &mut impl Io, stream: Key, answer: Answer, first_window: u32) {
+        let mut octets = Vec::with_capacity(256);
+        let is_own = answer.offered != Features::default();
+        let features = answer.offered.common(Features::OURS);
+        let window = features.window.map(|_| first_window);
+        let ours = Features { window, ..Features::OURS };
+        encapsulation::write_server_stream(&answer.reply_to, is_own.then_some(ours), &mut octets);
+        let up = self.add_reader(stream);
+        if let (Some(first), Some(attachment)) = (features.window, self.attachments.get_mut(up))
+            && let Flow::Sending(window) = &mut attachment.flow
+        {
+            window.follow(first);
+        }
+        let flags = STREAMING | DISABLE_Q2;
+        self.make_offer(
+            io,
+            up,
+            Offer { octets, flags, is_stream: true, preferred: answer.connection, ..Offer::default() },
+        );
+        // There is only one place for it, and the workload may speak first.
+        if let Some(attachment) = self.attachments.get_mut(up) {
+            attachment.message = None;
+        }
+    }
+
+    /// Joins a client and a workload of the same router: the way back.
+    fn join(&mut self, io: &mut impl Io, client: Key, server: Key) {
+        let mut back = Attachment::new(Inlet::Socket(server), Outlet::Socket(client), Flow::Passing);
+        back.is_inlet_settled = true;
+        let back = self.attachments.insert(back);
+        self.stream_mut(server).up = Some(back);
+        if let Some(client) = self.streams.get_mut(client) {
+            client.down = Some(back);
+            client.features = Features::OURS;
+        }
+        self.take_promise(client);
+        io.established(client);
+    }
+
+    /// The workload is not there: its stream goes, and the offer to the next consumer.
+    pub(super) fn workload_refused(&mut self, io: &mut impl Io, stream: Key) {
+        let Some(server) = self.remove_stream(stream) else { return };
+        self.counters.refused += 1;
+        io.close(stream, false);
+        if let Some(down) = server.down {
+            if let Some(attachment) = self.attachments.get_mut(down) {
+                attachment.outlet = Outlet::Undecided;
+            }
+            self.turned_down(io, down);
+        }
+    }
+
+    /// Marks a direction as leaving through another shard; whether it wants to hear how much has left.
+    pub(super) fn cross(&mut self, key: Key, shard: ShardId) -> bool {
+        let Some(attachment) = self.attachments.get_mut(key) else { return false };
+        attachment.outlet = Outlet::Shard { shard };
+        if let Flow::Sending(window) = &attachment.flow {
+            attachment.flow = Flow::Crossing { window: *window };
+        }
+        matches!(attachment.flow, Flow::Crossing { .. }) || attachment.has_no_window
     }
 }
 
