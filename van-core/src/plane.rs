@@ -7,7 +7,7 @@
 //!   two directions
 //! * `inbound` what arrives · `way` where it goes · `forward` going there · `outbound` what leaves, and when · `ending`
 //!   reports, outcomes and ends · `flux` who waits while ways change
-//! * `endpoint` links with addresses · `crossing` between shards · `routes` the picture of the network · `scheduler`, `pace`, `window`,
+//! * `endpoint` links with addresses · `crossing` between shards · `routes` the picture of the network · `scheduler`, `pace`, `window`, `round`,
 //!   `memory`, `parked` who may send how much
 //! * `tally` what is counted of deliveries · `shown` what people are shown
 
@@ -24,6 +24,7 @@ mod memory;
 mod outbound;
 mod pace;
 mod parked;
+mod round;
 mod routes;
 mod scheduler;
 mod shown;

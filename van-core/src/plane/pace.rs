@@ -8,15 +8,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::round::ShortestRound;
+
 /// Octets that may always be under way: three times the distance at which a neighbour tells what came. Half of it is more
 /// than may have come untold.
 const LEAST: u64 = 768 * 1024;
 
 /// Round trips shorter than this count as this long: a thread may wait so long for its turn.
 const SHORTEST_ROUND: Duration = Duration::from_micros(500);
-
-/// How long the shortest round trip is believed.
-const MEMORY: Duration = Duration::from_secs(10);
 
 /// A mark is set after so many octets.
 const MARK_OCTETS: u64 = 32_768;
@@ -40,9 +39,7 @@ pub(super) struct Pace {
     is_full: bool,
     /// They had to wait since the last mark was set.
     was_full: bool,
-    /// The shortest round trips of this and of the last [`MEMORY`].
-    shortest: [Duration; 2],
-    remembered_since: Duration,
+    shortest: ShortestRound,
     /// Little is under way for one round trip, so that nothing waits in the path: then it takes as long as the path, and no
     /// longer.
     is_probing: bool,
@@ -75,8 +72,7 @@ impl Default for Pace {
             next_mark: 0,
             is_full: false,
             was_full: false,
-            shortest: [Duration::MAX; 2],
-            remembered_since: Duration::ZERO,
+            shortest: ShortestRound::new(Duration::ZERO),
             is_probing: false,
         }
     }
@@ -132,14 +128,10 @@ impl Pace {
         if next.wrapping_sub(mark.frame) != 1 && later.saturating_mul(8) > round {
             return;
         }
-        if now.saturating_sub(self.remembered_since) >= MEMORY {
-            self.shortest = [Duration::MAX, self.shortest[0]];
-            self.remembered_since = now;
-            self.is_probing = true;
-        }
+        self.is_probing |= self.shortest.forget(now);
         self.is_probing &= !mark.is_probe;
-        self.shortest[0] = self.shortest[0].min(round);
-        let shortest = self.shortest[0].min(self.shortest[1]).max(SHORTEST_ROUND);
+        self.shortest.note(round);
+        let shortest = self.shortest.get().max(SHORTEST_ROUND);
         // What was told late, all at once, came over all that time.
         let took = now.saturating_sub(mark.received_at).max(shortest);
         let arrived = u128::from(self.received - mark.received) * shortest.as_nanos() / took.as_nanos().max(1);

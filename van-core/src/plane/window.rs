@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+use super::round::ShortestRound;
+
 use crate::encapsulation::FIRST_WINDOW_OCTETS;
 
 /// What skupper-router calls a full buffer: it reports no earlier than after this many octets.
@@ -31,9 +33,6 @@ const REPORTS_PER_WINDOW: u64 = 4;
 
 /// Round trips shorter than this count as this long: a thread may wait so long for its turn on a busy core.
 const SHORTEST_ROUND: Duration = Duration::from_millis(8);
-
-/// How long the shortest round trip is believed.
-const ROUND_MEMORY: Duration = Duration::from_secs(10);
 
 /// Part of the window that is given up per round trip at most, if the reader does not need it.
 const DECAY: u64 = 8;
@@ -95,9 +94,7 @@ struct Grant {
     is_growing: bool,
     /// The round trip under way, if there is one.
     round: Option<Round>,
-    /// The shortest round trips of this and of the last [`ROUND_MEMORY`].
-    shortest: [Duration; 2],
-    remembered_since: Duration,
+    shortest: ShortestRound,
     /// The window is kept small for one round trip, so that the sender must wait for what is told: then it takes as long as
     /// the path, and no longer.
     is_probing: bool,
@@ -218,7 +215,7 @@ impl Reports {
             && self.written + parked as u64 > round.limit
         {
             round.has_come = true;
-            grant.shortest[0] = grant.shortest[0].min(now.saturating_sub(round.since));
+            grant.shortest.note(now.saturating_sub(round.since));
         }
     }
 
@@ -254,8 +251,7 @@ impl Grant {
             taken: 0,
             is_growing: true,
             round: None,
-            shortest: [Duration::MAX; 2],
-            remembered_since: now,
+            shortest: ShortestRound::new(now),
             is_probing: false,
         }
     }
@@ -273,9 +269,7 @@ impl Grant {
 
     /// Raises the limit to a window beyond what is written, and starts a round trip. Whether there is something to tell.
     fn raise(&mut self, written: u64, now: Duration) -> bool {
-        if now.saturating_sub(self.remembered_since) >= ROUND_MEMORY {
-            self.shortest = [Duration::MAX, self.shortest[0]];
-            self.remembered_since = now;
+        if self.shortest.forget(now) {
             self.is_probing = true;
             self.round = None;
         }
@@ -287,11 +281,6 @@ impl Grant {
         self.round.get_or_insert(Round { limit: self.limit, since: now, written, window, has_come: false });
         self.limit = limit;
         true
-    }
-
-    /// The shortest round trip of late, if one is known.
-    fn shortest(&self) -> Duration {
-        self.shortest[0].min(self.shortest[1]).max(SHORTEST_ROUND)
     }
 
     /// While the reader takes more with each round trip, the window grows by what it takes: twofold in a round trip.
@@ -309,7 +298,7 @@ impl Grant {
         if std::mem::take(&mut self.is_probing) {
             return true;
         }
-        let span = self.shortest().as_micros();
+        let span = self.shortest.get().max(SHORTEST_ROUND).as_micros();
         let took = now.saturating_sub(round.since).as_micros().max(1);
         let taken = u64::try_from(u128::from(written - round.written) * span / took).unwrap_or(u64::MAX / 8);
         self.is_growing = 4 * taken >= 5 * std::mem::replace(&mut self.taken, taken);
