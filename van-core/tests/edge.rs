@@ -130,6 +130,21 @@ fn a_lost_uplink_is_replaced_by_the_next() {
 }
 
 #[test]
+fn a_client_waits_for_a_workload_that_the_new_uplink_does_not_know_yet() {
+    let Rig { mut network, interior, edges, uplinks } = rig(8);
+    network.run(8 * SECOND);
+    network.cut(uplinks[0], true);
+    network.run(SECOND);
+    network.mend(uplinks[0]);
+    assert!(network.run_until(SECOND, |network| network.uplink(edges[0]).is_some()));
+    network.connector(interior[1], "new", Workload::Answers(ANSWER));
+    assert!(!network.is_reachable(interior[0], "new"));
+    let client = network.client(edges[0], 0, "new", Script::sends(1000, 1));
+    network.run(3 * SECOND);
+    check_answered(&network, client);
+}
+
+#[test]
 fn edges_come_back_after_they_or_their_interior_router_restarted() {
     let Rig { mut network, interior, edges, .. } = rig(5);
     network.connector(edges[0], "at-edge", Workload::Answers(ANSWER));

@@ -1,7 +1,7 @@
 //! One shard, and a peer that sends more than it should, as much as it may, or earlier than is expected.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use van_core::amqp::{
     Connection, DeliveryId, DeliveryState, Event, LinkId, NewLink, Role, Source, Symbol, Target, Token,
@@ -17,6 +17,9 @@ use van_routing::{RouterId, Timing, Treatment};
 use crate::world::{Workload, World};
 
 const CONNECTION: ConnectionId = ConnectionId(1);
+
+/// A link rests so long when a stream on it was given up: the peer says nothing of when it is done with it.
+const UNHEARD_REST: Duration = Duration::from_secs(10);
 
 /// A shard whose router has subscribers of `mc/x` and `near` and a workload of `echo`, and the peer with one link for messages.
 struct Pair {
@@ -294,4 +297,21 @@ fn a_link_to_another_kind_of_router_carries_the_next_stream_once_the_last_is_set
         let [first, second, third] = links[..] else { panic!("three streams") };
         assert_eq!((second == first, third == second), (is_alike, true));
     }
+}
+
+#[test]
+fn a_link_to_another_kind_of_router_rests_when_its_stream_has_broken() {
+    let mut pair = Pair::between(Purpose::Data, &[], false);
+    pair.world.workload = Workload::Broken;
+    let mut links = Vec::new();
+    for number in 0..3 {
+        pair.plane.set_time(if number == 2 { UNHEARD_REST } else { Duration::ZERO });
+        pair.client(Features::default());
+        links.push(pair.deliveries[number].1);
+        pair.go_on(b"x", true);
+        pair.exchange();
+        assert_eq!(pair.world.closed.len(), number + 1);
+    }
+    let [first, second, third] = links[..] else { panic!("three streams") };
+    assert!(second != first && [first, second].contains(&third), "{links:?}");
 }
