@@ -23,7 +23,7 @@ use crate::resource::connector::ConnectorSpec;
 use crate::resource::listener::ListenerSpec;
 use crate::resource::site::{NO_BENCH, SiteSpec};
 use crate::resource::{AccessGrant, AccessToken, Connector, Kind, Listener, Resource};
-use crate::status::{ConditionKind, State, Status, Truth};
+use crate::status::{ConditionKind, State};
 use crate::store::{Store, StoreError};
 
 /// The namespace of sites that name none.
@@ -166,7 +166,8 @@ impl Site {
         self.wait_for(|snapshot| snapshot.listener_ports.get(&name).copied()).await
     }
 
-    /// Has a document carried out as long as this program runs, and waits until it is, or cannot be.
+    /// Has a document carried out as long as this program runs, and waits until it is, or cannot be: a grant can be redeemed,
+    /// a token has become a link, a certificate is made. Nothing is to be waited for with a Secret.
     ///
     /// # Errors
     /// [`SiteError::Document`]; the document stays, and is tried again where that may help.
@@ -175,6 +176,9 @@ impl Site {
         let key = document.key();
         check_name(&key)?;
         self.command(Command::Declare(vec![document.clone()]))?;
+        if key.kind == Kind::Secret {
+            return Ok(()); // it is never shown; what comes behind it finds it
+        }
         let configured = self.wait_for(|snapshot| configured(snapshot.documents.get(&key)?, &document)).await?;
         configured.map_err(|message| SiteError::Document { key, message })
     }
@@ -456,9 +460,18 @@ fn configured(shown: &Document, wanted: &Document) -> Option<Result<(), String>>
     if !shown.has_spec_of(wanted) {
         return None;
     }
-    let status: &Status = shown.status()?;
-    let condition = status.condition(ConditionKind::Configured)?;
-    Some(if condition.status == Truth::True { Ok(()) } else { Err(condition.message.clone()) })
+    let kind = match shown {
+        Document::AccessGrant(_) => ConditionKind::Processed,
+        Document::AccessToken(_) => ConditionKind::Redeemed,
+        Document::Certificate(_) => ConditionKind::Ready,
+        _ => ConditionKind::Configured,
+    };
+    let condition = shown.status()?.condition(kind)?;
+    match condition.reason {
+        State::Ready => Some(Ok(())),
+        State::Error => Some(Err(condition.message.clone())),
+        State::Pending => None,
+    }
 }
 
 /// Documents are called so that there can be files of their names.

@@ -82,6 +82,34 @@ async fn declare(site: &Site, text: &str) {
     timeout(PATIENCE, site.ready(last.kind, &last.name)).await.expect("in time").expect("it is ready");
 }
 
+#[tokio::test]
+async fn declaring_a_document_of_any_kind_returns() {
+    let hub = Site::builder("hub").link_access_at("127.0.0.1").start().await.expect("the hub starts");
+    let declared = |document: Document| timeout(PATIENCE, hub.declare(document));
+    let secret = Secret::new("user", "Opaque");
+    declared(secret.into()).await.expect("in time").expect("there is nothing to wait for");
+    let head = |kind| format!("apiVersion: skupper.io/v2alpha1\nkind: {kind}\nmetadata: {{name: x}}\n");
+    for text in [
+        head("Certificate") + "spec: {ca: skupper-site-ca, subject: x, client: true}\n",
+        head("AccessGrant") + "spec: {}\n",
+    ] {
+        let document = Document::read_all(&text).remove(0).expect("it is sound");
+        declared(document).await.expect("in time").expect("it can be carried out");
+    }
+    let unknown = head("Certificate").replace("x}", "y}") + "spec: {ca: unknown, subject: x, client: true}\n";
+    let unknown = Document::read_all(&unknown).remove(0).expect("it is sound");
+    let refused = declared(unknown).await.expect("in time").expect_err("there is no such CA");
+    assert!(refused.to_string().contains("unknown"), "{refused}");
+
+    let token = hub.issue_token(&TokenRequest::default()).await.expect("a token");
+    let laptop = Site::builder("laptop").start().await.expect("the laptop starts");
+    let redeemed = timeout(PATIENCE, laptop.declare(token.clone())).await.expect("in time");
+    redeemed.expect("it can be redeemed");
+    let late = Site::builder("late").start().await.expect("the late one starts");
+    let refused = timeout(PATIENCE, late.declare(token)).await.expect("in time").expect_err("it is used up");
+    assert!(refused.to_string().contains("ask for a new one"), "{refused}");
+}
+
 /// What a workload says to a client of TLS that believes `trust`.
 async fn heard(port: u16, trust: &Trust) -> String {
     let connector = ServiceConnector::new(trust, None, HostCheck::Verify).expect("there are suites");
