@@ -1,4 +1,4 @@
-//! A site inside a program: it joins a network by a token, and reaches a workload there without opening any port.
+//! A site inside a program: it joins a network by a token, and reaches a workload there without a listener.
 //!
 //! `cargo run -p examples --example embedded_site`
 
