@@ -70,6 +70,8 @@ struct Shard {
     buffer: Vec<u8>,
     random: Random,
     heap: heap::Watch,
+    /// Streams taken in this turn that were chosen to be this shard's.
+    taken: usize,
 }
 
 impl Shard {
@@ -94,6 +96,7 @@ impl Shard {
             buffer: vec![0; RECEIVE_OCTETS],
             random: Random::new(!seed),
             heap: heap::Watch::default(),
+            taken: 0,
         }
     }
 
@@ -151,9 +154,17 @@ impl Shard {
             }
             Message::Listen { listener, socket, entrance } => self.listen(listener, socket, entrance),
             Message::Unlisten { listener, closed } => self.unlisten(listener, closed),
-            Message::Accepted { socket, key, entrance, arrival } => self.meet(socket, key, entrance, arrival),
-            Message::Client { socket, client, meter, arrival } => self.accept(socket, client, meter, arrival),
+            Message::Accepted { socket, key, entrance, arrival } => {
+                self.taken += 1;
+                self.meet(socket, key, entrance, arrival);
+            }
+            Message::Client { socket, client, meter, arrival } => {
+                // Others are those that have shaken hands.
+                self.taken += usize::from(matches!(socket, Socket::InProcess { .. }));
+                self.accept(socket, client, meter, arrival);
+            }
             Message::Socket { socket, key } => {
+                self.taken += 1;
                 if let Ok(socket) = TcpStream::from_std(socket) {
                     self.accept(socket.into(), key.into(), None, None);
                 }
@@ -372,7 +383,7 @@ impl Future for Shard {
         this.write_out();
         is_busy |= this.world.has_touched();
         this.plane.set_outside(this.world.waiting());
-        this.stats[this.number].publish(&this.plane.counters());
+        this.stats[this.number].publish(&this.plane.counters(), std::mem::take(&mut this.taken));
         this.stats[this.number].publish_flows(&this.world.ledger);
         if this.heap.is_due(this.plane.streams()) {
             heap::give_back();

@@ -16,6 +16,8 @@ const FORWARDING_OVERHEAD: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
     counters: Mutex<Counters>,
+    /// Streams that the shard was given, and that its counters do not have yet.
+    coming: AtomicUsize,
     /// Records of VanFlow that were dropped, and connections in which an observer gave up.
     flows_dropped: AtomicU64,
     flows_given_up: AtomicU64,
@@ -26,8 +28,21 @@ pub(crate) struct Stats {
 }
 
 impl Stats {
-    pub(super) fn publish(&self, counters: &Counters) {
+    /// As they are at the end of a turn, in which the shard took so many streams that it was given.
+    pub(crate) fn publish(&self, counters: &Counters, taken: usize) {
         *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = *counters;
+        self.coming.fetch_sub(taken, Ordering::Relaxed);
+    }
+
+    /// Notes a stream that the shard is about to be given.
+    pub(crate) fn give(&self) {
+        self.coming.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many streams the shard has, or is about to have.
+    pub(crate) fn streams(&self) -> u64 {
+        let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.streams + self.coming.load(Ordering::Relaxed) as u64
     }
 
     pub(super) fn publish_flows(&self, ledger: &Ledger) {

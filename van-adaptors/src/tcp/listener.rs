@@ -112,8 +112,8 @@ pub(crate) async fn serve(
                 let key = Arc::clone(&destination.key);
                 let listener = Arc::clone(destination.identity.as_ref().unwrap_or(&entrance.identity));
                 let arrival = Arrival { listener, observer: entrance.observer, peer };
-                let shard = least_loaded(&stats, turn);
                 let Ok(socket) = client.into_std() else { continue };
+                let shard = least_loaded(&stats, turn);
                 let _ = inboxes[shard].send(Message::Accepted { socket, key, entrance, arrival });
             }
             Err(error) if is_transient(&error) => {}
@@ -126,14 +126,33 @@ pub(crate) async fn serve(
     }
 }
 
-/// The shard with the fewest streams; of equals a fresh one each time.
+/// The shard with the fewest streams, which is given one more; of equals a fresh one each time.
 pub(crate) fn least_loaded(stats: &[Stats], turn: usize) -> usize {
     let count = stats.len();
-    (0..count).map(|n| (n + turn) % count).min_by_key(|shard| stats[*shard].read().streams).unwrap_or(0)
+    let shard = (0..count).map(|n| (n + turn) % count).min_by_key(|shard| stats[*shard].streams()).unwrap_or(0);
+    stats[shard].give();
+    shard
 }
 
 /// Errors of the client's connection, not of ours.
 fn is_transient(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use van_core::plane::Counters;
+
+    use super::*;
+
+    #[test]
+    fn clients_that_come_at_once_are_spread_before_shards_have_noticed() {
+        let stats = [Stats::default(), Stats::default()];
+        stats[0].publish(&Counters { streams: 1, ..Counters::default() }, 0);
+        assert_eq!([0, 0].map(|turn| least_loaded(&stats, turn)), [1, 0]);
+        stats[0].publish(&Counters { streams: 2, ..Counters::default() }, 1);
+        assert_eq!((stats[0].streams(), stats[1].streams()), (2, 1));
+        assert_eq!([0, 0, 1].map(|turn| least_loaded(&stats, turn)), [1, 0, 1]);
+    }
 }
