@@ -448,6 +448,11 @@ impl Connection {
         self.pace.as_mut().is_some_and(|pace| pace.is_full())
     }
 
+    /// Whether a stream that has little to say may go on even so.
+    pub(super) fn takes_little(&self) -> bool {
+        self.pace.as_ref().is_none_or(Pace::takes_little)
+    }
+
     /// Counts a frame of a stream that has just left.
     #[inline]
     pub(super) fn count_sent(&mut self, channel: u16, octets: usize, now: Duration) {

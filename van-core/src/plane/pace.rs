@@ -14,8 +14,11 @@ use super::round::ShortestRound;
 /// than may have come untold.
 const LEAST: u64 = 768 * 1024;
 
+/// Octets beyond the bound for streams that say little: they would wait for as long again, and are not why it is reached.
+const FOR_LITTLE: u64 = 128 * 1024;
+
 /// Round trips shorter than this count as this long: a thread may wait so long for its turn.
-const SHORTEST_ROUND: Duration = Duration::from_micros(500);
+const SHORTEST_ROUND: Duration = Duration::from_micros(200);
 
 /// A mark is set after so many octets.
 const MARK_OCTETS: u64 = 32_768;
@@ -85,6 +88,11 @@ impl Pace {
         self.is_full = self.sent - self.received >= if self.is_full { self.on_below } else { self.full_from };
         self.was_full |= self.is_full;
         self.is_full
+    }
+
+    /// Whether a stream that has little to say may go on even so.
+    pub(super) fn takes_little(&self) -> bool {
+        self.sent - self.received < self.full_from + FOR_LITTLE
     }
 
     /// Sets what follows from the limit.
@@ -227,6 +235,15 @@ mod tests {
             let bound = 2 * (LEAST / FRAME) as usize + in_a_round * 3 / 2;
             prop_assert!(path.longest_line <= bound, "{} frames wait, {in_a_round} are a round trip", path.longest_line);
         }
+    }
+
+    #[test]
+    fn a_full_path_takes_a_little_and_no_more() {
+        let mut pace = Pace::default();
+        pace.count(LEAST as usize);
+        assert!(pace.is_full() && pace.takes_little());
+        pace.count(FOR_LITTLE as usize);
+        assert!(pace.is_full() && !pace.takes_little());
     }
 
     #[test]

@@ -29,7 +29,17 @@ impl<T> Scheduler<T> {
 
     /// Takes the next sender, and the octets it may send.
     pub(crate) fn next(&mut self) -> Option<(T, usize)> {
-        self.new.pop_front().or_else(|| self.old.pop_front())
+        self.next_sparse().or_else(|| self.old.pop_front())
+    }
+
+    /// Takes the next sender if it was idle before.
+    pub(crate) fn next_sparse(&mut self) -> Option<(T, usize)> {
+        self.new.pop_front()
+    }
+
+    /// Puts a sender back that was idle before, and may have no more to say: it is asked once more before all others.
+    pub(crate) fn put_back_sparse(&mut self, sender: T, left: usize) {
+        self.new.push_front((sender, left));
     }
 
     /// Puts a sender back after a turn of which it had `allowance` octets.
@@ -73,6 +83,20 @@ mod tests {
         run(&mut scheduler, 4, 100, QUANTUM);
         scheduler.enter(9);
         assert_eq!(scheduler.next(), Some((9, QUANTUM)));
+    }
+
+    #[test]
+    fn one_that_says_little_is_asked_again_before_the_busy_until_its_turn_is_used_up() {
+        let mut scheduler = Scheduler::default();
+        (0..4).for_each(|n| scheduler.enter(n));
+        run(&mut scheduler, 4, 100, QUANTUM);
+        assert_eq!(scheduler.next_sparse(), None, "all are busy");
+        scheduler.enter(9);
+        assert_eq!(scheduler.next_sparse(), Some((9, QUANTUM)));
+        scheduler.put_back_sparse(9, 4032);
+        assert_eq!(scheduler.next(), Some((9, 4032)));
+        scheduler.put_back(9, 4032, 4032);
+        assert_eq!(scheduler.next_sparse(), None);
     }
 
     #[test]
