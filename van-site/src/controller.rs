@@ -61,8 +61,9 @@ pub(crate) struct Surface {
 /// What a controller is told.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Documents of the program are to be carried out until it ends.
-    Declare(Vec<Document>),
+    /// A document of the program is to be carried out until it ends. Answers whether it counts: a file of the same kind and
+    /// name wins.
+    Declare(Box<Document>, oneshot::Sender<bool>),
     /// They are not any more.
     Withdraw(Key),
     /// Documents are to be carried out from now on, also after a restart.
@@ -231,8 +232,10 @@ impl Controller {
     fn obey(&mut self, command: Command) {
         self.is_stale = true;
         match command {
-            Command::Declare(documents) => {
-                self.declared.extend(documents.into_iter().map(|document| (document.key(), document)));
+            Command::Declare(document, done) => {
+                let key = document.key();
+                let _ = done.send(!self.input.documents.contains_key(&key));
+                self.declared.insert(key, *document);
             }
             Command::Withdraw(key) => drop(self.declared.remove(&key)),
             Command::Keep(documents, done) => {

@@ -232,7 +232,10 @@ impl Facts<'_> {
 
     fn token(&self, token: &AccessToken) -> AccessToken {
         let mut token = token.clone();
-        let waiting = || Err(Obstacle::Pending("Not Redeemed".into()));
+        let waiting = || match derive::site(self.documents) {
+            Some(_) => Err(Obstacle::Pending("Not Redeemed".into())),
+            None => Err(Obstacle::Error(NO_ACTIVE_SITE.into())),
+        };
         let redeemed = self.redemptions.get(&token.metadata.name).cloned().unwrap_or_else(waiting);
         token.status = status::access_token_status(&token.status, redeemed, self.now);
         token

@@ -175,7 +175,12 @@ impl Site {
         let document = document.into();
         let key = document.key();
         check_name(&key)?;
-        self.command(Command::Declare(vec![document.clone()]))?;
+        let (done, counts) = oneshot::channel();
+        self.command(Command::Declare(document.clone().into(), done))?;
+        if !counts.await.map_err(|_| SiteError::Stopped)? {
+            let message = "a file in input/resources has a document of this kind and name, and it counts".to_owned();
+            return Err(SiteError::Document { key, message });
+        }
         if key.kind == Kind::Secret {
             return Ok(()); // it is never shown; what comes behind it finds it
         }

@@ -17,7 +17,6 @@ use van_core::router::{Announcement, Candidate, Origin, Place, access_config};
 use super::{EstablishError, Opened, Profile, Users, establish, path, reason_text, tuned};
 use crate::control::{Closed, Control, Hold, Owner};
 use crate::entities::Board;
-use crate::machine;
 use crate::tcp::EXHAUSTED_REST;
 
 /// Connections that may be on their way to an open at the same time.
@@ -99,9 +98,6 @@ impl Access {
 /// Accepts links for as long as it is not dropped.
 pub(crate) async fn serve(access: Access, socket: TcpListener, control: Control) {
     let (mut establishing, mut established) = (JoinSet::new(), JoinSet::new());
-    if access.peer != Some(PeerKind::Client) {
-        path::widen_receiving(&socket, machine::receive_buffer());
-    }
     let mut is_exhausted = false;
     loop {
         tokio::select! {
@@ -181,6 +177,10 @@ async fn accept(access: Access, socket: TcpStream, peer: SocketAddr, control: Co
         announcement.purpose = Purpose::Links(peer);
     }
     let (router, purpose) = (announcement.container.clone(), announcement.purpose);
+    if purpose == Purpose::Data && opened.engine.is_peer_alike() && !peer.ip().to_canonical().is_loopback() {
+        path::widen_sending(&opened.socket, opened.round);
+        path::widen_receiving(&opened.socket, opened.round);
+    }
     let subject = opened.peer.certificate().map(|certificate| certificate.subject.to_string());
     let user = opened.login.as_ref().map(|(_, user)| user.clone());
     let mut candidate = Candidate::new(announcement, Origin::Accepted, access.cost);
@@ -218,11 +218,7 @@ async fn open(access: &Access, socket: TcpStream, peer: SocketAddr) -> Result<Op
         config.session_window_frames = CLIENT_WINDOW_FRAMES;
     }
     let engine = Connection::accept(tuned(config, &access.amqp), admission, Instant::now());
-    let opened = establish(socket, tls, engine, access.users.as_ref()).await?;
-    if opened.engine.is_peer_alike() && !is_here {
-        path::widen(&opened.socket, opened.round, machine::send_buffer());
-    }
-    Ok(opened)
+    establish(socket, tls, engine, access.users.as_ref()).await
 }
 
 /// Whether a peer begins as AMQP does, and not as TLS. Nothing is taken off.

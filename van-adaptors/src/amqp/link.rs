@@ -72,9 +72,6 @@ pub(crate) enum DataConnections {
     AtLeast(u16),
 }
 
-/// What takes so long to connect has lost its first packet. Source: Linux, TCP_TIMEOUT_INIT.
-const LOST_SYN: Duration = Duration::from_secs(1);
-
 impl DataConnections {
     /// How many there are on a path of so long a round trip. A TCP connection has no more under way than the system gives
     /// it a buffer for.
@@ -83,9 +80,6 @@ impl DataConnections {
             Self::Exactly(count) => return count,
             Self::AtLeast(least) => least,
         };
-        if round >= LOST_SYN {
-            return least; // a packet was lost, and this is how long it took to send it again
-        }
         let wanted = path::octets(round).div_ceil(buffer.max(1));
         u16::try_from(wanted).unwrap_or(u16::MAX).min(MAX_DATA_CONNECTIONS).max(least)
     }
@@ -150,8 +144,12 @@ pub(crate) async fn run(link: Link, control: Control, mut random: Random) {
     let mut places = Places::new(link.places.clone());
     let mut last_error = String::new();
     loop {
-        let group =
-            Group { correlator: random.discriminator(), profile: link.profile(), place: places.current().clone() };
+        let group = Group {
+            correlator: random.discriminator(),
+            profile: link.profile(),
+            place: places.current().clone(),
+            round: Duration::ZERO,
+        };
         let dialled = Instant::now();
         let outcome = match Generation::dial(&link, group, &control, &mut random).await {
             Ok(generation) => {
@@ -192,6 +190,8 @@ struct Group {
     correlator: String,
     profile: Option<Arc<Profile>>,
     place: Place,
+    /// How long the path takes there and back, once one of them is connected.
+    round: Duration,
 }
 
 impl Group {
@@ -227,8 +227,9 @@ struct Generation {
 impl Generation {
     async fn dial(link: &Link, group: Group, control: &Control, random: &mut Random) -> Result<Self, LinkError> {
         let connected = connect(link, &group, link.purpose(), control).await?;
+        let group = Group { round: connected.round, ..group };
         let mut data = JoinSet::new();
-        for number in 0..link.data_connections.count(connected.round, machine::send_buffer()) {
+        for number in 0..link.data_connections.count(group.round, machine::send_buffer()) {
             let pause = Pause::new(Random::new(random.next_u64().wrapping_add(number.into())));
             data.spawn(keep_data_connection(link.clone(), group.clone(), control.clone(), pause));
         }
@@ -324,7 +325,8 @@ async fn connect(link: &Link, group: &Group, purpose: Purpose, control: &Control
 async fn open(link: &Link, group: &Group, dialled: &Dialled) -> Result<(Opened, Duration), LinkError> {
     let Place { host, port, .. } = &group.place;
     let (host, port) = (host.as_str(), *port);
-    let (socket, round) = reach(link, host, port).await?;
+    let known_round = if dialled.purpose == Purpose::Data { group.round } else { Duration::ZERO };
+    let (socket, round) = reach(link, host, port, known_round).await?;
     let establishing = async {
         let tls = match group.profile(link) {
             Some(profile) => {
@@ -357,21 +359,21 @@ async fn open(link: &Link, group: &Group, dialled: &Dialled) -> Result<(Opened, 
     let opened = establishing.await;
     if let Ok(opened) = &opened
         && opened.engine.is_peer_alike()
-        && round < LOST_SYN
     {
-        path::widen(&opened.socket, round, machine::send_buffer());
+        path::widen_sending(&opened.socket, known_round);
     }
     opened.map(|it| (it, round)).map_err(|source| LinkError::Establish { host: host.to_owned(), port, source })
 }
 
-/// Connects to a host, or has the proxy do so. How long the way there and back is, as far as that can be told.
-async fn reach(link: &Link, host: &str, port: u16) -> Result<(TcpStream, Duration), LinkError> {
+/// Connects to a host, or has the proxy do so, with buffers for a path that is known to be so long. How long it is, as far as
+/// that can be told.
+async fn reach(link: &Link, host: &str, port: u16, known_round: Duration) -> Result<(TcpStream, Duration), LinkError> {
     let proxy = link.proxy.as_ref().map(|proxy| Arc::clone(&proxy.borrow()));
     let Some(proxy) = proxy else {
-        let socket = dial(host, port, link.family).await;
+        let socket = dial(host, port, link.family, known_round).await;
         return socket.map_err(|source| LinkError::Unreachable { host: host.to_owned(), port, source });
     };
-    let (socket, round) = match dial(&proxy.host, proxy.port, link.family).await {
+    let (socket, round) = match dial(&proxy.host, proxy.port, link.family, known_round).await {
         Ok(dialled) => dialled,
         Err(source) => return Err(LinkError::NoProxy { proxy, source }),
     };
@@ -385,13 +387,18 @@ async fn reach(link: &Link, host: &str, port: u16) -> Result<(TcpStream, Duratio
 }
 
 /// Connects to the first of the host's addresses that answers. How long it took, unless it is in this machine.
-async fn dial(host: &str, port: u16, family: Option<Family>) -> io::Result<(TcpStream, Duration)> {
+async fn dial(
+    host: &str,
+    port: u16,
+    family: Option<Family>,
+    known_round: Duration,
+) -> io::Result<(TcpStream, Duration)> {
     let addresses = tokio::net::lookup_host((host, port)).await?;
     let addresses: Vec<SocketAddr> = addresses.filter(|address| fits(address, family)).collect();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address of that family");
     for address in addresses {
         let dialled = Instant::now();
-        match tokio::time::timeout(DIAL_TIMEOUT, connect_socket(address)).await {
+        match tokio::time::timeout(DIAL_TIMEOUT, connect_socket(address, known_round)).await {
             Ok(Ok(socket)) if address.ip().to_canonical().is_loopback() => return Ok((socket, Duration::ZERO)),
             Ok(Ok(socket)) => return Ok((socket, dialled.elapsed())),
             Ok(Err(error)) => last = error,
@@ -401,11 +408,9 @@ async fn dial(host: &str, port: u16, family: Option<Family>) -> io::Result<(TcpS
     Err(last)
 }
 
-async fn connect_socket(address: SocketAddr) -> io::Result<TcpStream> {
+async fn connect_socket(address: SocketAddr, known_round: Duration) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if !address.ip().to_canonical().is_loopback() {
-        path::widen_receiving(&socket, machine::receive_buffer());
-    }
+    path::widen_receiving(&socket, known_round);
     socket.connect(address).await
 }
 

@@ -21,19 +21,15 @@ impl Watch {
     }
 }
 
-/// Octets at the end of a thread's heap that are kept though they are free: more than the records of one turn take.
-#[cfg(target_env = "gnu")]
-const KEPT: libc::c_int = 1024 * 1024;
+/// Twice as much is kept at the end of a thread's heap from then on: more than the records of one turn take.
+const LESSON: usize = 512 * 1024;
 
 /// Has the allocator keep a little of what is freed. By itself glibc gives all of it back from 128 KiB on. So where its records
 /// came to lie at the end of the heap, a thread that seals them would take that memory anew with each turn, page by page:
-/// a third of its time.
+/// a third of its time. It keeps more once a large block was freed (mallopt(3), M_MMAP_THRESHOLD), unless the process was
+/// told otherwise.
 pub(crate) fn keep_some() {
-    #[cfg(target_env = "gnu")]
-    #[allow(unsafe_code)] // A call of libc's without a wrapper; it takes no pointers, and the allocator's lock.
-    unsafe {
-        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT)
-    };
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(LESSON)));
 }
 
 /// Gives memory back to the system, from a thread of its own: it takes milliseconds. Without a thread it is kept.

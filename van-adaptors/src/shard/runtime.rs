@@ -154,21 +154,12 @@ impl Shard {
             }
             Message::Listen { listener, socket, entrance } => self.listen(listener, socket, entrance),
             Message::Unlisten { listener, closed } => self.unlisten(listener, closed),
-            Message::Accepted { socket, key, entrance, arrival } => {
-                self.taken += 1;
-                self.meet(socket, key, entrance, arrival);
-            }
-            Message::Client { socket, client, meter, arrival } => {
-                // Others are those that have shaken hands.
-                self.taken += usize::from(matches!(socket, Socket::InProcess { .. }));
-                self.accept(socket, client, meter, arrival);
-            }
-            Message::Socket { socket, key } => {
-                self.taken += 1;
-                if let Ok(socket) = TcpStream::from_std(socket) {
-                    self.accept(socket.into(), key.into(), None, None);
-                }
-            }
+            Message::Accepted { socket, key, entrance, arrival } => self.meet(socket, key, entrance, arrival),
+            Message::Client { socket, client, meter, arrival } => self.accept(socket, client, meter, arrival),
+            Message::Socket { socket, key } => match TcpStream::from_std(socket) {
+                Ok(socket) => self.accept(socket.into(), key.into(), None, None),
+                Err(_) => self.taken += 1,
+            },
             Message::Consumer { connector, identity, queue } => {
                 world.consumers.insert(connector, (identity, queue));
             }
@@ -227,12 +218,15 @@ impl Shard {
 
     /// Takes a client that was accepted, or shakes hands with it first.
     fn meet(&mut self, socket: std::net::TcpStream, key: Arc<str>, entrance: Arc<Entrance>, arrival: Arrival) {
-        let Ok(socket) = TcpStream::from_std(socket) else { return };
+        let Ok(socket) = TcpStream::from_std(socket) else {
+            self.taken += 1;
+            return;
+        };
         let meter = Meter::new(entrance.traffic.clone(), Arc::clone(&key), Direction::In);
         if entrance.tls.is_none() {
             return self.accept(socket.into(), key.into(), Some(meter), Some(arrival));
         }
-        let inbox = self.inboxes[self.number].clone();
+        let (inbox, stats, number) = (self.inboxes[self.number].clone(), Arc::clone(&self.stats), self.number);
         tokio::task::spawn_local(async move {
             let Some(tls) = &entrance.tls else { return };
             let outcome = Entrance::secure(tls, socket).await;
@@ -243,12 +237,16 @@ impl Shard {
                     let (socket, meter, arrival) = (stream.into(), Some(meter), Some(arrival));
                     let _ = inbox.send(Message::Client { socket, client, meter, arrival });
                 }
-                Err(error) => debug!(listener = %entrance.name, %error, "a client cannot be met"),
+                Err(error) => {
+                    stats[number].give_up();
+                    debug!(listener = %entrance.name, %error, "a client cannot be met");
+                }
             }
         });
     }
 
     fn accept(&mut self, socket: Socket, mut client: Client, meter: Option<Meter>, arrival: Option<Arrival>) {
+        self.taken += 1;
         // Its listener, and all its streams, may have gone while it shook hands.
         if meter.as_ref().is_some_and(|meter| meter.traffic().is_over()) {
             return socket.reset();

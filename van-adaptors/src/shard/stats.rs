@@ -39,6 +39,11 @@ impl Stats {
         self.coming.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Notes that a stream that the shard was given comes to nothing.
+    pub(super) fn give_up(&self) {
+        self.coming.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// How many streams the shard has, or is about to have.
     pub(crate) fn streams(&self) -> u64 {
         let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);

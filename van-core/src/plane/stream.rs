@@ -186,7 +186,7 @@ impl Plane {
         self.charge(key);
     }
 
-    pub(super) fn make_offer(&mut self, io: &mut impl Io, key: Key, offer: Offer) {
+    fn make_offer(&mut self, io: &mut impl Io, key: Key, offer: Offer) {
         if let Some(attachment) = self.attachments.get_mut(key) {
             attachment.message = Some(offer.into());
             self.route(io, key);

@@ -19,7 +19,7 @@ use crate::message::{self, Head};
 use crate::slab::Key;
 
 /// Where a message goes.
-pub(super) enum Way {
+enum Way {
     /// To a workload of ours.
     Workload(Workload),
     /// To a client of ours that waits for its server stream.

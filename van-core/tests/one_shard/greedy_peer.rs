@@ -315,3 +315,28 @@ fn a_link_to_another_kind_of_router_rests_when_its_stream_has_broken() {
     let [first, second, third] = links[..] else { panic!("three streams") };
     assert!(second != first && [first, second].contains(&third), "{links:?}");
 }
+
+#[test]
+fn who_says_little_passes_a_full_path_and_the_busy_wait() {
+    let mut pair = Pair::between(Purpose::Data, &[], true);
+    pair.world.workload = Workload::Reads;
+    let [busy, little] = [(); 2].map(|()| {
+        let stream = pair.client(Features::default());
+        pair.go_on(b"x", true); // and no more, so the link is free for the next
+        stream
+    });
+    let said = |pair: &mut Pair, stream, octets| {
+        pair.world.talk.insert(stream, octets);
+        pair.plane.readable(&mut pair.world, stream);
+        pair.world.said.remove(&pair.key).map_or(0, |said| said.len())
+    };
+    let first = said(&mut pair, busy, 1_000_000);
+    assert!((786_432..900_000).contains(&first), "the peer has told nothing yet: {first}");
+    for _ in 0..10 {
+        let next = said(&mut pair, little, 100);
+        assert!((101..200).contains(&next), "{next}");
+        assert_eq!(said(&mut pair, busy, 1_000_000), 0);
+    }
+    let more: usize = (0..10).map(|_| said(&mut pair, little, 10_000)).sum();
+    assert!((4096..4300).contains(&more), "who then says much waits as well: {more}");
+}

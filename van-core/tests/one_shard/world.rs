@@ -15,6 +15,8 @@ pub(crate) struct World {
     pub(crate) connecting: Vec<Key>,
     pub(crate) closed: Vec<Key>,
     pub(crate) workload: Workload,
+    /// Octets that clients and workloads have to say.
+    pub(crate) talk: HashMap<Key, usize>,
     /// Clients and workloads have nothing more to say.
     pub(crate) has_ended: bool,
 }
@@ -39,8 +41,16 @@ impl Io for World {
 
     fn close_connection(&mut self, _: Key) {}
 
-    fn read(&mut self, _: Key, _: &mut [u8]) -> Read {
-        if self.has_ended { Read::End } else { Read::Blocked }
+    fn read(&mut self, stream: Key, buffer: &mut [u8]) -> Read {
+        match self.talk.get_mut(&stream) {
+            Some(left) if *left > 0 => {
+                let octets = buffer.len().min(*left);
+                *left -= octets;
+                Read::Octets(octets)
+            }
+            _ if self.has_ended => Read::End,
+            _ => Read::Blocked,
+        }
     }
 
     fn write(&mut self, _: Key, parts: &[IoSlice<'_>]) -> Write {

@@ -12,11 +12,11 @@ use crate::slab::Key;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A connecting peer says who it is; answer with [`Connection::authenticate`].
+    /// A connecting peer says who it is; answer with [`Connection::authenticate`](super::Connection::authenticate).
     Authenticate(Claim),
-    /// The peer's open. An accepting end answers with [`Connection::answer_open`].
+    /// The peer's open. An accepting end answers with [`Connection::answer_open`](super::Connection::answer_open).
     Opened(Box<Open>),
-    /// A link of the peer's, to be answered with [`Connection::accept_link`] or [`Connection::refuse_link`]; or, with
+    /// A link of the peer's, to be answered with [`Connection::accept_link`](super::Connection::accept_link) or [`Connection::refuse_link`](super::Connection::refuse_link); or, with
     /// `is_answer`, the answer to one of ours.
     Attached {
         /// The link.
@@ -43,11 +43,11 @@ pub enum Event<'a> {
         link: LinkId,
         /// Its token.
         token: Token,
-        /// Whether the peer wants unused credit back: see [`Connection::drained`].
+        /// Whether the peer wants unused credit back: see [`Connection::drained`](super::Connection::drained).
         drain: bool,
     },
     /// The peer takes transfer frames again on a session where it did not, or has told what it received: see
-    /// [`Connection::frames`].
+    /// [`Connection::frames`](super::Connection::frames).
     Window {
         /// The session, as [`LinkId::channel`] tells it.
         channel: u16,
