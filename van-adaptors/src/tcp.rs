@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -109,6 +110,7 @@ impl Target {
             }
         };
         let socket = within(CONNECT_TIMEOUT, "the workload does not answer", dialling).await?;
+        SockRef::from(&socket).set_keepalive(true)?; // as clients: see `listener::bind`
         match &self.tls {
             // Boxed: a handshake takes 2 KiB, and thousands may be connecting that need none.
             Some(tls) => Box::pin(self.secure(tls, alpn, socket)).await,

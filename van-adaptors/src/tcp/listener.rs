@@ -53,6 +53,8 @@ pub(crate) fn bind(address: SocketAddr, backlog: Option<u32>) -> io::Result<TcpL
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A port whose last connections are still in TIME_WAIT can be had at once.
     socket.set_reuse_address(true)?;
+    // Those accepted have it from here. Who vanished without a word is noticed when the system says (tcp_keepalive_time).
+    socket.set_keepalive(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -142,9 +144,24 @@ fn is_transient(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use socket2::SockRef;
     use van_core::plane::Counters;
 
     use super::*;
+
+    #[test]
+    fn clients_that_vanish_are_noticed() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), None).expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let _client = std::net::TcpStream::connect(address).expect("it listens");
+        let (accepted, _) = loop {
+            match listener.accept() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                accepted => break accepted.expect("it was connected"),
+            }
+        };
+        assert!(SockRef::from(&accepted).keepalive().expect("it is open"));
+    }
 
     #[test]
     fn clients_that_come_at_once_are_spread_before_shards_have_noticed() {
