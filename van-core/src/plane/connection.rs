@@ -67,6 +67,9 @@ pub(super) enum Class {
 /// what is above.
 const IDLE_LINKS: usize = 128;
 
+/// Octets of a stream that was idle that may leave although as much is under way as should be.
+const LITTLE_OCTETS: usize = 4096;
+
 /// In tokens of links with addresses.
 const ENDPOINT: u64 = 1 << 63;
 
@@ -332,6 +335,12 @@ impl Connection {
         self.control_queue.push_back(message);
     }
 
+    /// Whether messages of the router protocol wait.
+    #[inline]
+    pub(super) fn has_control(&self) -> bool {
+        !(self.control_queue.is_empty() && self.control_leaving.is_empty())
+    }
+
     /// The next frame's payload of the router protocol, if there is one and it may go: its octets, link, and whether more
     /// of the message follows.
     pub(super) fn next_control(&mut self) -> Option<(Bytes, LinkId, bool)> {
@@ -448,9 +457,21 @@ impl Connection {
         self.pace.as_mut().is_some_and(|pace| pace.is_full())
     }
 
-    /// Whether a stream that has little to say may go on even so.
-    pub(super) fn takes_little(&self) -> bool {
-        self.pace.as_ref().is_none_or(Pace::takes_little)
+    /// The next to send although as much is under way as may be, and how much: only one that was idle, for it says little or
+    /// waits from then on.
+    #[cold]
+    pub(super) fn next_little(&mut self) -> Option<(Key, usize)> {
+        self.pace.as_ref().filter(|pace| pace.takes_little())?;
+        self.scheduler.next_sparse().map(|(attachment, most)| (attachment, most.min(LITTLE_OCTETS)))
+    }
+
+    /// Puts it back after its turn.
+    #[cold]
+    pub(super) fn put_back_little(&mut self, attachment: Key, allowance: usize, sent: usize) {
+        match allowance.checked_sub(sent).filter(|left| *left > 0) {
+            Some(left) => self.scheduler.put_back_sparse(attachment, left),
+            None => self.scheduler.put_back(attachment, allowance, sent),
+        }
     }
 
     /// Counts a frame of a stream that has just left.

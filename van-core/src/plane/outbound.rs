@@ -22,9 +22,6 @@ const MAX_PIECES: usize = 16;
 /// Reads from one socket straight to another in a row, before others have a turn.
 const READS_IN_A_ROW: usize = 4;
 
-/// Octets of a stream that was idle that may leave although as much is under way as should be.
-const LITTLE_OCTETS: usize = 4096;
-
 /// How long a link to a router of another kind carries no stream after one of which we do not hear whether it has arrived.
 const UNHEARD_REST: Duration = Duration::from_secs(10);
 
@@ -61,26 +58,22 @@ impl Plane {
 
     fn pump(&mut self, io: &mut impl Io, key: Key) {
         loop {
-            self.send_control_messages(io, key);
-            let Some(connection) = self.connections.get_mut(key) else { return };
+            let Some(mut connection) = self.connections.get_mut(key) else { return };
+            if connection.has_control() {
+                self.send_control_messages(io, key);
+                let Some(again) = self.connections.get_mut(key) else { return };
+                connection = again;
+            }
             if io.room(key) == 0 {
                 break;
             }
             let is_full = connection.is_full();
-            let next = match is_full {
-                false => connection.scheduler.next(),
-                true if connection.takes_little() => {
-                    connection.scheduler.next_sparse().map(|(sender, most)| (sender, most.min(LITTLE_OCTETS)))
-                }
-                true => None,
-            };
+            let next = if is_full { connection.next_little() } else { connection.scheduler.next() };
             let Some((attachment, allowance)) = next else { break };
             let turn = self.transmit(io, key, attachment, allowance);
             let Some(connection) = self.connections.get_mut(key) else { return };
             match turn {
-                Turn::Sent(sent) if is_full && sent < allowance => {
-                    connection.scheduler.put_back_sparse(attachment, allowance - sent);
-                }
+                Turn::Sent(sent) if is_full => connection.put_back_little(attachment, allowance, sent),
                 Turn::Sent(sent) => connection.scheduler.put_back(attachment, allowance, sent),
                 Turn::Blocked => connection.blocked.push(attachment),
                 Turn::Gone => {}

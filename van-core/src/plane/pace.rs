@@ -32,9 +32,9 @@ pub(super) struct Pace {
     received_at: Duration,
     /// Octets that may be under way.
     limit: u64,
-    /// With so many streams wait, until there are fewer than so many.
+    /// With so many streams wait, until there are clearly fewer; what that is at the moment.
     full_from: u64,
-    on_below: u64,
+    bound: u64,
     marks: VecDeque<Mark>,
     /// When so much is sent, a mark is set: at once, if there is none.
     next_mark: u64,
@@ -70,7 +70,7 @@ impl Default for Pace {
             received_at: Duration::ZERO,
             limit: LEAST,
             full_from: LEAST,
-            on_below: LEAST / 2,
+            bound: LEAST,
             marks: VecDeque::new(),
             next_mark: 0,
             is_full: false,
@@ -85,9 +85,18 @@ impl Pace {
     /// Whether streams must wait until more has come.
     #[inline]
     pub(super) fn is_full(&mut self) -> bool {
-        self.is_full = self.sent - self.received >= if self.is_full { self.on_below } else { self.full_from };
-        self.was_full |= self.is_full;
-        self.is_full
+        let is_full = self.sent - self.received >= self.bound;
+        if is_full != self.is_full {
+            self.become_full(is_full);
+        }
+        is_full
+    }
+
+    #[cold]
+    fn become_full(&mut self, is_full: bool) {
+        self.is_full = is_full;
+        self.was_full |= is_full;
+        self.set_bounds();
     }
 
     /// Whether a stream that has little to say may go on even so.
@@ -98,7 +107,8 @@ impl Pace {
     /// Sets what follows from the limit.
     fn set_bounds(&mut self) {
         self.full_from = if self.is_probing { (self.limit / 4).max(LEAST) } else { self.limit };
-        self.on_below = self.full_from - (self.full_from / 4).max(LEAST / 2);
+        let on_below = self.full_from - (self.full_from / 4).max(LEAST / 2);
+        self.bound = if self.is_full { on_below } else { self.full_from };
     }
 
     /// Counts octets of a frame that leaves. Whether it is one to be marked.
@@ -110,7 +120,8 @@ impl Pace {
 
     /// Marks the frame that was counted last.
     pub(super) fn mark(&mut self, frame: u32, now: Duration) {
-        let was_full = std::mem::take(&mut self.was_full);
+        let was_full = self.was_full;
+        self.was_full &= self.is_full;
         self.next_mark = self.sent + MARK_OCTETS;
         let Self { sent, received, received_at, is_probing: is_probe, .. } = *self;
         self.marks.push_back(Mark { frame, sent, received, received_at, since: now, was_full, is_probe });
