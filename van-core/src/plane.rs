@@ -7,8 +7,8 @@
 //!   two directions
 //! * `inbound` what arrives · `way` where it goes · `forward` going there · `outbound` what leaves, and when · `ending`
 //!   reports, outcomes and ends · `flux` who waits while ways change
-//! * `endpoint` links with addresses · `crossing` between shards · `routes` the picture of the network · `scheduler`, `pace`, `window`, `round`,
-//!   `memory`, `parked` who may send how much
+//! * `endpoint` links with addresses · `crossing` between shards · `routes` the picture of the network
+//! * `scheduler`, `pace`, `window`, `memory`, `parked` who may send how much · `round` how long a path is
 //! * `tally` what is counted of deliveries · `shown` what people are shown
 
 mod attachment;

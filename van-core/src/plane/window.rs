@@ -10,7 +10,6 @@
 use std::time::Duration;
 
 use super::round::ShortestRound;
-
 use crate::encapsulation::FIRST_WINDOW_OCTETS;
 
 /// What skupper-router calls a full buffer: it reports no earlier than after this many octets.
