@@ -197,8 +197,8 @@ impl Dialer {
         Ok(incoming)
     }
 
-    /// Has a connected socket, which does not block, served as that of a client of a routing key, as if a tcpListener had
-    /// accepted it; nobody is told of it.
+    /// Has a connected socket, which neither blocks nor waits for more to send, served as that of a client of a routing key,
+    /// as if a tcpListener had accepted it; nobody is told of it.
     pub(crate) fn serve(&self, socket: TcpStream, key: &Arc<str>) {
         let Inner { shards, turn, .. } = &*self.0;
         let shard = least_loaded(&shards.stats, turn.fetch_add(1, Ordering::Relaxed));

@@ -110,7 +110,9 @@ impl Target {
             }
         };
         let socket = within(CONNECT_TIMEOUT, "the workload does not answer", dialling).await?;
-        SockRef::from(&socket).set_keepalive(true)?; // as clients: see `listener::bind`
+        // As clients': see `listener::bind`.
+        SockRef::from(&socket).set_keepalive(true)?;
+        socket.set_nodelay(true)?;
         match &self.tls {
             // Boxed: a handshake takes 2 KiB, and thousands may be connecting that need none.
             Some(tls) => Box::pin(self.secure(tls, alpn, socket)).await,

@@ -391,6 +391,7 @@ impl Door<'_> {
             // Others on this machine may find the port.
             if peer == here.local_addr()? {
                 there.set_nonblocking(true)?;
+                there.set_nodelay(true)?;
                 self.dialer.serve(there, &self.key);
                 return Ok(here);
             }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -67,6 +69,9 @@ struct Shard {
     is_stopping: bool,
     ready: Vec<Arc<Token>>,
     touched: Vec<Key>,
+    /// Clients that were taken in the last turn, and are offered in this one: by now it is known whether they have spoken, and
+    /// what they said goes along.
+    arrived: Vec<Key>,
     buffer: Vec<u8>,
     random: Random,
     heap: heap::Watch,
@@ -93,6 +98,7 @@ impl Shard {
             is_stopping: false,
             ready: Vec::new(),
             touched: Vec::new(),
+            arrived: Vec::new(),
             buffer: vec![0; RECEIVE_OCTETS],
             random: Random::new(!seed),
             heap: heap::Watch::default(),
@@ -257,11 +263,19 @@ impl Shard {
         client.flow = flow.and_then(|flow| self.world.ledger.identity(flow)).cloned();
         let stream = self.plane.add_client(client);
         self.world.add_stream(stream, socket, meter, flow);
-        self.plane.offer(&mut self.world, stream);
+        self.arrived.push(stream);
+    }
+
+    fn offer_arrived(&mut self) {
+        for stream in self.arrived.drain(..) {
+            self.plane.offer(&mut self.world, stream);
+        }
     }
 
     fn listen(&mut self, id: ListenerId, socket: std::net::TcpListener, entrance: watch::Receiver<Arc<Entrance>>) {
-        match TcpListener::from_std(socket) {
+        #[expect(deprecated, reason = "unsound for descriptors that may change; that of std's TcpListener does not")]
+        let registered = AsyncFd::with_interest(socket, Interest::READABLE);
+        match registered {
             Ok(socket) => {
                 let (inboxes, stats) = (Arc::clone(&self.inboxes), Arc::clone(&self.stats));
                 let random = Random::new(self.random.next_u64());
@@ -369,6 +383,7 @@ impl Future for Shard {
         this.plane.set_time(this.world.now.saturating_duration_since(this.started));
         this.world.ready.set_server(context.waker());
         let mut is_busy = false;
+        this.offer_arrived();
         if !this.take_messages(context, &mut is_busy) {
             return Poll::Ready(());
         }
@@ -379,7 +394,7 @@ impl Future for Shard {
         }
         this.watch_clock(context);
         this.write_out();
-        is_busy |= this.world.has_touched();
+        is_busy |= this.world.has_touched() || !this.arrived.is_empty();
         this.plane.set_outside(this.world.waiting());
         this.stats[this.number].publish(&this.plane.counters(), std::mem::take(&mut this.taken));
         this.stats[this.number].publish_flows(&this.world.ledger);

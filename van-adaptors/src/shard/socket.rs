@@ -123,14 +123,12 @@ impl Socket {
 
 impl From<TcpStream> for Socket {
     fn from(socket: TcpStream) -> Self {
-        set_nodelay(&socket);
         Self::Tcp(socket)
     }
 }
 
 impl From<ServiceStream<TcpStream>> for Socket {
     fn from(stream: ServiceStream<TcpStream>) -> Self {
-        set_nodelay(stream.get_ref());
         Self::Tls { stream: stream.into(), is_ending: false }
     }
 }
@@ -139,9 +137,4 @@ impl From<End> for Socket {
     fn from(end: End) -> Self {
         Self::InProcess { end, established: None }
     }
-}
-
-fn set_nodelay(socket: &TcpStream) {
-    // It fails only where the connection is already broken, which reading will tell.
-    let _ = socket.set_nodelay(true);
 }

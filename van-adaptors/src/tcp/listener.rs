@@ -1,10 +1,13 @@
 //! Listening sockets: made by the control plane, served by a shard.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 
+use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 use van_core::Random;
@@ -53,8 +56,9 @@ pub(crate) fn bind(address: SocketAddr, backlog: Option<u32>) -> io::Result<TcpL
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A port whose last connections are still in TIME_WAIT can be had at once.
     socket.set_reuse_address(true)?;
-    // Those accepted have it from here. Who vanished without a word is noticed when the system says (tcp_keepalive_time).
+    // Those accepted have both from here. Who vanished without a word is noticed when the system says (tcp_keepalive_time).
     socket.set_keepalive(true)?;
+    socket.set_tcp_nodelay(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -94,28 +98,26 @@ fn try_bind_all(addresses: &[SocketAddr], backlog: Option<u32>) -> io::Result<Ve
     Ok(sockets)
 }
 
-/// Accepts clients for as long as it is not dropped, and hands each to the shard with the fewest streams.
+/// Accepts clients for as long as it is not dropped, and hands each to the shard with the fewest streams; of equals to the
+/// one that is `here`, for it is awake.
 pub(crate) async fn serve(
-    socket: tokio::net::TcpListener,
+    socket: AsyncFd<TcpListener>,
     entrance: watch::Receiver<Arc<Entrance>>,
     inboxes: Arc<[mpsc::UnboundedSender<Message>]>,
     stats: Arc<[Stats]>,
     here: usize,
     mut random: Random,
 ) {
-    let mut turn = here;
     loop {
-        match socket.accept().await {
-            Ok((client, peer)) => {
-                turn += 1;
+        match socket.async_io(Interest::READABLE, accept).await {
+            Ok((socket, peer)) => {
                 let entrance = Arc::clone(&entrance.borrow());
                 let Some(destination) = entrance.destinations.choose(random.next_u64()) else { continue };
                 destination.chosen.add_one();
                 let key = Arc::clone(&destination.key);
                 let listener = Arc::clone(destination.identity.as_ref().unwrap_or(&entrance.identity));
                 let arrival = Arrival { listener, observer: entrance.observer, peer };
-                let Ok(socket) = client.into_std() else { continue };
-                let shard = least_loaded(&stats, turn);
+                let shard = least_loaded(&stats, here);
                 let _ = inboxes[shard].send(Message::Accepted { socket, key, entrance, arrival });
             }
             Err(error) if is_transient(&error) => {}
@@ -128,10 +130,17 @@ pub(crate) async fn serve(
     }
 }
 
-/// The shard with the fewest streams, which is given one more; of equals a fresh one each time.
-pub(crate) fn least_loaded(stats: &[Stats], turn: usize) -> usize {
+/// Accepts one client. The runtime of this thread does not know its socket, which may be for another.
+fn accept(socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (client, peer) = acceptfrom_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    let peer = peer.ok_or(io::ErrorKind::ConnectionAborted)?.try_into()?;
+    Ok((client.into(), peer))
+}
+
+/// The shard with the fewest streams, which is given one more; of equals the first from this one on.
+pub(crate) fn least_loaded(stats: &[Stats], from: usize) -> usize {
     let count = stats.len();
-    let shard = (0..count).map(|n| (n + turn) % count).min_by_key(|shard| stats[*shard].streams()).unwrap_or(0);
+    let shard = (0..count).map(|n| (n + from) % count).min_by_key(|shard| stats[*shard].streams()).unwrap_or(0);
     stats[shard].give();
     shard
 }
@@ -153,23 +162,24 @@ mod tests {
     fn clients_that_vanish_are_noticed() {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), None).expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
-        let _client = std::net::TcpStream::connect(address).expect("it listens");
+        let _client = TcpStream::connect(address).expect("it listens");
         let (accepted, _) = loop {
-            match listener.accept() {
+            match accept(&listener) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
                 accepted => break accepted.expect("it was connected"),
             }
         };
         assert!(SockRef::from(&accepted).keepalive().expect("it is open"));
+        assert!(accepted.nodelay().expect("it is open"), "nor does it wait for more to send");
     }
 
     #[test]
     fn clients_that_come_at_once_are_spread_before_shards_have_noticed() {
         let stats = [Stats::default(), Stats::default()];
         stats[0].publish(&Counters { streams: 1, ..Counters::default() }, 0);
-        assert_eq!([0, 0].map(|turn| least_loaded(&stats, turn)), [1, 0]);
+        assert_eq!([0, 0].map(|from| least_loaded(&stats, from)), [1, 0]);
         stats[0].publish(&Counters { streams: 2, ..Counters::default() }, 1);
         assert_eq!((stats[0].streams(), stats[1].streams()), (2, 1));
-        assert_eq!([0, 0, 1].map(|turn| least_loaded(&stats, turn)), [1, 0, 1]);
+        assert_eq!([0, 0, 1].map(|from| least_loaded(&stats, from)), [1, 0, 1]);
     }
 }
