@@ -12,6 +12,7 @@ mod traffic;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -204,6 +205,9 @@ impl fmt::Display for EntityKind {
     }
 }
 
+/// How long looking up what an entity needs may take. Source: resolv.conf(5), `timeout`.
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Changes a running router, and looks at it. Made by [`Router::entities`](crate::Router::entities).
 #[derive(Debug, Clone)]
 pub struct Entities {
@@ -307,8 +311,15 @@ impl Entities {
 
     /// Reads files and looks names up, on a thread that may wait.
     async fn prepare(&self, entity: Entity) -> Result<Prepared, EntityError> {
-        let prepared = self.runtime.spawn_blocking(|| Prepared::new(entity));
-        prepared.await.unwrap_or(Err(EntityError::Stopping))
+        let late = EntityError::Late { entity: entity.kind().label(entity.name()) };
+        let preparing = self.runtime.spawn_blocking(|| Prepared::new(entity));
+        // Its clock is the router's: the caller's runtime may have none.
+        let prepared = self.runtime.spawn(async { tokio::time::timeout(PREPARE_TIMEOUT, preparing).await });
+        match prepared.await {
+            Ok(Ok(Ok(prepared))) => prepared,
+            Ok(Err(_)) => Err(late),
+            Ok(Ok(Err(_))) | Err(_) => Err(EntityError::Stopping),
+        }
     }
 }
 
@@ -331,6 +342,12 @@ pub enum EntityError {
         kind: EntityKind,
         /// The name.
         name: String,
+    },
+    /// A name was not looked up in time, or a file not read.
+    #[error("{entity}: its host is not found within {} s; is there a name server that answers?", PREPARE_TIMEOUT.as_secs())]
+    Late {
+        /// The entity.
+        entity: String,
     },
     /// An address cannot be listened on.
     #[error("{entity}: cannot listen on {address}{}", listen_hint(.source))]

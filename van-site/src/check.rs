@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::derive::{self, INGRESS_HOSTS, LINK_HOSTS};
 use crate::document::Document;
 use crate::duration::DurationError;
 use crate::names::{self, InputError};
@@ -121,6 +122,7 @@ pub fn check(document: &Document) -> Result<(), Fault> {
 
 fn check_site(spec: &SiteSpec) -> Result<(), Fault> {
     spec.default_issuer.as_deref().map_or(Ok(()), |name| input("spec.defaultIssuer", names::resource_name(name)))?;
+    check_hosts("spec.settings.link-hosts", &derive::listed(spec.settings.get(LINK_HOSTS)))?;
     if spec.edge && spec.ha { Err(Fault::EdgeWithHa) } else { Ok(()) }
 }
 
@@ -185,6 +187,7 @@ fn check_router_access(spec: &RouterAccessSpec) -> Result<(), Fault> {
     if let Some(host) = &spec.bind_host {
         input("spec.bindHost", names::host(host))?;
     }
+    check_hosts("spec.subjectAlternativeNames", &spec.subject_alternative_names)?;
     // They become folders.
     for (field, name) in [("spec.tlsCredentials", &spec.tls_credentials), ("spec.issuer", &spec.issuer)] {
         name.as_deref().map_or(Ok(()), |name| input(field, names::resource_name(name)))?;
@@ -195,6 +198,7 @@ fn check_router_access(spec: &RouterAccessSpec) -> Result<(), Fault> {
 
 fn check_access_grant(spec: &AccessGrantSpec) -> Result<(), Fault> {
     spec.issuer.as_deref().map_or(Ok(()), |name| input("spec.issuer", names::resource_name(name)))?;
+    check_hosts("spec.settings.ingress-hosts", &derive::listed(spec.settings.get(INGRESS_HOSTS)))?;
     spec.window()?;
     Ok(())
 }
@@ -213,7 +217,13 @@ fn check_certificate(spec: &CertificateSpec) -> Result<(), Fault> {
     if !spec.ca.is_empty() {
         input("spec.ca", names::resource_name(&spec.ca))?;
     }
+    check_hosts("spec.hosts", &spec.hosts)?;
     present("spec.subject", &spec.subject)
+}
+
+/// They are named in certificates.
+fn check_hosts(field: &'static str, hosts: &[String]) -> Result<(), Fault> {
+    hosts.iter().try_for_each(|host| input(field, names::host(host)))
 }
 
 /// They become folders.

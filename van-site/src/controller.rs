@@ -33,7 +33,7 @@ use crate::report::Facts;
 use crate::resource::certificate::{GRANT_SERVER, SITE_CA};
 use crate::resource::{Kind, Site};
 use crate::router_config::router_config;
-use crate::store::{Identity, Store, StoreError};
+use crate::store::{Identity, Shelf, Store, StoreError};
 use crate::watcher::Watcher;
 
 /// How often everything is looked at though nothing happened: file systems that lose events, addresses that change.
@@ -142,6 +142,8 @@ pub(crate) struct Controller {
 /// A router, and what is seen of it and through it.
 struct Running {
     router: Router,
+    /// The name of the site that it tells others.
+    site: String,
     is_edge: bool,
     states: watch::Receiver<Arc<States>>,
     routes: watch::Receiver<Arc<Routes>>,
@@ -357,8 +359,12 @@ impl Controller {
                 }
                 self.certificate_faults.insert(name.clone(), fault);
             }
-            // One that cannot be replaced stays in use.
-            let usable = made.or_else(|error| before.remove(&name).and_then(Result::ok).ok_or(error));
+            // One that cannot be replaced stays in use, also one of an earlier life.
+            let kept = || {
+                let held = self.store.credentials(Shelf::Certificates, &name).ok()??;
+                Some(held.credentials).filter(|credentials| credentials.check(now()).is_ok())
+            };
+            let usable = made.or_else(|error| before.remove(&name).and_then(Result::ok).or_else(kept).ok_or(error));
             self.certificates.insert(name, usable);
         }
     }
@@ -374,14 +380,15 @@ impl Controller {
 
     // === what is so ===
 
-    /// Starts the router once there is a site for it. It runs until the controller ends, or is to be an edge router and is
-    /// none, or the reverse: a router plays one part for life.
+    /// Starts the router once there is a site for it. It runs until the controller ends, or the site is another one, or an edge
+    /// site and was none, or the reverse: a router plays one part for life.
     async fn keep_router(&mut self) {
         let (Some(site), Some(identity)) = (derive::site(&self.documents), &self.identity) else { return };
         if self.rendered.faults.contains_key(&Key::new(Kind::Site, &*site.metadata.name)) {
             return;
         }
-        if let Some(Running { router, gathering, .. }) = self.running.take_if(|it| it.is_edge != site.spec.edge) {
+        let is_another = |it: &mut Running| it.is_edge != site.spec.edge || it.site != site.metadata.name;
+        if let Some(Running { router, gathering, .. }) = self.running.take_if(is_another) {
             info!(site = %site.metadata.name, is_edge = site.spec.edge, "the router is replaced");
             gathering.abort();
             router.shutdown(Duration::ZERO).await;
@@ -410,7 +417,7 @@ impl Controller {
         let Some(running) = &self.running else { return };
         let entities = running.router.entities();
         let wanted = self.rendered.entities.iter().map(|(id, (entity, _))| (id, entity));
-        self.reconciler.reconcile(wanted, &entities, Instant::now()).await;
+        self.reconciler.reconcile(wanted, &entities).await;
         let Some(site) = derive::site(&self.documents) else { return };
         let own = |port: Port| (port, derive::listener_name(&site.metadata.name, port.name()));
         let local = (Port::Local, derive::listener_name(LOCAL_ACCESS, NORMAL));
@@ -508,6 +515,7 @@ impl Controller {
         let identity = self.identity.as_ref();
         let results = Facts {
             documents: &documents,
+            sound: &self.documents,
             faults: &faults,
             failures: &failures,
             certificates: &self.certificates,
@@ -542,10 +550,15 @@ impl Controller {
         faults
     }
 
+    /// Why entities are not as they are wanted; those with a certificate that was not taken up are not.
     fn failures(&self) -> BTreeMap<EntityId, String> {
-        let ids = self.rendered.entities.keys();
-        let failures = ids.filter_map(|id| Some((id.clone(), self.reconciler.error(id)?)));
-        failures.map(|(id, error)| (id.clone(), crate::reconcile::text(&id, error))).collect()
+        let text = |id: &EntityId| Some(crate::reconcile::text(id, self.reconciler.error(id)?));
+        let failure = |(id, (entity, _)): (&EntityId, &(Entity, Key))| {
+            let profile = render::tls_profile_of(entity).map(|name| (EntityKind::TlsProfile, name.to_owned()));
+            let of_profile = profile.and_then(|id| Some(format!("certificate \"{}\": {}", id.1, text(&id)?)));
+            Some((id.clone(), of_profile.or_else(|| text(id))?))
+        };
+        self.rendered.entities.iter().filter_map(failure).collect()
     }
 
     /// All documents, faulty ones too, with the statuses that they had.
@@ -606,6 +619,7 @@ impl Controller {
             }
             _ => None,
         });
+        let certificates = self.certificates.keys().map(String::as_str).collect();
         let passwords = self.rendered.entities.values().filter_map(|(entity, _)| match entity {
             Entity::ProxyProfile(ProxyProfile { name, password: Some(PasswordSource::Text(password)), .. }) => {
                 Some((name.as_str(), password.reveal()))
@@ -613,7 +627,7 @@ impl Controller {
             _ => None,
         });
         let passwords: Vec<_> = passwords.collect();
-        let shown = self.store.put_router_config(&text, &profiles.collect::<Vec<_>>(), &passwords);
+        let shown = self.store.put_router_config(&text, &certificates, &profiles.collect::<Vec<_>>(), &passwords);
         self.note_written(shown);
     }
 
@@ -664,7 +678,8 @@ impl Surface {
         let (view, network) = watch::channel(Arc::default());
         let gathering = tokio::spawn(network::gather(router.messages(), router.watch_routes(), view));
         let (states, routes) = (router.entities().states(), router.watch_routes());
-        Ok(Running { router, is_edge, states, routes, network, gathering })
+        let site = site.metadata.name.clone();
+        Ok(Running { router, site, is_edge, states, routes, network, gathering })
     }
 }
 

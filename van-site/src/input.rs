@@ -58,21 +58,19 @@ impl Input {
                 Err(fault) => drop(input.faulty.insert(key, (entry.document.clone(), fault))),
             }
         }
-        let waiting = loaded.entries().filter(|entry| matches!(entry.fault, Some(Fault::SecretNotFound(_))));
+        let lacks_secret = |fault: &Fault| matches!(fault, Fault::SecretNotFound(_) | Fault::ProxyNotFound);
+        let waiting = loaded.entries().filter(|entry| entry.fault.as_ref().is_some_and(lacks_secret));
         let waiting: Vec<_> = waiting.map(|entry| entry.document.clone()).collect();
         for problem in loaded.problems() {
-            // Faults of documents are in their statuses, unless there can be no file for such a name.
-            let is_nameable = problem.key.as_ref().is_some_and(|key| names::resource_name(&key.name).is_ok());
-            if matches!(problem.cause, Cause::Fault(_)) {
-                if !is_nameable {
-                    let message = problem.cause.to_string();
-                    input.problems.push(Complaint { file: problem.file.clone(), line: problem.line, message });
-                }
+            // Faults of documents are in their statuses, unless there can be no file for such a name, or it has none.
+            let has_status = |key: &Key| key.kind != Kind::Secret && names::resource_name(&key.name).is_ok();
+            let is_fault = matches!(problem.cause, Cause::Fault(_));
+            if is_fault && problem.key.as_ref().is_some_and(has_status) {
                 continue;
             }
             let subject = problem.key.as_ref().map(|key| format!("{key}: ")).unwrap_or_default();
             let message = format!("{subject}{}", problem.cause);
-            if !problem.is_warning() && !matches!(problem.cause, Cause::Duplicate { .. }) {
+            if !problem.is_warning() && !is_fault && !matches!(problem.cause, Cause::Duplicate { .. }) {
                 input.keep(before, &problem.file, &problem.to_string());
                 input.is_complete = false;
             }
@@ -88,8 +86,8 @@ impl Input {
     /// A Link whose Secret cannot be read now, but is as it was, is not in want of it.
     fn find_secret(&mut self, document: Document) {
         let Document::Link(link) = &document else { return };
-        let secret = link.spec.tls_credentials.as_deref().unwrap_or_default();
-        if self.outdated.contains_key(&Key::new(Kind::Secret, secret)) {
+        let mut secrets = link.spec.tls_credentials.as_deref().into_iter().chain(link.spec.proxy());
+        if secrets.any(|secret| self.outdated.contains_key(&Key::new(Kind::Secret, secret))) {
             self.faulty.remove(&document.key());
             self.documents.insert(document.key(), document);
         }

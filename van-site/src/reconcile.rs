@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinSet;
 use van_adaptors::{CredentialsSource, Entities, Entity, EntityError, EntityKind, TlsProfile};
 
 use crate::render::EntityId;
@@ -25,7 +26,7 @@ struct Failure {
 }
 
 /// One change.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Change {
     Create(Entity),
     Update(Entity),
@@ -46,49 +47,73 @@ impl Reconciler {
     /// Changes what differs.
     pub async fn reconcile<'a>(
         &mut self,
-        wanted: impl Iterator<Item = (&'a EntityId, &'a Entity)> + Clone,
+        wanted: impl Iterator<Item = (&'a EntityId, &'a Entity)>,
         entities: &Entities,
-        now: Instant,
     ) {
-        let still_wanted: BTreeMap<_, _> = wanted.clone().collect();
-        self.failed.retain(|id, _| still_wanted.contains_key(id));
-        for change in self.plan(&still_wanted, now) {
-            match change {
-                Change::Delete(id) => {
-                    // One that is not there any more is as deleted as can be. Another one is tried again with the next look.
-                    if let Ok(()) | Err(EntityError::Unknown { .. }) = entities.delete(id.0, &id.1).await {
-                        self.applied.remove(&id);
-                    }
+        let wanted: BTreeMap<_, _> = wanted.collect();
+        self.failed.retain(|id, _| wanted.contains_key(id));
+        loop {
+            for changes in self.plan(&wanted, Instant::now()).into_values() {
+                // Side by side: each may have to look up a name.
+                let mut doing = JoinSet::new();
+                for change in changes {
+                    let entities = entities.clone();
+                    doing.spawn(async move { (change.carry_out(&entities).await, change) });
                 }
-                Change::Create(entity) => {
-                    let done = entities.create(entity.clone()).await;
-                    self.note(entity, done, now);
+                while let Some(done) = doing.join_next().await {
+                    let (done, change) = done.expect("a change does not panic");
+                    self.note(change, done);
                 }
-                Change::Update(entity) => {
-                    let done = entities.update(entity.clone()).await;
-                    self.note(entity, done, now);
-                }
+            }
+            if !self.make_room(&wanted, entities).await {
+                return;
             }
         }
     }
 
-    fn note(&mut self, entity: Entity, done: Result<(), EntityError>, now: Instant) {
-        let id = (entity.kind(), entity.name().to_owned());
-        match done {
-            Ok(()) => {
+    fn note(&mut self, change: Change, done: Result<(), EntityError>) {
+        match (change, done) {
+            (Change::Create(entity) | Change::Update(entity), Ok(())) => {
+                let id = (entity.kind(), entity.name().to_owned());
                 self.failed.remove(&id);
                 self.applied.insert(id, entity);
             }
-            Err(error) => {
-                let failure = Failure { wanted: entity, error, retry_at: now + RETRY_AFTER };
+            (Change::Create(entity) | Change::Update(entity), Err(error)) => {
+                let id = (entity.kind(), entity.name().to_owned());
+                let failure = Failure { wanted: entity, error, retry_at: Instant::now() + RETRY_AFTER };
                 self.failed.insert(id, failure);
             }
+            // One that is not there any more is as deleted as can be.
+            (Change::Delete(id), Ok(()) | Err(EntityError::Unknown { .. })) => drop(self.applied.remove(&id)),
+            // It is tried again with the next look.
+            (Change::Delete(_), Err(_)) => {}
         }
     }
 
-    /// What to do, in an order in which nothing lacks what it needs: what goes makes room first, and users go before
-    /// what they use.
-    fn plan(&self, wanted: &BTreeMap<&EntityId, &Entity>, now: Instant) -> Vec<Change> {
+    /// Deletes one of those that are in each other's way: each is to have what another has. Whether there was one.
+    async fn make_room(&mut self, wanted: &BTreeMap<&EntityId, &Entity>, entities: &Entities) -> bool {
+        let is_moving = |label: &str| {
+            let is_it = |(kind, name): &&EntityId| format!("{kind} \"{name}\"") == label;
+            let id = self.applied.keys().find(is_it);
+            id.is_some_and(|id| wanted.get(id).is_some_and(|wanted| !is_same(wanted, &self.applied[id])))
+        };
+        let is_stuck = |(id, failure): &(&EntityId, &Failure)| {
+            let EntityError::Taken { other, .. } = &failure.error else { return false };
+            self.applied.contains_key(*id) && is_moving(other)
+        };
+        let Some(id) = self.failed.iter().find(is_stuck).map(|(id, _)| id.clone()) else { return false };
+        let done = entities.delete(id.0, &id.1).await;
+        let is_deleted = done.is_ok();
+        self.note(Change::Delete(id), done);
+        if is_deleted {
+            self.failed.retain(|_, failure| !matches!(failure.error, EntityError::Taken { .. }));
+        }
+        is_deleted
+    }
+
+    /// What to do, by steps in which nothing lacks what it needs: what goes makes room first, and users go before what they
+    /// use.
+    fn plan(&mut self, wanted: &BTreeMap<&EntityId, &Entity>, now: Instant) -> BTreeMap<u8, Vec<Change>> {
         let mut changes: Vec<_> =
             self.applied.keys().filter(|id| !wanted.contains_key(id)).map(|id| Change::Delete(id.clone())).collect();
         for (id, entity) in wanted {
@@ -99,21 +124,16 @@ impl Reconciler {
             }
             match self.applied.get(*id) {
                 None => changes.push(Change::Create(entity)),
-                Some(applied) if is_same(applied, &entity) => {}
+                // What failed is not wanted any more.
+                Some(applied) if is_same(applied, &entity) => drop(self.failed.remove(*id)),
                 Some(_) => changes.push(Change::Update(entity)),
             }
         }
-        changes.sort_by_key(|change| match change {
-            Change::Delete((EntityKind::ListenerAddress, _)) => 0,
-            Change::Delete((EntityKind::TlsProfile | EntityKind::ProxyProfile, _)) => 6,
-            Change::Delete(_) => 1,
-            Change::Create(Entity::TlsProfile(_) | Entity::ProxyProfile(_))
-            | Change::Update(Entity::TlsProfile(_) | Entity::ProxyProfile(_)) => 2,
-            Change::Update(_) => 3,
-            Change::Create(Entity::ListenerAddress(_)) => 5,
-            Change::Create(_) => 4,
-        });
-        changes
+        let mut steps: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for change in changes {
+            steps.entry(change.step()).or_default().push(change);
+        }
+        steps
     }
 
     /// A TLS profile with the number of its generation: one more whenever its credentials change.
@@ -125,6 +145,29 @@ impl Reconciler {
             profile.ordinal = applied.ordinal + u64::from(!is_same_credentials(applied, profile));
         }
         entity
+    }
+}
+
+impl Change {
+    fn step(&self) -> u8 {
+        match self {
+            Self::Delete((EntityKind::ListenerAddress, _)) => 0,
+            Self::Delete((EntityKind::TlsProfile | EntityKind::ProxyProfile, _)) => 6,
+            Self::Delete(_) => 1,
+            Self::Create(Entity::TlsProfile(_) | Entity::ProxyProfile(_))
+            | Self::Update(Entity::TlsProfile(_) | Entity::ProxyProfile(_)) => 2,
+            Self::Update(_) => 3,
+            Self::Create(Entity::ListenerAddress(_)) => 5,
+            Self::Create(_) => 4,
+        }
+    }
+
+    async fn carry_out(&self, entities: &Entities) -> Result<(), EntityError> {
+        match self.clone() {
+            Self::Create(entity) => entities.create(entity).await,
+            Self::Update(entity) => entities.update(entity).await,
+            Self::Delete((kind, name)) => entities.delete(kind, &name).await,
+        }
     }
 }
 
@@ -141,7 +184,7 @@ fn is_same(a: &Entity, b: &Entity) -> bool {
     }
 }
 
-fn is_same_credentials(a: &TlsProfile, b: &TlsProfile) -> bool {
+pub(crate) fn is_same_credentials(a: &TlsProfile, b: &TlsProfile) -> bool {
     match (&a.credentials, &b.credentials) {
         (CredentialsSource::Memory(a), CredentialsSource::Memory(b)) => {
             a.identity.chain_pem() == b.identity.chain_pem() && a.trust.pem() == b.trust.pem()

@@ -86,13 +86,13 @@ impl Redemptions {
                     State::Failed { retry_at: Some(at), .. } if *at <= now => attempt.state = State::UnderWay,
                     State::Unkept { documents, retry_at, .. } if *retry_at <= now => {
                         let documents = std::mem::take(documents);
-                        has_kept |= attempt.keep(documents, store);
+                        has_kept |= attempt.keep(name, documents, store);
                         continue;
                     }
                     _ => continue,
                 },
                 _ => {
-                    let is_done = is_redeemed(token, documents, results);
+                    let is_done = is_redeemed(token, documents, results, store);
                     let state = if is_done { State::Done } else { State::UnderWay };
                     let attempt = Attempt { spec: token.spec.clone(), pause: FIRST_PAUSE, state };
                     self.attempts.insert(name.clone(), attempt);
@@ -133,12 +133,12 @@ impl Redemptions {
         let Some(attempt) = attempt else {
             // The token is another one now, or gone. Its use is gone as well, so what it gave is kept.
             let mut late = Attempt { spec, pause: FIRST_PAUSE, state: State::UnderWay };
-            return outcome.is_ok_and(|documents| late.keep(documents, store));
+            return outcome.is_ok_and(|documents| late.keep(&name, documents, store));
         };
         match outcome {
             Ok(documents) => {
                 info!(token = %name, "token redeemed");
-                let is_kept = attempt.keep(documents, store);
+                let is_kept = attempt.keep(&name, documents, store);
                 if let State::Unkept { reason, .. } = &attempt.state {
                     error!(token = %name, error = reason, "what the token gave is not kept yet");
                 }
@@ -173,8 +173,9 @@ impl Redemptions {
 
 impl Attempt {
     /// The Secret comes first: a Link without it would be an error.
-    fn keep(&mut self, documents: Vec<Document>, store: &Store) -> bool {
-        match documents.iter().try_for_each(|document| store.put_input(document)) {
+    fn keep(&mut self, name: &str, documents: Vec<Document>, store: &Store) -> bool {
+        let kept = documents.iter().try_for_each(|document| store.put_input(document));
+        match kept.and_then(|()| store.put_redeemed(name, &self.spec)) {
             Ok(()) => {
                 self.state = State::Done;
                 true
@@ -189,11 +190,12 @@ impl Attempt {
 }
 
 /// Whether a token is spent already: an earlier life says so, or there are credentials that came from it.
-fn is_redeemed(token: &AccessToken, documents: &DocumentMap, results: &DocumentMap) -> bool {
-    let key = Key::new(Kind::AccessToken, &*token.metadata.name);
+fn is_redeemed(token: &AccessToken, documents: &DocumentMap, results: &DocumentMap, store: &Store) -> bool {
+    let name = &token.metadata.name;
+    let key = Key::new(Kind::AccessToken, &**name);
     let was_redeemed = matches!(results.get(&key), Some(Document::AccessToken(known))
         if known.status.redeemed && known.spec == token.spec);
-    let name = &token.metadata.name;
+    let is_remembered = store.redeemed(name).is_ok_and(|known| known.as_ref() == Some(&token.spec));
     let has_credentials = matches!(documents.get(&Key::new(Kind::Secret, &**name)), Some(Document::Secret(secret))
         if secret.metadata.annotations.get(REDEEMED_FROM) == Some(&token.spec.url));
     // The Links come after the Secret, and a crash between them leaves none.
@@ -202,5 +204,5 @@ fn is_redeemed(token: &AccessToken, documents: &DocumentMap, results: &DocumentM
             |document| matches!(document, Document::Link(link) if link.spec.tls_credentials.as_ref() == Some(name)),
         )
     };
-    was_redeemed || (has_credentials && has_link())
+    is_remembered || was_redeemed || (has_credentials && has_link())
 }

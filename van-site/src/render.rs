@@ -12,6 +12,7 @@ use crate::certificates::Certificates;
 use crate::check::Fault;
 use crate::derive::{self, EDGE, INTER_ROUTER, LINK_ROLES, NORMAL};
 use crate::document::{Document, DocumentMap, Key};
+use crate::reconcile::is_same_credentials;
 use crate::resource::listener::Observer;
 use crate::resource::{Connector, Kind, Link, Listener, MultiKeyListener, RouterAccess, Secret, Site};
 use crate::status::EDGE_CANNOT_ACCEPT;
@@ -43,7 +44,9 @@ pub fn render(documents: &DocumentMap, certificates: &Certificates, now: SystemT
         rendered.faults.insert(Key::new(Kind::Site, &*site.metadata.name), fault);
         return rendered;
     }
-    for (key, document) in documents {
+    // Of two that want a profile of one name, an access comes first: links live by it.
+    let (accesses, others): (Vec<_>, Vec<_>) = documents.iter().partition(|(key, _)| key.kind == Kind::RouterAccess);
+    for (key, document) in accesses.into_iter().chain(others) {
         let entities = match document {
             Document::RouterAccess(access) => render_access(access, site, certificates),
             Document::Link(link) => render_link(link, site, documents, certificates, now),
@@ -57,11 +60,15 @@ pub fn render(documents: &DocumentMap, certificates: &Certificates, now: SystemT
             _ => Ok(Vec::new()),
         };
         match entities {
-            Ok(entities) => {
-                for entity in entities {
-                    rendered.insert(entity, key);
+            Ok(entities) => match entities.iter().find_map(|entity| rendered.in_conflict(entity)) {
+                Some(fault) => drop(rendered.faults.insert(key.clone(), fault)),
+                None => {
+                    rendered
+                        .faults
+                        .extend(entities.iter().find_map(|it| unfit(it, now)).map(|fault| (key.clone(), fault)));
+                    entities.into_iter().for_each(|entity| rendered.insert(entity, key));
                 }
-            }
+            },
             Err(fault) => drop(rendered.faults.insert(key.clone(), fault)),
         }
     }
@@ -69,6 +76,17 @@ pub fn render(documents: &DocumentMap, certificates: &Certificates, now: SystemT
 }
 
 impl Rendered {
+    /// Why an entity cannot be beside those that are there: two TLS profiles of one name are to be the same.
+    fn in_conflict(&self, entity: &Entity) -> Option<String> {
+        let (known, of) = self.entities.get(&(entity.kind(), entity.name().to_owned()))?;
+        let (Entity::TlsProfile(known), Entity::TlsProfile(profile)) = (known, entity) else { return None };
+        let are_both_whole = [known, profile].iter().all(|it| matches!(it.credentials, CredentialsSource::Memory(_)));
+        let name = &profile.name;
+        (are_both_whole && !is_same_credentials(known, profile)).then(|| {
+            format!("`tlsCredentials` \"{name}\" is also what {of} calls its certificate; give the Secret another name")
+        })
+    }
+
     /// Of two profiles of one name, a link's has more than a connector's.
     fn insert(&mut self, entity: Entity, of: &Key) {
         let id = (entity.kind(), entity.name().to_owned());
@@ -78,6 +96,29 @@ impl Rendered {
         if !is_trust(&entity) || !self.entities.contains_key(&id) {
             self.entities.insert(id, (entity, of.clone()));
         }
+    }
+}
+
+/// Why a TLS profile of good use is of none now: it is kept, for clients that do not mind.
+fn unfit(entity: &Entity, now: SystemTime) -> Option<String> {
+    let Entity::TlsProfile(TlsProfile { name, credentials: CredentialsSource::Memory(credentials), .. }) = entity
+    else {
+        return None;
+    };
+    let error = credentials.check(now).err()?;
+    Some(format!("certificate \"{name}\": {}", van_adaptors::with_causes(&error)))
+}
+
+/// The TLS profile that an entity uses.
+pub(crate) fn tls_profile_of(entity: &Entity) -> Option<&str> {
+    match entity {
+        Entity::Connector(connector) => connector.amqp.tls_profile.as_deref(),
+        Entity::Listener(listener) => match &listener.service {
+            config::Service::Amqp(access) | config::Service::Http { access, .. } => access.amqp.tls_profile.as_deref(),
+        },
+        Entity::TcpListener(listener) => listener.tls_profile.as_deref(),
+        Entity::TcpConnector(connector) => connector.tls_profile.as_deref(),
+        _ => None,
     }
 }
 

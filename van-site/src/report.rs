@@ -25,6 +25,8 @@ use crate::status::{self, LinkReport, NO_ACTIVE_SITE, Obstacle};
 pub(crate) struct Facts<'a> {
     /// The documents, derived ones included, with the statuses they had.
     pub(crate) documents: &'a DocumentMap,
+    /// Those of them that can be carried out: of two Sites, the one that runs.
+    pub(crate) sound: &'a DocumentMap,
     /// Why documents cannot be carried out.
     pub(crate) faults: &'a BTreeMap<Key, String>,
     /// Why entities are not as they are wanted, for people.
@@ -61,7 +63,7 @@ impl Facts<'_> {
                 Document::Connector(connector) => self.connector(key, connector).into(),
                 Document::RouterAccess(access) => self.access(key, access).into(),
                 Document::AccessGrant(grant) => self.grant(key, grant).into(),
-                Document::AccessToken(token) => self.token(token).into(),
+                Document::AccessToken(token) => self.token(key, token).into(),
                 Document::Certificate(certificate) => self.certificate(key, certificate).into(),
                 Document::Secret(_) => return None,
             };
@@ -83,7 +85,7 @@ impl Facts<'_> {
 
     /// As [`Facts::configured`], for what needs a site.
     fn configured_at_site(&self, key: &Key, entities: impl IntoIterator<Item = EntityId>) -> Result<(), String> {
-        match derive::site(self.documents) {
+        match derive::site(self.sound) {
             Some(site) if !self.faults.contains_key(&Key::new(Kind::Site, &*site.metadata.name)) => {
                 self.configured(key, entities)
             }
@@ -93,7 +95,7 @@ impl Facts<'_> {
 
     fn site(&self, key: &Key, site: &Site) -> Site {
         let mut site = site.clone();
-        let endpoints = derive::accesses(self.documents).flat_map(|access| self.endpoints(access)).collect();
+        let endpoints = derive::accesses(self.sound).flat_map(|access| self.endpoints(access)).collect();
         // An access that follows from the Site is part of it.
         let configured = self.configured(key, listeners(&site.metadata.name));
         let mut status =
@@ -208,7 +210,7 @@ impl Facts<'_> {
         if let (Some(grant), Some(port)) = (self.grants.get(&document.metadata.name), self.grant_port) {
             let mut hosts = grant.hosts.clone();
             if hosts.is_empty() {
-                let accesses = derive::accesses(self.documents);
+                let accesses = derive::accesses(self.sound);
                 hosts = accesses.flat_map(|access| derive::reachable_hosts(&access.spec, &self.around)).collect();
             }
             if let Some(host) = hosts.first() {
@@ -230,9 +232,10 @@ impl Facts<'_> {
         document
     }
 
-    fn token(&self, token: &AccessToken) -> AccessToken {
+    fn token(&self, key: &Key, token: &AccessToken) -> AccessToken {
         let mut token = token.clone();
-        let waiting = || match derive::site(self.documents) {
+        let waiting = || match derive::site(self.sound) {
+            _ if self.faults.contains_key(key) => Err(Obstacle::Error(self.faults[key].clone())),
             Some(_) => Err(Obstacle::Pending("Not Redeemed".into())),
             None => Err(Obstacle::Error(NO_ACTIVE_SITE.into())),
         };

@@ -214,7 +214,8 @@ impl Site {
     /// # Errors
     /// [`SiteError::Document`] if this site cannot be linked to.
     pub async fn issue_token(&self, request: &TokenRequest) -> Result<AccessToken, SiteError> {
-        let name = format!("{}-{}", self.name, Uuid::new_v4());
+        let site = if self.name.is_empty() { "token" } else { &self.name };
+        let name = format!("{site}-{}", Uuid::new_v4());
         let mut spec = AccessGrantSpec {
             redemptions_allowed: i32::try_from(request.uses).unwrap_or(i32::MAX),
             expiration_window: Some(duration::format(request.valid_for)),
@@ -245,16 +246,10 @@ impl Site {
     /// # Errors
     /// [`SiteError::Document`] if the token is of no use.
     pub async fn redeem(&self, token: AccessToken) -> Result<(), SiteError> {
-        let key = Key::new(Kind::AccessToken, &*token.metadata.name);
-        self.keep(vec![token.into()]).await?;
-        let done = |snapshot: &Snapshot| match snapshot.documents.get(&key)? {
-            Document::AccessToken(token) if token.status.redeemed => Some(Ok(())),
-            Document::AccessToken(token) if token.status.common.state == Some(State::Error) => {
-                Some(Err(token.status.common.message.clone()))
-            }
-            _ => None,
-        };
-        let redeemed = self.wait_for(done).await?;
+        let token = Document::from(token);
+        let key = token.key();
+        self.keep(vec![token.clone()]).await?;
+        let redeemed = self.wait_for(|snapshot| configured(snapshot.documents.get(&key)?, &token)).await?;
         redeemed.map_err(|message| SiteError::Document { key: key.clone(), message })
     }
 

@@ -1,6 +1,6 @@
 //! Where a site keeps what must outlive it: in a namespace folder, or in memory for as long as the program runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use van_tls::{Credentials, Trust};
 use crate::document::{Document, DocumentMap, Key};
 use crate::folder::{self, FolderError, Namespace};
 use crate::input::{Complaint, Input};
+use crate::resource::access_token::AccessTokenSpec;
 use crate::yaml;
 
 /// The mode of files that only their owner may read.
@@ -209,6 +210,22 @@ impl Store {
         }
     }
 
+    /// What the token of this name said that was redeemed last.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`]
+    pub fn redeemed(&self, name: &str) -> Result<Option<AccessTokenSpec>, StoreError> {
+        self.namespace().map_or(Ok(None), |namespace| read_json(&redeemed_file(namespace, name)))
+    }
+
+    /// Remembers that a token is spent: also after [`Store::results`] are gone, and what it gave.
+    ///
+    /// # Errors
+    /// [`StoreError::Folder`]
+    pub fn put_redeemed(&self, name: &str, token: &AccessTokenSpec) -> Result<(), StoreError> {
+        self.namespace().map_or(Ok(()), |namespace| write_json(&redeemed_file(namespace, name), token))
+    }
+
     // === what became of it ===
 
     /// Documents with the statuses of earlier lives.
@@ -259,13 +276,15 @@ impl Store {
     }
 
     /// Shows what the router does as a file that routers read, with the certificates of links and the passwords of proxies,
-    /// which are in no other file of the runtime.
+    /// which are in no other file of the runtime; and removes those that are not wanted any more. `certificates` are the names of
+    /// those that are kept as they are.
     ///
     /// # Errors
     /// [`StoreError::Folder`], [`StoreError::Unwritable`]
     pub fn put_router_config(
         &self,
         text: &str,
+        certificates: &BTreeSet<&str>,
         profiles: &[(&str, &CredentialsSource)],
         passwords: &[(&str, &str)],
     ) -> Result<(), StoreError> {
@@ -297,7 +316,7 @@ impl Store {
         // The keys of links that are gone do not stay behind, nor do passwords.
         let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
         let profile_folders = entries(namespace.runtime_certs())
-            .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.ends_with(PROFILE_SUFFIX)))
+            .filter(|entry| !entry.file_name().to_str().is_some_and(|name| certificates.contains(name)))
             .filter(|entry| !profiles.iter().any(|(known, _)| *known == entry.file_name()));
         let proxy_folders = entries(namespace.runtime_proxies())
             .filter(|entry| !passwords.iter().any(|(known, _)| *known == entry.file_name()));
@@ -375,6 +394,10 @@ fn put_trust(folder: &Path, trust: &Trust) -> Result<(), StoreError> {
 
 fn identity_file(namespace: &Namespace) -> PathBuf {
     namespace.internal().join("site.json")
+}
+
+fn redeemed_file(namespace: &Namespace, token: &str) -> PathBuf {
+    namespace.internal().join("redeemed").join(format!("{token}.json"))
 }
 
 fn grants_folder(namespace: &Namespace) -> PathBuf {

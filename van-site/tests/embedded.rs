@@ -10,7 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use van_site::document::{Document, Key};
-use van_site::resource::{Kind, Secret};
+use van_site::resource::listener::ListenerSpec;
+use van_site::resource::{Kind, Listener, Secret};
 use van_site::{Site, TokenRequest};
 use van_tls::{
     Authority, AuthorityRequest, Credentials, HostCheck, KeyKind, LeafRequest, ServiceAcceptor, ServiceConnector,
@@ -57,6 +58,42 @@ async fn a_routing_key_need_not_be_a_name() {
     let site = Site::builder("hub").start().await.expect("the hub starts");
     site.connector("Orders/v1:8080", "127.0.0.1:9").await.expect("a connector");
     site.listener("Orders/v1:8080", "127.0.0.1:0").await.expect("a listener");
+}
+
+fn listener(name: &str, port: u16) -> Listener {
+    let (routing_key, host) = (name.to_owned(), "127.0.0.1".to_owned());
+    Listener::new(name, ListenerSpec { routing_key, host, port, ..ListenerSpec::default() })
+}
+
+#[tokio::test]
+async fn a_change_that_failed_and_is_taken_back_leaves_no_error() {
+    let site = Site::builder("hub").start().await.expect("the hub starts");
+    let taken = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
+    let taken = taken.local_addr().expect("it is bound").port();
+    let free = free_port();
+    site.connector("backend", "127.0.0.1:9").await.expect("a connector, so that the port is opened");
+    site.declare(listener("backend", free)).await.expect("a listener");
+    timeout(PATIENCE, site.ready(Kind::Listener, "backend")).await.expect("in time").expect("its port is open");
+    let declared = timeout(PATIENCE, site.declare(listener("backend", taken))).await.expect("in time");
+    declared.expect_err("another program has the port");
+    let declared = timeout(PATIENCE, site.declare(listener("backend", free))).await.expect("in time");
+    declared.expect("it is as it was");
+    TcpStream::connect(("127.0.0.1", free)).await.expect("the listener is open");
+}
+
+#[tokio::test]
+async fn listeners_may_swap_their_ports() {
+    let site = Site::builder("hub").start().await.expect("the hub starts");
+    let [a, b] = [free_port(), free_port()];
+    for (name, port) in [("a", a), ("b", b)] {
+        site.connector(name, "127.0.0.1:9").await.expect("a connector, so that the port is opened");
+        site.declare(listener(name, port)).await.expect("a listener");
+    }
+    let declared = timeout(PATIENCE, site.declare(listener("a", b))).await.expect("in time");
+    declared.expect_err("b has the port");
+    let declared = timeout(PATIENCE, site.declare(listener("b", a))).await.expect("in time");
+    declared.expect("a has left it");
+    timeout(PATIENCE, site.ready(Kind::Listener, "a")).await.expect("in time").expect("and has the other");
 }
 
 // === TLS, and several routing keys ===

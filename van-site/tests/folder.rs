@@ -12,6 +12,7 @@ use van_site::input::Input;
 use van_site::resource::link::LinkSpec;
 use van_site::resource::listener::ListenerSpec;
 use van_site::resource::{Endpoint, Kind, Link, Listener, Secret};
+use van_site::store::Store;
 
 fn listener(name: &str, port: u16) -> Document {
     let spec =
@@ -93,17 +94,48 @@ fn a_file_in_the_middle_of_an_edit_takes_nothing_away() {
     let (_base, namespace) = namespace();
     let endpoint = Endpoint { name: "inter-router".into(), host: "10.0.0.7".into(), port: "55671".into(), group: None };
     let tls_credentials = Some("to-hub".to_owned());
-    let spec = LinkSpec { endpoints: vec![endpoint], tls_credentials, ..LinkSpec::default() };
+    let settings = [("proxy-configuration".to_owned(), "way-out".to_owned())].into();
+    let spec = LinkSpec { endpoints: vec![endpoint], tls_credentials, settings, ..LinkSpec::default() };
     namespace.put_input(&Link::new("to-hub", spec).into()).unwrap();
-    let secret = namespace.put_input(&Secret::new("to-hub", Secret::TLS).into()).unwrap();
+    let secrets = ["to-hub", "way-out"].map(|name| {
+        let file = namespace.put_input(&Secret::new(name, Secret::TLS).into()).unwrap();
+        (name, fs::read_to_string(&file).unwrap(), file)
+    });
     let before = Input::read(&namespace, &Input::default());
-    assert_eq!((before.documents.len(), before.is_complete), (2, true));
-    for text in ["", "apiVersion: v1\nkind: Sec"] {
-        fs::write(&secret, text).unwrap();
-        let now = Input::read(&namespace, &before);
-        assert_eq!((&now.documents, now.is_complete), (&before.documents, false), "{text}");
-        assert!(now.outdated[&Key::new(Kind::Secret, "to-hub")].ends_with("what it said before stays in effect"));
+    assert_eq!((before.documents.len(), before.is_complete), (3, true));
+    for (name, whole, file) in secrets {
+        for text in ["", "apiVersion: v1\nkind: Sec"] {
+            fs::write(&file, text).unwrap();
+            let now = Input::read(&namespace, &before);
+            assert_eq!((&now.documents, now.is_complete), (&before.documents, false), "{name}: {text}");
+            assert!(now.outdated[&Key::new(Kind::Secret, name)].ends_with("what it said before stays in effect"));
+        }
+        fs::write(&file, whole).unwrap();
     }
+}
+
+#[test]
+fn what_is_wrong_with_a_secret_is_told_for_it_has_no_status() {
+    let (_base, namespace) = namespace();
+    let mut secret = Secret::new("to-hub", Secret::TLS);
+    secret.metadata.namespace = Some("elsewhere".to_owned());
+    namespace.put_input(&secret.into()).unwrap();
+    let input = Input::read(&namespace, &Input::default());
+    let told: Vec<_> = input.problems.iter().map(|problem| problem.message.as_str()).collect();
+    assert!(matches!(told[..], [told] if told.contains("to-hub") && told.contains("\"elsewhere\"")), "{told:?}");
+    assert!(input.is_complete, "it can be read");
+}
+
+#[test]
+fn what_is_shown_of_certificates_is_what_is_wanted() {
+    let (_base, namespace) = namespace();
+    let certs = namespace.runtime_certs();
+    for name in ["perf-profile", "gone-profile", "gone"] {
+        fs::create_dir_all(certs.join(name)).unwrap();
+    }
+    Store::folder(namespace).put_router_config("[]", &["perf-profile"].into(), &[], &[]).unwrap();
+    let kept: Vec<_> = fs::read_dir(certs).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(kept, ["perf-profile"]);
 }
 
 #[test]

@@ -185,6 +185,22 @@ fn every_document_is_checked_alone() {
         "1: AccessGrant x: Invalid duration \"soon\": write numbers with units, such as 15m or 1h30m",
     );
     check(
+        &document("AccessGrant", "x", "settings: {ingress-hosts: \"a.example.com b.example.com\"}"),
+        "1: AccessGrant x: spec.settings.ingress-hosts: \"a.example.com b.example.com\" is neither a host name nor an IP address",
+    );
+    check(
+        &document("Site", "x", "settings: {link-hosts: \"a, b c\"}"),
+        "1: Site x: spec.settings.link-hosts: \"b c\" is neither a host name nor an IP address",
+    );
+    check(
+        &document("RouterAccess", "x", "roles: [{name: edge}], subjectAlternativeNames: [\"a b\"]"),
+        "1: RouterAccess x: spec.subjectAlternativeNames: \"a b\" is neither a host name nor an IP address",
+    );
+    check(
+        &document("Certificate", "x", "ca: a, subject: x, hosts: [\"a b\"]"),
+        "1: Certificate x: spec.hosts: \"a b\" is neither a host name nor an IP address",
+    );
+    check(
         &document("AccessToken", "x", "url: \"http://x\", code: c, ca: c"),
         "1: AccessToken x: spec.url \"http://x\" does not start with https://",
     );

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use van_adaptors::EntityKind;
 use van_core::management::config::{Configuration, Mode};
 use van_site::certificates::{self, Certificates};
 use van_site::derive::{self, Surroundings};
-use van_site::document::{Document, DocumentMap};
+use van_site::document::{Document, DocumentMap, Key};
 use van_site::render;
+use van_site::resource::{Kind, Secret};
 use van_site::router_config::router_config;
 use van_site::store::{Identity, Store};
 
@@ -174,4 +176,39 @@ fn a_proxy_that_cannot_be_used_is_a_fault_of_its_link() {
         let faults: Vec<_> = rendered.faults.values().collect();
         assert!(matches!(&faults[..], [fault] if fault.starts_with("secret \"corp\" has no usable `")), "{faults:?}");
     }
+}
+
+/// A Secret of this name, as YAML, with a certificate of another site.
+fn foreign_secret(name: &str) -> String {
+    let documents = documents(INPUT);
+    let made = made(&documents);
+    let credentials = made["west"].as_ref().expect("it is made");
+    let mut secret = Secret::new(name, Secret::TLS);
+    secret.set("tls.crt", credentials.identity.chain_pem());
+    secret.set("tls.key", credentials.identity.key_pem());
+    secret.set("ca.crt", credentials.trust.pem());
+    format!("\n---\n{}", van_site::yaml::write(&Document::from(secret)))
+}
+
+#[test]
+fn a_secret_called_like_the_certificate_of_an_access_is_a_fault_of_its_listener() {
+    let listener = "\n---\napiVersion: skupper.io/v2alpha1\nkind: Listener\nmetadata: {name: twin}\n\
+                    spec: {routingKey: twin, host: 127.0.0.1, port: 1, tlsCredentials: west}\n";
+    let documents = documents(&(INPUT.to_owned() + listener + &foreign_secret("west")));
+    let certificates = certificates(&documents);
+    let rendered = render::render(&documents, &certificates, SystemTime::now());
+    let faults: Vec<_> = rendered.faults.iter().map(|(key, fault)| format!("{key}: {fault}")).collect();
+    let told =
+        |fault: &String| fault.starts_with("Listener twin: `tlsCredentials` \"west\" is also what RouterAccess west");
+    assert!(matches!(&faults[..], [fault] if told(fault)), "{faults:?}");
+}
+
+#[test]
+fn a_certificate_that_has_expired_is_a_fault_and_stays_in_use() {
+    let documents = documents(INPUT);
+    let later = SystemTime::now() + Duration::from_secs(10 * 365 * 24 * 3600);
+    let rendered = render::render(&documents, &certificates(&documents), later);
+    let fault = &rendered.faults[&Key::new(Kind::RouterAccess, "west")];
+    assert!(fault.starts_with("certificate \"west\": ") && fault.contains("expired"), "{fault}");
+    assert!(rendered.entities.contains_key(&(EntityKind::Listener, "west-inter-router".to_owned())));
 }

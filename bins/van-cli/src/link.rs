@@ -1,7 +1,11 @@
 //! `van link`: the connections to other sites that this one dials.
 
+use van_site::document::{Content, Document};
+use van_site::folder::Namespace;
+use van_site::grants::REDEEMED_FROM;
+use van_site::load::Documents;
 use van_site::resource::link::LinkSpec;
-use van_site::resource::{Kind, Resource};
+use van_site::resource::{Kind, Link, Resource};
 
 use crate::document_status::{self, Listed, state_and_message};
 use crate::documents::delete;
@@ -14,7 +18,7 @@ pub(crate) enum Command {
     /// Show how the links that this site dials fare
     #[command(after_help = "A link is made by redeeming a token of the other site: van token redeem FILE")]
     Status(document_status::Arguments),
-    /// Remove a link
+    /// Remove a link, and the certificate that a token gave for it
     Delete(Delete),
 }
 
@@ -41,8 +45,28 @@ pub(crate) fn run(place: &Place, command: &Command) -> Result<(), Failure> {
     match command {
         Command::Status(arguments) => document_status::run::<LinkSpec>(place, arguments),
         Command::Delete(Delete { name }) => {
-            delete(&place.namespace()?, Kind::Link, name)?;
+            let namespace = place.namespace()?;
+            let before = namespace.load_input();
+            delete(&namespace, Kind::Link, name)?;
+            delete_secret(&namespace, &before, name)?;
             Ok(say(format_args!("Link {name:?} is deleted"))?)
         }
+    }
+}
+
+/// Removes the Secret that a token gave for a link, unless another one uses it.
+fn delete_secret(namespace: &Namespace, before: &Documents, link: &str) -> anyhow::Result<()> {
+    let links = before.entries().filter_map(|entry| Link::of(&entry.document));
+    let (gone, others): (Vec<_>, Vec<_>) = links.partition(|document| document.metadata.name == link);
+    let secret = gone.first().and_then(|link| link.spec.tls_credentials.as_deref());
+    let Some(secret) = secret.filter(|name| others.iter().all(|it| it.spec.tls_credentials.as_deref() != Some(name)))
+    else {
+        return Ok(());
+    };
+    match before.entry(Kind::Secret, secret).map(|entry| &entry.document) {
+        Some(Document::Secret(document)) if document.metadata.annotations.contains_key(REDEEMED_FROM) => {
+            delete(namespace, Kind::Secret, secret)
+        }
+        _ => Ok(()),
     }
 }

@@ -186,6 +186,7 @@ async fn a_redemption_that_broke_off_is_made_again() {
     let namespace = Namespace::at(folder.path(), "default");
     namespace.delete_input(&Key::new(Kind::Link, &*name)).expect("it is removed");
     namespace.remove_runtime(&Key::new(Kind::AccessToken, &*name)).expect("it is removed");
+    std::fs::remove_dir_all(folder.path().join("internal/redeemed")).expect("it is removed");
     let site = start().await.expect("the spoke starts");
     let link = Key::new(Kind::Link, &*name);
     let mut snapshot = site.watch();

@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 use van_site::document::Document;
+use van_site::grants::REDEEMED_FROM;
 use van_site::resource::link::{LinkSpec, LinkStatus};
-use van_site::resource::{Endpoint, Link};
+use van_site::resource::{Endpoint, Kind, Link, Secret};
 use van_site::status::{LinkReport, link_status};
 
 use crate::world::World;
@@ -51,4 +52,28 @@ fn a_link_can_be_removed() {
     world.fails("-n east link delete x", 1, "van: there is no link \"x\" in namespace \"east\"; there is: west\n");
     world.succeeds("-n east link delete west", "Link \"west\" is deleted\n");
     world.succeeds("-n east link status", "There are no link resources in the namespace\n");
+}
+
+#[test]
+fn the_certificate_of_a_token_goes_with_the_last_link_that_uses_it() {
+    let world = World::new();
+    let namespace = world.namespace("east");
+    let put = |document: Document| drop(namespace.put_input(&document).expect("it can be written"));
+    for name in ["to-west", "own"] {
+        let mut secret = Secret::new(name, Secret::TLS);
+        if name == "to-west" {
+            secret.metadata.annotations.insert(REDEEMED_FROM.to_owned(), "https://west".to_owned());
+        }
+        put(secret.into());
+    }
+    for (name, secret) in [("a", "to-west"), ("b", "to-west"), ("c", "own")] {
+        let mut link = link(LinkReport::Nothing);
+        (link.metadata.name, link.spec.tls_credentials) = (name.to_owned(), Some(secret.to_owned()));
+        put(link.into());
+    }
+    let has = |name| namespace.load_input().entry(Kind::Secret, name).is_some();
+    for (link, is_kept) in [("a", true), ("b", false), ("c", false)] {
+        world.succeeds(&format!("-n east link delete {link}"), &format!("Link \"{link}\" is deleted\n"));
+        assert_eq!((has("to-west"), has("own")), (is_kept, true), "{link}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
-use van_site::document::Document;
+use van_site::document::{Document, Key};
 use van_site::resource::Kind;
 
 use crate::rig::{self, Conversation, Pair, grant, listener, open_site, site};
@@ -91,5 +91,16 @@ fn a_token_is_used_once_however_often_its_site_is_killed() {
         east.wait_for(Kind::Link, "to-east", "Ready: OK");
         again.kill();
     }
+    // Nor once it has been stopped for good, and what the token gave is gone.
+    for entry in east.folder.read_runtime().entries() {
+        east.folder.remove_runtime(&entry.document.key()).expect("van system stop does so");
+    }
+    for kind in [Kind::Link, Kind::Secret] {
+        let files = east.folder.delete_input(&Key::new(kind, "to-east")).expect("van link delete does so");
+        assert!(!files.is_empty(), "{kind}");
+    }
+    let again = east.start();
+    east.wait_for(Kind::AccessToken, "to-east", "Ready: OK");
+    again.kill();
     assert_eq!(west.grant("to-east").status.redemptions, 1);
 }

@@ -114,6 +114,7 @@ fn the_first_of_two_sites_runs() {
     place.put("b.yaml", &site("other"));
     place.wait_for(Kind::Site, "other", "Error: An active site already exists in the namespace (west)");
     place.wait_for(Kind::Site, "west", "Ready: OK");
+    assert_eq!(place.status(Kind::Listener, "backend"), "Ready: OK");
     // Not even while its file is written does the other one take over.
     place.put("a.yaml", "apiVersion: skupp");
     rig::wait_until(
@@ -138,6 +139,16 @@ fn two_listeners_on_one_port_are_told_apart() {
     pair.east.put("twin.yaml", &listener("twin", "backend", rig::free_port()));
     pair.east.wait_for(Kind::Listener, "twin", "Ready: OK");
     conversation.finish();
+}
+
+#[test]
+fn what_is_wrong_with_a_token_is_in_its_status() {
+    let machine = Machine::new();
+    let place = machine.namespace("west");
+    place.put("a.yaml", &site("west"));
+    let _controller = place.start();
+    place.put("token.yaml", &document("AccessToken", "t", "url: \"https://127.0.0.1:9/x\", code: c"));
+    place.wait_for(Kind::AccessToken, "t", "Error: spec.ca is missing");
 }
 
 #[test]
