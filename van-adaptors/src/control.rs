@@ -513,10 +513,13 @@ impl Task {
         reply: oneshot::Sender<Result<Hold, Condition>>,
     ) {
         let shown = Shown::new(&candidate, &opened);
-        let admitted = if self.running.knows(owner) {
-            self.core.admit(Instant::now(), candidate)
+        let refused = |why| Err(Condition::new("amqp:connection:forced", why));
+        let admitted = if !self.running.knows(owner) {
+            refused("what the connection belongs to was changed or deleted")
+        } else if opened.ordinal.zip(self.running.oldest_valid(owner)).is_some_and(|(made, oldest)| made < oldest) {
+            refused("the certificates that the connection was made with are not valid any more")
         } else {
-            Err(Condition::new("amqp:connection:forced", "what the connection belongs to was changed or deleted"))
+            self.core.admit(Instant::now(), candidate)
         };
         match admitted {
             Ok(admitted) => {

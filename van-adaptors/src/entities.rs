@@ -344,7 +344,7 @@ pub enum EntityError {
         name: String,
     },
     /// A name was not looked up in time, or a file not read.
-    #[error("{entity}: its host is not found within {} s; is there a name server that answers?", PREPARE_TIMEOUT.as_secs())]
+    #[error("{entity}: looking up its host, or reading its files, takes longer than {} s; does a name server answer?", PREPARE_TIMEOUT.as_secs())]
     Late {
         /// The entity.
         entity: String,

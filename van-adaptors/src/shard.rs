@@ -82,6 +82,8 @@ pub(crate) enum Message {
     Crossing { from: ShardId, crossing: Crossing },
     /// A socket of a closed connection is closed too.
     Lingered,
+    /// A connection has had long enough to say its last words.
+    Overdue { key: Key },
     /// The thread is to end: in order, or at once when it is told again.
     Stop,
 }

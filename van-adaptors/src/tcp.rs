@@ -2,6 +2,7 @@
 
 pub(crate) mod destinations;
 pub(crate) mod listener;
+pub(crate) mod newcomers;
 
 use std::io;
 use std::net::SocketAddr;

@@ -41,6 +41,7 @@ use crate::bench;
 use crate::control::Control;
 use crate::shard::Stats;
 use crate::tcp::EXHAUSTED_REST;
+use crate::tcp::newcomers::Newcomers;
 
 /// Clients served at the same time.
 const MAX_CLIENTS: usize = 64;
@@ -50,6 +51,9 @@ const MAX_WEBSOCKETS: usize = 1024;
 
 /// How long a client may take to say what it wants.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a client is served, if it does not change over to WebSocket.
+const MAX_VISIT: Duration = Duration::from_secs(60);
 
 /// Source: the OpenMetrics specification.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -76,23 +80,23 @@ pub(crate) struct View {
 
 /// Serves until dropped.
 pub(crate) async fn serve(site: Site, socket: TcpListener, view: View) {
-    let (mut clients, mut websockets) = (JoinSet::new(), JoinSet::new());
+    let (mut clients, mut websockets) = (Newcomers::new(MAX_CLIENTS), JoinSet::new());
     loop {
         tokio::select! {
-            accepted = socket.accept(), if clients.len() < MAX_CLIENTS => match accepted {
-                Ok((client, address)) => drop(clients.spawn(serve_client(site.clone(), view.clone(), client, address))),
+            accepted = socket.accept() => match accepted {
+                Ok((client, address)) => clients.spawn(serve_client(site.clone(), view.clone(), client, address)),
                 Err(error) => {
                     warn!(listener = %site.name, %error, "cannot accept a client; trying again");
                     tokio::time::sleep(EXHAUSTED_REST).await;
                 }
             },
-            Some(served) = clients.join_next() => {
+            Some(served) = clients.next() => {
                 match (served, &site.amqp) {
-                    (Ok(Some((_, peer))), Some(_)) if websockets.len() >= MAX_WEBSOCKETS => {
+                    (Some(Upgraded { peer, .. }), Some(_)) if websockets.len() >= MAX_WEBSOCKETS => {
                         warn!(listener = %site.name, %peer, "a WebSocket beyond {MAX_WEBSOCKETS} is closed");
                     }
-                    (Ok(Some((websocket, peer))), Some(amqp)) => {
-                        websockets.spawn(serve_amqp(site.name.clone(), websocket, peer, amqp.clone()));
+                    (Some(upgraded), Some(amqp)) => {
+                        websockets.spawn(serve_amqp(site.name.clone(), upgraded, amqp.clone()));
                     }
                     _ => {}
                 }
@@ -103,16 +107,21 @@ pub(crate) async fn serve(site: Site, socket: TcpListener, view: View) {
 }
 
 /// A client that has changed over to WebSocket.
-type Upgraded = (websocket::Socket, SocketAddr);
+struct Upgraded {
+    websocket: websocket::Socket,
+    peer: SocketAddr,
+    /// The generation of the certificates, with TLS.
+    ordinal: Option<u64>,
+}
 
 async fn serve_client(site: Site, view: View, client: TcpStream, address: SocketAddr) -> Option<Upgraded> {
     let Some(profile) = site.tls.as_ref().map(|profile| Arc::clone(&profile.borrow())) else {
-        return serve_http(&site, &view, client, address).await;
+        return serve_http(&site, &view, client, address, None).await;
     };
     // No listener gets or keeps a profile that lacks it.
     let acceptor = profile.https().ok()?;
     match tokio::time::timeout(REQUEST_TIMEOUT, acceptor.accept(client)).await {
-        Ok(Ok(client)) => serve_http(&site, &view, client, address).await,
+        Ok(Ok(client)) => serve_http(&site, &view, client, address, Some(profile.ordinal)).await,
         Ok(Err(error)) => {
             debug!(listener = %site.name, peer = %address, %error, "a client did not get as far as HTTP");
             None
@@ -126,6 +135,7 @@ async fn serve_http(
     view: &View,
     client: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     address: SocketAddr,
+    ordinal: Option<u64>,
 ) -> Option<Upgraded> {
     let is_local = address.ip().to_canonical().is_loopback();
     let upgrade = Mutex::new(None);
@@ -141,20 +151,22 @@ async fn serve_http(
     });
     let mut server = hyper::server::conn::http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(REQUEST_TIMEOUT);
-    // A client that goes away in the middle is none of our business.
-    let _ = server.serve_connection(TokioIo::new(client), service).with_upgrades().await;
+    let serving = server.serve_connection(TokioIo::new(client), service).with_upgrades();
+    // A client that goes away in the middle is none of our business, nor one that does not read.
+    let _ = tokio::time::timeout(MAX_VISIT, serving).await;
     let upgrading = upgrade.into_inner().unwrap_or_else(PoisonError::into_inner)?;
-    Some((websocket::open(upgrading.await.ok()?).await, address))
+    Some(Upgraded { websocket: websocket::open(upgrading.await.ok()?).await, peer: address, ordinal })
 }
 
-async fn serve_amqp(listener: String, websocket: websocket::Socket, peer: SocketAddr, amqp: (Arc<Access>, Control)) {
-    let (access, control) = amqp;
+async fn serve_amqp(listener: String, upgraded: Upgraded, (access, control): (Arc<Access>, Control)) {
+    let Upgraded { websocket, peer, ordinal: within_tls } = upgraded;
     let (near, far) = match websocket::loopback().await {
         Ok(ends) => ends,
         Err(error) => return warn!(listener, %peer, %error, "a WebSocket cannot be served"),
     };
+    let access = Access { within_tls, ..Access::clone(&access) };
     let relayed = websocket::relay(websocket, near);
-    let (relayed, ()) = tokio::join!(relayed, access::serve_one(Access::clone(&access), far, peer, control));
+    let (relayed, ()) = tokio::join!(relayed, access::serve_one(access, far, peer, control));
     if let Err(error) = relayed {
         debug!(listener, %peer, %error, "a WebSocket broke off");
     }

@@ -724,6 +724,33 @@ async fn a_link_whose_certificates_have_had_their_time_comes_back_with_new_ones(
 }
 
 #[tokio::test]
+async fn a_handshake_that_old_certificates_began_does_not_outlive_them() {
+    let (east, west) = (start("east"), start("west"));
+    let (east_entities, west_entities) = (east.entities(), west.entities());
+    let (authority, today) = (authority(), SystemTime::now());
+    for entities in [&east_entities, &west_entities] {
+        create(entities, profile(issue(&authority, today), 1)).await;
+    }
+    create(&east_entities, access_at(0, 1, Some("links"))).await;
+    let port = now(&east_entities).accesses["access"].port;
+    let between = TcpListener::bind((HOST, 0)).await.expect("a port is free");
+    let port_between = between.local_addr().expect("it is bound").port();
+    create(&west_entities, Entity::Connector(link_to(port_between, Some("links")))).await;
+    let (mut dialled, _) = between.accept().await.expect("west dials");
+    let mut accepted = TcpStream::connect((HOST, port)).await.expect("east listens");
+    // East answers by its old certificates, and hears no more until they have had their time.
+    let mut hello = vec![0; 16 * 1024];
+    let count = dialled.read(&mut hello).await.expect("west speaks first");
+    accepted.write_all(&hello[..count]).await.expect("east hears it");
+    accepted.readable().await.expect("east answers");
+    let Entity::TlsProfile(newest) = profile(issue(&authority, today), 2) else { unreachable!() };
+    update(&east_entities, Entity::TlsProfile(TlsProfile { oldest_valid_ordinal: 2, ..newest })).await;
+    let relayed = tokio::io::copy_bidirectional(&mut dialled, &mut accepted);
+    let _ = tokio::time::timeout(PATIENCE, relayed).await.expect("east does not keep the connection");
+    assert_eq!(now(&east_entities).accesses["access"].links, 0);
+}
+
+#[tokio::test]
 async fn an_unusable_profile_of_the_configuration_is_an_error_once_it_is_used() {
     let text =
         r#"[["router", {"id": "a", "mode": "interior"}], ["sslProfile", {"name": "links", "caCertFile": "/none"}]]"#;

@@ -65,7 +65,7 @@ impl Reconciler {
                     self.note(change, done);
                 }
             }
-            if !self.make_room(&wanted, entities).await {
+            if !self.make_room(entities).await {
                 return;
             }
         }
@@ -91,17 +91,17 @@ impl Reconciler {
     }
 
     /// Deletes one of those that are in each other's way: each is to have what another has. Whether there was one.
-    async fn make_room(&mut self, wanted: &BTreeMap<&EntityId, &Entity>, entities: &Entities) -> bool {
-        let is_moving = |label: &str| {
-            let is_it = |(kind, name): &&EntityId| format!("{kind} \"{name}\"") == label;
-            let id = self.applied.keys().find(is_it);
-            id.is_some_and(|id| wanted.get(id).is_some_and(|wanted| !is_same(wanted, &self.applied[id])))
+    async fn make_room(&mut self, entities: &Entities) -> bool {
+        let in_the_way = |failure: &Failure| match &failure.error {
+            EntityError::Taken { other, .. } => Some(other.clone()),
+            _ => None,
         };
-        let is_stuck = |(id, failure): &(&EntityId, &Failure)| {
-            let EntityError::Taken { other, .. } = &failure.error else { return false };
-            self.applied.contains_key(*id) && is_moving(other)
+        let stuck = self.failed.iter().filter(|(id, _)| self.applied.contains_key(*id));
+        let stuck: Vec<_> = stuck.filter_map(|(id, failure)| Some((id, in_the_way(failure)?))).collect();
+        let is_stuck = |label: &str| stuck.iter().any(|((kind, name), _)| format!("{kind} \"{name}\"") == label);
+        let Some(id) = stuck.iter().find(|(_, other)| is_stuck(other)).map(|(id, _)| (*id).clone()) else {
+            return false;
         };
-        let Some(id) = self.failed.iter().find(is_stuck).map(|(id, _)| id.clone()) else { return false };
         let done = entities.delete(id.0, &id.1).await;
         let is_deleted = done.is_ok();
         self.note(Change::Delete(id), done);

@@ -18,6 +18,7 @@ use super::{EstablishError, Opened, Profile, Users, establish, path, reason_text
 use crate::control::{Closed, Control, Hold, Owner};
 use crate::entities::Board;
 use crate::tcp::EXHAUSTED_REST;
+use crate::tcp::newcomers::Newcomers;
 
 /// Connections that may be on their way to an open at the same time.
 const MAX_ESTABLISHING: usize = 256;
@@ -44,8 +45,8 @@ pub(crate) struct Access {
     pub(crate) mechanisms: Option<Vec<Mechanism>>,
     /// Who may log in by name and password.
     pub(crate) users: Option<Users>,
-    /// Whether it is spoken within TLS that ended before.
-    pub(crate) is_within_tls: bool,
+    /// The generation of the certificates of the TLS that it is spoken within and that ended before.
+    pub(crate) within_tls: Option<u64>,
     /// Whether clients may not come in clear where there are certificates.
     pub(crate) requires_tls: bool,
     /// How AMQP is spoken.
@@ -90,18 +91,20 @@ impl Access {
                 let wanted = self.mechanisms.as_deref().unwrap_or(&all);
                 wanted.iter().copied().filter(can_be).collect()
             }
-            _ => vec![if has_certificate { Mechanism::External } else { Mechanism::Anonymous }],
+            _ if has_certificate => vec![Mechanism::External],
+            _ if self.requires_authentication => Vec::new(),
+            _ => vec![Mechanism::Anonymous],
         }
     }
 }
 
 /// Accepts links for as long as it is not dropped.
 pub(crate) async fn serve(access: Access, socket: TcpListener, control: Control) {
-    let (mut establishing, mut established) = (JoinSet::new(), JoinSet::new());
+    let (mut establishing, mut established) = (Newcomers::new(MAX_ESTABLISHING), JoinSet::new());
     let mut is_exhausted = false;
     loop {
         tokio::select! {
-            accepted = socket.accept(), if establishing.len() < MAX_ESTABLISHING => match accepted {
+            accepted = socket.accept() => match accepted {
                 Ok((socket, peer)) => {
                     if std::mem::take(&mut is_exhausted) {
                         access.board.access(&access.name, |state| state.error = None);
@@ -116,8 +119,8 @@ pub(crate) async fn serve(access: Access, socket: TcpListener, control: Control)
                     tokio::time::sleep(EXHAUSTED_REST).await;
                 }
             },
-            Some(accepted) = establishing.join_next() => {
-                if let Ok(Some(connection)) = accepted {
+            Some(accepted) = establishing.next() => {
+                if let Some(connection) = accepted {
                     established.spawn(connection.watch(access.clone()));
                 }
             }
@@ -210,7 +213,7 @@ async fn open(access: &Access, socket: TcpStream, peer: SocketAddr) -> Result<Op
         Ok::<_, EstablishError>((acceptor.accept(SystemTime::now())?, profile.ordinal))
     };
     let tls = profile.map(accept).transpose()?;
-    let is_private = tls.is_some() || access.is_within_tls || is_here;
+    let is_private = tls.is_some() || access.within_tls.is_some() || is_here;
     let mechanisms = access.mechanisms(tls.is_some() && asks_certificate, is_private);
     let admission = Admission { mechanisms, sasl_optional: !access.requires_authentication };
     let mut config = access_config(&access.router, access.cost, &access.identity, &access.failover);
@@ -218,7 +221,8 @@ async fn open(access: &Access, socket: TcpStream, peer: SocketAddr) -> Result<Op
         config.session_window_frames = CLIENT_WINDOW_FRAMES;
     }
     let engine = Connection::accept(tuned(config, &access.amqp), admission, Instant::now());
-    establish(socket, tls, engine, access.users.as_ref()).await
+    let opened = establish(socket, tls, engine, access.users.as_ref()).await?;
+    Ok(Opened { ordinal: opened.ordinal.or(access.within_tls), ..opened })
 }
 
 /// Whether a peer begins as AMQP does, and not as TLS. Nothing is taken off.
@@ -247,7 +251,7 @@ mod tests {
             requires_authentication,
             mechanisms: mechanisms.map(<[_]>::to_vec),
             users: has_users.then(|| Users::new("users")),
-            is_within_tls: false,
+            within_tls: None,
             requires_tls: false,
             amqp: Amqp::default(),
             handshake_timeout: ESTABLISH_TIMEOUT,
@@ -272,6 +276,12 @@ mod tests {
         assert_eq!(access(Some(&ALL), true, true).mechanisms(true, true), [Mechanism::External, Mechanism::Plain]);
         assert_eq!(access(Some(&ALL), false, true).mechanisms(true, true), ALL);
         assert_eq!(access(None, false, false).mechanisms(false, true), [Mechanism::Anonymous]);
+        for peer in [None, Some(PeerKind::Edge), Some(PeerKind::Mesh)] {
+            let routers = |is_asked| Access { peer, ..access(None, is_asked, true) };
+            assert_eq!(routers(true).mechanisms(true, true), [Mechanism::External]);
+            assert_eq!(routers(true).mechanisms(false, true), [], "over WebSocket, say");
+            assert_eq!(routers(false).mechanisms(false, true), [Mechanism::Anonymous]);
+        }
     }
 
     #[test]

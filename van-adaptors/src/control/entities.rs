@@ -62,6 +62,17 @@ impl Running {
             || self.listeners.values().any(|listener| listener.owner == owner)
     }
 
+    /// The oldest generation of certificates with which this owner's connections may be, if it has certificates.
+    pub(super) fn oldest_valid(&self, owner: Owner) -> Option<u64> {
+        let link = self.links.values().find(|link| link.owner == owner);
+        let profile = link.and_then(|link| link.entity.amqp.tls_profile.as_deref()).or_else(|| {
+            let listener = self.listeners.values().find(|listener| listener.owner == owner)?;
+            tls_profile(&listener.entity)
+        });
+        let users = self.profiles.get(profile?)?.as_ref().ok()?;
+        Some(users.borrow().oldest_valid_ordinal)
+    }
+
     /// The entities that use a profile, and for what.
     fn users<'a>(&'a self, profile: &'a str) -> impl Iterator<Item = (EntityKind, &'a str, Usage)> {
         let links = self.links.values().map(|link| (&link.entity.name, link.entity.amqp.tls_profile.as_deref()));

@@ -139,7 +139,7 @@ impl Task {
         };
         let tls = tls.as_ref().map(|name| self.running.profile(name, user, usage(&entity.service))).transpose()?;
         match &entity.service {
-            Service::Amqp(config::Access { requires_authentication: true, users_file: None, .. }) if tls.is_none() => {
+            Service::Amqp(access) if tls.is_none() && !can_authenticate(access) => {
                 Err(EntityError::NoTls { entity: user.0.label(user.1) })
             }
             Service::Amqp(access) => {
@@ -149,8 +149,7 @@ impl Task {
                 let (name, has_health, has_metrics) = (entity.name.clone(), *has_health, *has_metrics);
                 // Networks are not connected: nobody is to come in by that role.
                 let is_served = *has_websockets && access.amqp.role != Role::InterNetwork;
-                let is_within_tls = tls.is_some();
-                let access = is_served.then(|| Access { is_within_tls, ..self.access(&name, access, identity, owner) });
+                let access = is_served.then(|| self.access(&name, access, identity, owner));
                 let amqp = access.map(|access| (Arc::new(access), self.control.clone()));
                 Ok(Serving::Http(Site { name, has_health, has_metrics, tls, amqp }))
             }
@@ -176,7 +175,7 @@ impl Task {
             requires_authentication: access.requires_authentication,
             mechanisms: amqp.sasl_mechanisms.as_ref().map(|names| mechanisms(names)),
             users: access.users_file.as_deref().map(Users::new),
-            is_within_tls: false,
+            within_tls: None,
             requires_tls: access.requires_tls,
             amqp: amqp.clone(),
             handshake_timeout: access.handshake_timeout.unwrap_or(ESTABLISH_TIMEOUT),
@@ -227,6 +226,12 @@ impl RunningListener {
             let _ = task.await;
         }
     }
+}
+
+/// Whether peers that are to authenticate can do so without TLS: clients by a password.
+fn can_authenticate(access: &config::Access) -> bool {
+    let is_for_clients = matches!(access.amqp.role, Role::Normal | Role::RouteContainer);
+    !access.requires_authentication || is_for_clients && access.users_file.is_some()
 }
 
 /// Those of names that are known.

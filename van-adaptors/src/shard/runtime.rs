@@ -203,6 +203,7 @@ impl Shard {
             Message::ListStreams { reply } => drop(reply.send(world.show_streams())),
             Message::Crossing { from, crossing } => plane.crossed(world, from, crossing),
             Message::Lingered => world.lingered(),
+            Message::Overdue { key } => world.give_up(key),
         }
     }
 

@@ -255,6 +255,13 @@ impl World {
         });
     }
 
+    /// Closes a connection that is closing and has not got rid of its last words.
+    pub(super) fn give_up(&mut self, key: Key) {
+        if get(&mut self.connections, key, |it| it.key).is_some_and(|connection| connection.is_closing) {
+            self.linger(key);
+        }
+    }
+
     /// A socket that lingered is closed.
     pub(super) fn lingered(&mut self) {
         self.lingering -= 1;
@@ -423,6 +430,12 @@ impl Io for World {
         if !std::mem::replace(&mut connection.is_touched, true) {
             self.touched.push(key);
         }
+        // A peer that does not read would keep it for ever.
+        let inbox = self.inboxes[usize::from(self.shard.0)].clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(FAREWELL_TIMEOUT).await;
+            let _ = inbox.send(Message::Overdue { key });
+        });
     }
 
     fn read(&mut self, key: Key, buffer: &mut [u8]) -> Read {

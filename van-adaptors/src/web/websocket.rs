@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -32,6 +33,9 @@ const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 
 /// Octets in one frame to a client, and of each buffer.
 const FRAME_BYTES: usize = 16 * 1024;
+
+/// How long a client may take nothing of a frame. Beyond what heartbeats of AMQP allow.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A WebSocket of a client.
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
@@ -94,7 +98,7 @@ pub(super) async fn relay(websocket: Socket, mut socket: TcpStream) -> Result<()
             if count == 0 {
                 return Ok::<_, Error>(());
             }
-            frames_out.send(Message::binary(buffer[..count].to_vec())).await?;
+            in_time(frames_out.send(Message::binary(buffer[..count].to_vec()))).await?;
         }
     };
     let mut inwards = std::pin::pin!(inwards);
@@ -103,14 +107,21 @@ pub(super) async fn relay(websocket: Socket, mut socket: TcpStream) -> Result<()
         ended = &mut inwards => match ended? {
             Some(code) => code,
             // The answer to the client's close is still to leave.
-            None => return frames_out.flush().await,
+            None => return in_time(frames_out.flush()).await,
         }
     };
-    frames_out.send(Message::Close(Some(CloseFrame { code, reason: "".into() }))).await?;
+    in_time(frames_out.send(Message::Close(Some(CloseFrame { code, reason: "".into() })))).await?;
     if code == CloseCode::Normal {
         let _ = tokio::time::timeout(tcp::LINGER_TIME, inwards).await;
     }
     Ok(())
+}
+
+/// Gives a client up that takes nothing for too long.
+async fn in_time(sending: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    tokio::time::timeout(SEND_TIMEOUT, sending)
+        .await
+        .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
 }
 
 /// A connection of this machine, both ends.
