@@ -84,7 +84,15 @@ pub(crate) async fn serve(site: Site, socket: TcpListener, view: View) {
     loop {
         tokio::select! {
             accepted = socket.accept() => match accepted {
-                Ok((client, address)) => clients.spawn(serve_client(site.clone(), view.clone(), client, address)),
+                Ok((client, address)) => {
+                    let (site, view) = (site.clone(), view.clone());
+                    clients.spawn(|give_way| async move {
+                        tokio::select! {
+                            upgraded = serve_client(site, view, client, address) => upgraded,
+                            Ok(()) = give_way => None,
+                        }
+                    });
+                }
                 Err(error) => {
                     warn!(listener = %site.name, %error, "cannot accept a client; trying again");
                     tokio::time::sleep(EXHAUSTED_REST).await;

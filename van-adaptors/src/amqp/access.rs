@@ -18,7 +18,7 @@ use super::{EstablishError, Opened, Profile, Users, establish, path, reason_text
 use crate::control::{Closed, Control, Hold, Owner};
 use crate::entities::Board;
 use crate::tcp::EXHAUSTED_REST;
-use crate::tcp::newcomers::Newcomers;
+use crate::tcp::newcomers::{GiveWay, Newcomers};
 
 /// Connections that may be on their way to an open at the same time.
 const MAX_ESTABLISHING: usize = 256;
@@ -109,7 +109,8 @@ pub(crate) async fn serve(access: Access, socket: TcpListener, control: Control)
                     if std::mem::take(&mut is_exhausted) {
                         access.board.access(&access.name, |state| state.error = None);
                     }
-                    establishing.spawn(accept(access.clone(), socket, peer, control.clone()));
+                    let (access, control) = (access.clone(), control.clone());
+                    establishing.spawn(|give_way| accept(access, socket, peer, control, Some(give_way)));
                 }
                 Err(error) => {
                     warn!(listener = %access.name, %error, "cannot accept a link; trying again");
@@ -131,7 +132,7 @@ pub(crate) async fn serve(access: Access, socket: TcpListener, control: Control)
 
 /// Takes in one connection that came another way, and is over when it is closed.
 pub(crate) async fn serve_one(access: Access, socket: TcpStream, peer: SocketAddr, control: Control) {
-    if let Some(accepted) = accept(access.clone(), socket, peer, control).await {
+    if let Some(accepted) = accept(access.clone(), socket, peer, control, None).await {
         accepted.watch(access).await;
     }
 }
@@ -169,10 +170,21 @@ impl Accepted {
     }
 }
 
-async fn accept(access: Access, socket: TcpStream, peer: SocketAddr, control: Control) -> Option<Accepted> {
+async fn accept(
+    access: Access,
+    socket: TcpStream,
+    peer: SocketAddr,
+    control: Control,
+    give_way: Option<GiveWay>,
+) -> Option<Accepted> {
     let listener = &access.name;
-    let opened = tokio::time::timeout(access.handshake_timeout, open(&access, socket, peer)).await;
-    let opened = opened.unwrap_or(Err(EstablishError::NoOpen(access.handshake_timeout)));
+    let has_to_give_way = async { give_way?.await.ok() };
+    let opened = tokio::select! {
+        opened = tokio::time::timeout(access.handshake_timeout, open(&access, socket, peer)) => {
+            opened.unwrap_or(Err(EstablishError::NoOpen(access.handshake_timeout)))
+        }
+        Some(()) = has_to_give_way => Err(EstablishError::Crowded(MAX_ESTABLISHING)),
+    };
     let opened =
         opened.inspect_err(|error| warn!(listener, %peer, %error, "a peer did not get as far as a link")).ok()?;
     let mut announcement = Announcement::read(&opened.open);

@@ -51,6 +51,8 @@ pub(crate) enum EstablishError {
     NoAnswer,
     #[error("the peer has not opened within {} s; is it a router?", .0.as_secs())]
     NoOpen(Duration),
+    #[error("the peer has not opened before {0} others came, and gives way")]
+    Crowded(usize),
     #[error("the connection broke off: {0}")]
     Io(#[from] io::Error),
     #[error("sslProfile: {0}")]
