@@ -78,7 +78,7 @@ async fn a_change_that_failed_and_is_taken_back_leaves_no_error() {
     declared.expect_err("another program has the port");
     let declared = timeout(PATIENCE, site.declare(listener("backend", free))).await.expect("in time");
     declared.expect("it is as it was");
-    TcpStream::connect(("127.0.0.1", free)).await.expect("the listener is open");
+    timeout(PATIENCE, site.ready(Kind::Listener, "backend")).await.expect("in time").expect("its port is open");
 }
 
 #[tokio::test]
