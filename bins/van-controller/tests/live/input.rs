@@ -114,7 +114,7 @@ fn the_first_of_two_sites_runs() {
     place.put("b.yaml", &site("other"));
     place.wait_for(Kind::Site, "other", "Error: An active site already exists in the namespace (west)");
     place.wait_for(Kind::Site, "west", "Ready: OK");
-    assert_eq!(place.status(Kind::Listener, "backend"), "Ready: OK");
+    place.wait_for(Kind::Listener, "backend", "Ready: OK");
     // Not even while its file is written does the other one take over.
     place.put("a.yaml", "apiVersion: skupp");
     rig::wait_until(
