@@ -52,7 +52,7 @@ const MAX_WEBSOCKETS: usize = 1024;
 /// How long a client may take to say what it wants.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a client is served, if it does not change over to WebSocket.
+/// How long a client is served, if it does not change over to WebSocket; what it has asked for by then is answered.
 const MAX_VISIT: Duration = Duration::from_secs(60);
 
 /// Source: the OpenMetrics specification.
@@ -159,9 +159,12 @@ async fn serve_http(
     });
     let mut server = hyper::server::conn::http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(REQUEST_TIMEOUT);
-    let serving = server.serve_connection(TokioIo::new(client), service).with_upgrades();
+    let mut serving = std::pin::pin!(server.serve_connection(TokioIo::new(client), service).with_upgrades());
     // A client that goes away in the middle is none of our business, nor one that does not read.
-    let _ = tokio::time::timeout(MAX_VISIT, serving).await;
+    if tokio::time::timeout(MAX_VISIT, serving.as_mut()).await.is_err() {
+        serving.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(REQUEST_TIMEOUT, serving).await;
+    }
     let upgrading = upgrade.into_inner().unwrap_or_else(PoisonError::into_inner)?;
     Some(Upgraded { websocket: websocket::open(upgrading.await.ok()?).await, peer: address, ordinal })
 }

@@ -601,6 +601,18 @@ fn profile(credentials: Credentials, ordinal: u64) -> Entity {
     })
 }
 
+/// Two routers with certificates of the first generation, and the port at which the first accepts links.
+async fn with_certificates(authority: &Authority) -> (Router, Router, u16) {
+    let routers = ["east", "west"].map(start);
+    for router in &routers {
+        create(&router.entities(), profile(issue(authority, SystemTime::now()), 1)).await;
+    }
+    let [east, west] = routers;
+    create(&east.entities(), access_at(0, 1, Some("links"))).await;
+    let port = now(&east.entities()).accesses["access"].port;
+    (east, west, port)
+}
+
 #[tokio::test]
 async fn a_replaced_profile_counts_from_the_next_handshake_on() {
     let (east, west) = (start("east"), start("west"));
@@ -706,14 +718,9 @@ async fn certificates_are_rotated_under_200_streams_and_cut_none() {
 
 #[tokio::test]
 async fn a_link_whose_certificates_have_had_their_time_comes_back_with_new_ones() {
-    let (east, west) = (start("east"), start("west"));
-    let (east_entities, west_entities) = (east.entities(), west.entities());
     let (authority, today) = (authority(), SystemTime::now());
-    for entities in [&east_entities, &west_entities] {
-        create(entities, profile(issue(&authority, today), 1)).await;
-    }
-    create(&east_entities, access_at(0, 1, Some("links"))).await;
-    let port = now(&east_entities).accesses["access"].port;
+    let (east, west, port) = with_certificates(&authority).await;
+    let (east_entities, west_entities) = (east.entities(), west.entities());
     create(&west_entities, Entity::Connector(link_to(port, Some("links")))).await;
     until_up(&west_entities).await;
     // It is the accepting end that will not have them any more; the other end knows nothing of new ones.
@@ -725,14 +732,9 @@ async fn a_link_whose_certificates_have_had_their_time_comes_back_with_new_ones(
 
 #[tokio::test]
 async fn a_handshake_that_old_certificates_began_does_not_outlive_them() {
-    let (east, west) = (start("east"), start("west"));
-    let (east_entities, west_entities) = (east.entities(), west.entities());
     let (authority, today) = (authority(), SystemTime::now());
-    for entities in [&east_entities, &west_entities] {
-        create(entities, profile(issue(&authority, today), 1)).await;
-    }
-    create(&east_entities, access_at(0, 1, Some("links"))).await;
-    let port = now(&east_entities).accesses["access"].port;
+    let (east, west, port) = with_certificates(&authority).await;
+    let (east_entities, west_entities) = (east.entities(), west.entities());
     let between = TcpListener::bind((HOST, 0)).await.expect("a port is free");
     let port_between = between.local_addr().expect("it is bound").port();
     create(&west_entities, Entity::Connector(link_to(port_between, Some("links")))).await;
