@@ -96,6 +96,7 @@ fn ensure_leaf(
             return Ok(known.credentials.clone());
         }
         (Ok(issuer), _) => issuer,
+        (Err(error @ CertificateError::NoIssuer { .. }), _) => return Err(error),
         // What was issued by a CA that cannot be read now is as good as before.
         (Err(_), Some(known)) if known.credentials.check(now).is_ok() => return Ok(known.credentials.clone()),
         (Err(error), _) => return Err(error),
@@ -154,4 +155,24 @@ fn names(certificate: &van_tls::Certificate) -> BTreeSet<String> {
 
 fn canonical(host: &str) -> String {
     host.parse::<IpAddr>().map_or_else(|_| host.to_ascii_lowercase(), |address| address.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_missing_when_its_ca_is_unknown_whatever_was_issued_before() {
+        let (store, now) = (Store::memory(), SystemTime::now());
+        let authority = CertificateSpec { subject: "ours".into(), signing: true, ..CertificateSpec::default() };
+        let by = |ca: &str| CertificateSpec { subject: "backend".into(), ca: ca.into(), ..CertificateSpec::default() };
+        let ensure = |leaf| {
+            let wanted = BTreeMap::from([("ours".to_owned(), authority.clone()), ("backend".to_owned(), leaf)]);
+            ensure(&wanted, &store, now).remove("backend").expect("it is wanted")
+        };
+        assert!(ensure(by("ours")).is_ok());
+        let error = ensure(by("theirs")).expect_err("nobody can renew it");
+        assert!(matches!(&error, CertificateError::NoIssuer { name } if name == "theirs"), "{error}");
+        assert!(ensure(by("ours")).is_ok());
+    }
 }
