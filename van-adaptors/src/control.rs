@@ -551,6 +551,7 @@ impl Task {
                 let closer = Some(closer);
                 let in_use = InUse { owner, at, purpose, ordinal, riser, closer, shown, is_traced: false };
                 self.connections.insert(id, in_use);
+                self.count_links(owner, purpose);
                 self.shards.tell(admitted.shard, Message::Adopt(adopted.into()));
                 if reply.send(Ok(Hold { id, up, closed })).is_err() {
                     let condition = Condition::new("amqp:connection:forced", "whoever asked for it has gone");
@@ -640,9 +641,10 @@ impl Task {
     /// Tells whoever waits for it.
     fn note(&mut self, report: &Report) {
         if let Report::ConnectionLost { connection, reason } = report
-            && let Some(closer) = self.connections.remove(connection).and_then(|in_use| in_use.closer)
+            && let Some(InUse { owner, purpose, closer: Some(closer), .. }) = self.connections.remove(connection)
         {
             let _ = closer.send(Closed::Lost(reason.clone()));
+            self.count_links(owner, purpose);
         }
         if let Report::ControlUp(connection) = report
             && let Some(riser) = self.connections.get_mut(connection).and_then(|it| it.riser.take())
@@ -669,8 +671,13 @@ impl Task {
                 Output::Reachable { address, is_reachable } => drop(reachable.insert(address, is_reachable)),
                 Output::Fact(fact) => log(&fact),
                 Output::TakenOver { connection } => {
-                    let closer = self.connections.get_mut(&connection).and_then(|in_use| in_use.closer.take());
-                    closer.into_iter().for_each(|closer| drop(closer.send(Closed::Superseded)));
+                    if let Some(in_use) = self.connections.get_mut(&connection)
+                        && let Some(closer) = in_use.closer.take()
+                    {
+                        let _ = closer.send(Closed::Superseded);
+                        let (owner, purpose) = (in_use.owner, in_use.purpose);
+                        self.count_links(owner, purpose);
+                    }
                 }
                 output => self.shards.carry_out(output),
             }

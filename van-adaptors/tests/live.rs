@@ -506,6 +506,27 @@ async fn an_access_that_is_changed_or_deleted_closes_its_links() {
 }
 
 #[tokio::test]
+async fn an_access_that_cannot_move_keeps_its_links_and_counts_them() {
+    let (east, west) = (start("east"), start("west"));
+    let (east_entities, west_entities) = (east.entities(), west.entities());
+    create(&east_entities, access()).await;
+    let port = now(&east_entities).accesses["access"].port;
+    create(&west_entities, link(port)).await;
+    until(&east_entities, "one link", |states| states.accesses["access"].links == 1).await;
+    let in_the_way = TcpListener::bind(("127.0.0.2", port)).await.expect("free there too");
+    let Entity::Listener(everywhere) = access_at(port, 1, None) else { unreachable!() };
+    let everywhere = config::Listener { host: "0.0.0.0".into(), ..everywhere };
+    let error = east_entities.update(Entity::Listener(everywhere)).await.expect_err("in use").to_string();
+    assert!(error.contains("cannot listen on 0.0.0.0"), "{error}");
+    assert_eq!((now(&east_entities).accesses["access"].links, now(&west_entities).links["uplink"].down_count), (1, 0));
+    delete(&west_entities, EntityKind::Connector, "uplink").await;
+    until(&east_entities, "no link", |states| states.accesses["access"].links == 0).await;
+    create(&west_entities, link(port)).await;
+    until(&east_entities, "one link", |states| states.accesses["access"].links == 1).await;
+    drop(in_the_way);
+}
+
+#[tokio::test]
 async fn a_listener_across_a_link_opens_and_closes_with_it() {
     let (east, west) = (start("east"), start("west"));
     let (east_entities, west_entities) = (east.entities(), west.entities());

@@ -150,22 +150,15 @@ impl Accepted {
     async fn watch(self, access: Access) {
         let Self { peer, router, purpose, closed } = self;
         let listener = &access.name;
-        let is_link = matches!(purpose, Purpose::Control | Purpose::Links(PeerKind::Edge | PeerKind::Mesh));
-        if is_link {
-            access.board.access(listener, |state| state.links += 1);
-        }
         let closed = closed.await;
-        if is_link {
-            access.board.access(listener, |state| state.links -= 1);
-        }
         if let Ok(Closed::Superseded) = closed {
             return info!(listener, %peer, router, ?purpose, "superseded by new certificates");
         }
         let reason = reason_text(closed);
         match purpose {
-            _ if is_link => warn!(listener, %peer, router, reason, "link lost"),
             Purpose::Data => warn!(listener, %peer, router, reason, "data connection lost"),
-            _ => debug!(listener, %peer, container = router, reason, "client gone"),
+            Purpose::Links(PeerKind::Client) => debug!(listener, %peer, container = router, reason, "client gone"),
+            _ => warn!(listener, %peer, router, reason, "link lost"),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use van_core::amqp::Mechanism;
 use van_core::management::config::{self, Listener, Role, Service};
-use van_core::plane::PeerKind;
+use van_core::plane::{PeerKind, Purpose};
 
 use super::entities::{any_overlap, usage};
 use super::{Owner, Task};
@@ -130,6 +130,16 @@ impl Task {
             states.accesses.remove(name);
             states.http_listeners.remove(name);
         });
+    }
+
+    /// Shows how many links a listener has that were not taken over, once one of its connections has come or gone.
+    pub(super) fn count_links(&self, owner: Owner, changed: Purpose) {
+        let is_link = |purpose| matches!(purpose, Purpose::Control | Purpose::Links(PeerKind::Edge | PeerKind::Mesh));
+        let listener = self.running.listeners.iter().find(|(_, listener)| listener.owner == owner);
+        let Some((name, _)) = listener.filter(|_| is_link(changed)) else { return };
+        let own = self.connections.values().filter(|it| it.owner == owner && it.closer.is_some());
+        let links = own.filter(|it| is_link(it.purpose)).count() as u64;
+        self.board.access(name, |state| state.links = links);
     }
 
     fn serving(&self, entity: &Listener, identity: &str, owner: Owner) -> Result<Serving, EntityError> {
