@@ -140,7 +140,7 @@ fn check_link(spec: &LinkSpec) -> Result<(), Fault> {
 }
 
 fn check_listener(spec: &ListenerSpec) -> Result<(), Fault> {
-    present("spec.routingKey", &spec.routing_key)?;
+    check_routing_key("spec.routingKey", &spec.routing_key)?;
     present("spec.host", &spec.host)?;
     input("spec.host", names::host(&spec.host))?;
     check_credentials(spec.tls_credentials.as_deref())?;
@@ -164,11 +164,11 @@ fn check_multi_key_listener(spec: &MultiKeyListenerSpec) -> Result<(), Fault> {
     if !(1..=MAX_KEYS).contains(&keys.len()) || distinct.len() < keys.len() {
         return Err(Fault::RoutingKeys);
     }
-    keys.into_iter().try_for_each(|key| present("a routing key", key))
+    keys.into_iter().try_for_each(|key| check_routing_key("a routing key", key))
 }
 
 fn check_connector(spec: &ConnectorSpec) -> Result<(), Fault> {
-    present("spec.routingKey", &spec.routing_key)?;
+    check_routing_key("spec.routingKey", &spec.routing_key)?;
     match (&spec.host, &spec.selector) {
         (None, None) => return Err(Fault::NoTarget),
         (Some(_), Some(_)) => return Err(Fault::TwoTargets),
@@ -229,6 +229,11 @@ fn check_hosts(field: &'static str, hosts: &[String]) -> Result<(), Fault> {
 /// They become folders.
 fn check_credentials(name: Option<&str>) -> Result<(), Fault> {
     name.map_or(Ok(()), |name| input("spec.tlsCredentials", names::resource_name(name)))
+}
+
+fn check_routing_key(field: &'static str, key: &str) -> Result<(), Fault> {
+    present(field, key)?;
+    input(field, names::routing_key(key))
 }
 
 fn check_port(port: u16) -> Result<(), Fault> {

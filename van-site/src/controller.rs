@@ -642,6 +642,8 @@ impl Controller {
     async fn stop(&mut self, drain: Duration) {
         self.desk.close().await;
         if let Some(Running { router, gathering, .. }) = self.running.take() {
+            self.failure = Some("the site is stopping".into());
+            self.report();
             router.shutdown(drain).await;
             gathering.abort();
         }

@@ -5,16 +5,18 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{process, thread};
 
-use crate::document::{self, Document, Key};
-use crate::load::{self, Documents};
+use crate::document::{self, Document, DocumentMap, Key};
+use crate::load::{self, Cause, Documents};
 use crate::names::{self, InputError};
 use crate::resource::Kind;
+use crate::status::State;
 use crate::yaml::{self, Section};
 
 /// What only the user may read.
@@ -132,9 +134,18 @@ impl Namespace {
         self.root.join("internal")
     }
 
-    /// Reads and checks the user's documents.
+    /// Reads and checks the user's documents. Where they contradict each other, those count that a controller carries out.
     pub fn load_input(&self) -> Documents {
-        Documents::load(&self.input_resources(), &self.name)
+        let is_failed = |document: &Document| document.status().is_some_and(|it| it.state == Some(State::Error));
+        let runtime = self.read_runtime();
+        let in_effect = runtime.entries().map(|entry| &entry.document).filter(|document| !is_failed(document));
+        let in_effect = in_effect.map(|document| (document.key(), document.clone())).collect();
+        self.load_input_after(&in_effect)
+    }
+
+    /// Reads and checks the user's documents when these are in effect.
+    pub fn load_input_after(&self, in_effect: &DocumentMap) -> Documents {
+        Documents::load(&self.input_resources(), &self.name, in_effect)
     }
 
     /// Stores a document of the user: where it stands already, among its neighbours, or else in a file of its own.
@@ -154,8 +165,12 @@ impl Namespace {
             return Ok(file);
         }
         let file = file_in(self.input_resources(), &key)?;
-        let known = load::read_text(&file).unwrap_or_default();
-        let holds_others = yaml::sections(&known).into_iter().any(|section| document::key_of(section).is_some());
+        let known = match load::read_text(&file) {
+            Ok(known) => known,
+            Err(Cause::Unreadable(error)) if matches!(error.kind(), NotFound | NotADirectory) => String::new(),
+            Err(cause) => return Err(FolderError::Read { path: file, source: io::Error::other(cause) }),
+        };
+        let holds_others = !known.trim().is_empty();
         let mut text = written(document, &file, holds_others);
         if holds_others {
             text = format!("{}\n{text}", known.trim_end());

@@ -48,7 +48,8 @@ impl Input {
 
     /// Reads what a namespace wants.
     pub fn read(namespace: &Namespace, before: &Self) -> Self {
-        let loaded = namespace.load_input();
+        let is_first = before.documents.is_empty();
+        let loaded = if is_first { namespace.load_input() } else { namespace.load_input_after(&before.documents) };
         let mut input = Self { is_complete: true, ..Self::default() };
         for entry in loaded.entries() {
             let key = entry.document.key();

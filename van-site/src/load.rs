@@ -1,7 +1,7 @@
 //! Documents from a folder.
 //!
 //! Loading never fails: whatever is wrong with one file or one document becomes a [`Problem`] and leaves the others alone.
-//! The order of files decides where documents contradict each other: what comes first counts.
+//! Where documents contradict each other, what is in effect stays so, and else what comes first in the order of files counts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,8 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::check::{Fault, check};
-use crate::document::{Content, Document, DocumentError, Key};
-use crate::resource::{Kind, Link, RouterAccess};
+use crate::document::{Content, Document, DocumentError, DocumentMap, Key};
+use crate::resource::{Kind, Link};
 use crate::yaml;
 
 /// How large a file may be; a hundred times what the largest network needs.
@@ -133,15 +133,15 @@ impl Documents {
         documents
     }
 
-    /// Reads the documents of a namespace and checks each of them, and all of them together.
-    pub fn load(folder: &Path, namespace: &str) -> Self {
+    /// Reads the documents of a namespace and checks each of them, and all of them together, when these are in effect.
+    pub fn load(folder: &Path, namespace: &str, in_effect: &DocumentMap) -> Self {
         let mut documents = Self::read(folder);
         for entry in documents.entries.values_mut() {
             entry.fault = check_namespace(&entry.document, namespace).and_then(|()| check(&entry.document)).err();
         }
-        documents.check_sites();
-        documents.check_listeners();
-        documents.check_accesses();
+        documents.check_sites(in_effect);
+        documents.check_places(&[Kind::Listener, Kind::MultiKeyListener], in_effect);
+        documents.check_places(&[Kind::RouterAccess], in_effect);
         documents.check_secrets();
         let faults = documents.entries.iter().filter_map(|(key, entry)| {
             let Entry { file, line, fault, .. } = entry;
@@ -205,11 +205,15 @@ impl Documents {
         }
     }
 
-    /// The keys of sound documents of a kind, in the order of files.
-    fn in_file_order(&self, kind: Kind) -> Vec<Key> {
-        let of_kind = self.entries.iter().filter(|(key, entry)| key.kind == kind && entry.fault.is_none());
+    /// The keys of sound documents of some kinds: those that have been given what they ask for, then the others, by kind and in
+    /// the order of files.
+    fn in_order(&self, kinds: &[Kind], in_effect: &DocumentMap) -> Vec<Key> {
+        let of_kind = self.entries.iter().filter(|(key, entry)| kinds.contains(&key.kind) && entry.fault.is_none());
         let mut entries: Vec<_> = of_kind.collect();
-        entries.sort_by_key(|(_, entry)| (&entry.file, entry.line));
+        entries.sort_by_key(|(key, entry)| {
+            let is_given = in_effect.get(key).is_some_and(|before| places(before) == places(&entry.document));
+            (!is_given, kinds.iter().position(|kind| *kind == key.kind), &entry.file, entry.line)
+        });
         entries.into_iter().map(|(key, _)| key.clone()).collect()
     }
 
@@ -221,48 +225,29 @@ impl Documents {
         C::of(&self.entries[key].document).expect("a document of this kind")
     }
 
-    fn check_sites(&mut self) {
-        let sites = self.in_file_order(Kind::Site);
+    fn check_sites(&mut self, in_effect: &DocumentMap) {
+        let sites = self.in_order(&[Kind::Site], in_effect);
         let Some((first, others)) = sites.split_first() else { return };
         for other in others {
             self.set_fault(other, Fault::SecondSite(first.name.clone()));
         }
     }
 
-    fn check_listeners(&mut self) {
-        let mut taken = BTreeMap::new();
-        let keys = [Kind::Listener, Kind::MultiKeyListener].map(|kind| self.in_file_order(kind));
-        for key in keys.into_iter().flatten() {
-            let (host, port) = match &self.entries[&key].document {
-                Document::Listener(listener) => (listener.spec.host.clone(), listener.spec.port),
-                Document::MultiKeyListener(listener) => (listener.spec.host.clone(), listener.spec.port),
-                _ => continue,
-            };
-            let first: &Key = taken.entry((host.clone(), port)).or_insert_with(|| key.clone());
-            if *first != key {
-                let name = first.name.clone();
-                self.set_fault(&key, Fault::ListenerTaken { name, host, port });
-            }
-        }
-    }
-
-    fn check_accesses(&mut self) {
+    /// Each place is one document's, and that once.
+    fn check_places(&mut self, kinds: &[Kind], in_effect: &DocumentMap) {
         let mut taken: BTreeMap<(String, u16), String> = BTreeMap::new();
-        for key in self.in_file_order(Kind::RouterAccess) {
-            let spec = &self.content::<RouterAccess>(&key).spec;
-            let host = spec.bind_host.clone().unwrap_or_else(|| "0.0.0.0".to_owned());
-            let places: Vec<_> =
-                spec.roles.iter().filter_map(|role| Some((host.clone(), role.listening_port()?))).collect();
-            for (index, place) in places.iter().enumerate() {
+        for key in self.in_order(kinds, in_effect) {
+            let places = places(&self.entries[&key].document);
+            let holder = places.iter().enumerate().find_map(|(index, place)| {
                 let holder = taken.get(place).or_else(|| places[..index].contains(place).then_some(&key.name));
-                if let Some(name) = holder.cloned() {
-                    let (host, port) = place.clone();
+                Some((holder?.clone(), place.clone()))
+            });
+            match holder {
+                Some((name, (host, port))) if key.kind == Kind::RouterAccess => {
                     self.set_fault(&key, Fault::AccessTaken { name, host, port });
-                    break;
                 }
-            }
-            if self.entries[&key].fault.is_none() {
-                taken.extend(places.into_iter().map(|place| (place, key.name.clone())));
+                Some((name, (host, port))) => self.set_fault(&key, Fault::ListenerTaken { name, host, port }),
+                None => taken.extend(places.into_iter().map(|place| (place, key.name.clone()))),
             }
         }
     }
@@ -275,11 +260,25 @@ impl Documents {
             }
             link.spec.proxy().filter(|name| !has_secret(name)).map(|_| Fault::ProxyNotFound)
         };
-        let links = self.in_file_order(Kind::Link);
+        let links = self.in_order(&[Kind::Link], &DocumentMap::new());
         let faults: Vec<_> = links.into_iter().filter_map(|key| Some((fault(self.content(&key))?, key))).collect();
         for (fault, key) in faults {
             self.set_fault(&key, fault);
         }
+    }
+}
+
+/// Where the router listens for a document.
+fn places(document: &Document) -> Vec<(String, u16)> {
+    match document {
+        Document::Listener(listener) => vec![(listener.spec.host.clone(), listener.spec.port)],
+        Document::MultiKeyListener(listener) => vec![(listener.spec.host.clone(), listener.spec.port)],
+        Document::RouterAccess(access) => {
+            let host = access.spec.bind_host.as_deref().unwrap_or("0.0.0.0");
+            let ports = access.spec.roles.iter().filter_map(|role| role.listening_port());
+            ports.map(|port| (host.to_owned(), port)).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -6,14 +6,23 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use van_routing::AddressKey;
+
 use crate::duration;
+
+/// How long the name of a document may be: with its kind, or with what is derived from it, it becomes the name of a file, which
+/// has 255 octets at most.
+pub const MAX_NAME: usize = 220;
+
+/// How long a routing key may be, in octets: as an address it is one longer.
+pub const MAX_ROUTING_KEY: usize = AddressKey::MAX_BYTES - 1;
 
 /// What is wrong with a value that somebody wrote.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InputError {
     /// Not a lower-case DNS name.
     #[error(
-        "{0:?} is not a valid name: use lower-case letters, digits, '-' and '.', at most 253, letter or digit at both ends of each part"
+        "{0:?} is not a valid name: use lower-case letters, digits, '-' and '.', at most {MAX_NAME}, letter or digit at both ends of each part"
     )]
     Name(String),
     /// Not a DNS label.
@@ -21,6 +30,9 @@ pub enum InputError {
         "{0:?} is not a valid namespace: use lower-case letters, digits and '-', at most 63, letter or digit at both ends"
     )]
     Namespace(String),
+    /// A routing key that routers cannot tell each other of.
+    #[error("it has {0} octets: use at most {MAX_ROUTING_KEY}")]
+    RoutingKey(usize),
     /// Neither a host name nor an address.
     #[error("{0:?} is neither a host name nor an IP address")]
     Host(String),
@@ -51,8 +63,16 @@ pub enum InputError {
 /// # Errors
 /// [`InputError::Name`]
 pub fn resource_name(text: &str) -> Result<(), InputError> {
-    let is_name = text.len() <= 253 && text.split('.').all(is_label);
+    let is_name = text.len() <= MAX_NAME && text.split('.').all(is_label);
     is_name.then_some(()).ok_or_else(|| InputError::Name(text.to_owned()))
+}
+
+/// A routing key: any text that is not too long.
+///
+/// # Errors
+/// [`InputError::RoutingKey`]
+pub fn routing_key(text: &str) -> Result<(), InputError> {
+    if text.len() > MAX_ROUTING_KEY { Err(InputError::RoutingKey(text.len())) } else { Ok(()) }
 }
 
 /// The name of a namespace: a DNS label.
@@ -127,7 +147,11 @@ pub fn expiration_window(text: &str) -> Result<Duration, InputError> {
     at_least(Duration::from_secs(60), text)
 }
 
-fn at_least(least: Duration, text: &str) -> Result<Duration, InputError> {
+/// A duration that is not too short.
+///
+/// # Errors
+/// [`InputError::Duration`] and [`InputError::TooShort`]
+pub fn at_least(least: Duration, text: &str) -> Result<Duration, InputError> {
     let duration = duration::parse(text)?;
     if duration < least {
         return Err(InputError::TooShort { text: text.to_owned(), least });

@@ -90,6 +90,25 @@ fn a_file_called_like_a_document_keeps_what_else_it_holds() {
 }
 
 #[test]
+fn a_file_that_is_not_understood_is_not_written_over() {
+    let (_base, namespace) = namespace();
+    let file = namespace.put_input(&listener("backend", 80)).unwrap();
+    for text in
+        ["# a note\n", "apiVersion: skupper.io/v9\nkind: Listenr\nmetadata: {name: backend}\n", "apiVersion: sk"]
+    {
+        fs::write(&file, text).unwrap();
+        assert_eq!(namespace.put_input(&listener("backend", 81)).unwrap(), file);
+        let now = fs::read_to_string(&file).unwrap();
+        assert!(now.starts_with(text) && now.contains("port: 81"), "{now}");
+        assert_eq!(namespace.load_input().entries().count(), 1, "{now}");
+    }
+    fs::write(&file, b"\xff").unwrap();
+    let error = namespace.put_input(&listener("backend", 82)).unwrap_err();
+    assert!(error.to_string().ends_with("Listener-backend.yaml cannot be read"), "{error}");
+    assert_eq!(fs::read(&file).unwrap(), b"\xff");
+}
+
+#[test]
 fn a_file_in_the_middle_of_an_edit_takes_nothing_away() {
     let (_base, namespace) = namespace();
     let endpoint = Endpoint { name: "inter-router".into(), host: "10.0.0.7".into(), port: "55671".into(), group: None };

@@ -57,7 +57,7 @@ fn mistakes_are_told_with_what_to_do() {
     assert_eq!(
         told,
         [
-            "\"My_Site\" is not a valid name: use lower-case letters, digits, '-' and '.', at most 253, letter or digit at \
+            "\"My_Site\" is not a valid name: use lower-case letters, digits, '-' and '.', at most 220, letter or digit at \
              both ends of each part",
             "\"0\" is not a port: use a number from 1 to 65535",
             "\"5s\" is too short: use at least 10s",

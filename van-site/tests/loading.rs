@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use tempfile::TempDir;
+use van_site::document::DocumentMap;
 use van_site::load::{Documents, MAX_FILE_OCTETS};
 use van_site::resource::{Connector, Kind, Link, Listener, Site};
 
@@ -28,7 +29,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
 
 /// What is told of a folder, paths shortened.
 fn told(folder: &Path) -> Vec<String> {
-    let documents = Documents::load(folder, "west");
+    let documents = Documents::load(folder, "west", &DocumentMap::new());
     let prefix = format!("{}/", folder.display());
     documents.problems().iter().map(|problem| problem.to_string().replace(&prefix, "")).collect()
 }
@@ -52,7 +53,7 @@ fn documents_come_from_all_files_and_sub_folders() {
         ("readme.txt", "nonsense"),
         ("comment.yaml", "# nothing yet\n---\n"),
     ]);
-    let documents = Documents::load(folder.path(), "west");
+    let documents = Documents::load(folder.path(), "west", &DocumentMap::new());
     assert!(documents.problems().is_empty(), "{:?}", documents.problems());
     assert_eq!(documents.sound::<Site>().count(), 1);
     let names: Vec<_> = documents.sound::<Listener>().map(|listener| listener.metadata.name.as_str()).collect();
@@ -63,7 +64,7 @@ fn documents_come_from_all_files_and_sub_folders() {
 
 #[test]
 fn a_folder_that_is_absent_holds_nothing() {
-    let documents = Documents::load(Path::new("/nonexistent"), "west");
+    let documents = Documents::load(Path::new("/nonexistent"), "west", &DocumentMap::new());
     assert_eq!((documents.entries().count(), documents.problems().len()), (0, 0));
 }
 
@@ -75,7 +76,7 @@ fn broken_files_leave_the_others_alone() {
     fs::write(folder.path().join("6.yaml"), "\n").unwrap();
     std::os::unix::fs::symlink("nowhere", folder.path().join("7.yaml")).unwrap();
     std::os::unix::fs::symlink(".", folder.path().join("loop")).unwrap();
-    let documents = Documents::load(folder.path(), "west");
+    let documents = Documents::load(folder.path(), "west", &DocumentMap::new());
     assert_eq!(documents.sound::<Listener>().count(), 1);
     let prefix = format!("{}/", folder.path().display());
     let told: Vec<_> = documents.problems().iter().map(|problem| problem.to_string().replace(&prefix, "")).collect();
@@ -94,7 +95,7 @@ fn broken_files_leave_the_others_alone() {
 #[test]
 fn the_first_of_two_documents_counts_and_both_are_named() {
     let folder = folder(&[("b.yaml", &listener("x", "0.0.0.0", 2)), ("a.yaml", &listener("x", "0.0.0.0", 1))]);
-    let documents = Documents::load(folder.path(), "west");
+    let documents = Documents::load(folder.path(), "west", &DocumentMap::new());
     assert_eq!(documents.sound::<Listener>().next().unwrap().spec.port, 1);
     let first = folder.path().join("a.yaml");
     assert_eq!(
@@ -110,12 +111,32 @@ fn the_first_of_two_documents_counts_and_both_are_named() {
 #[test]
 fn one_site_is_active() {
     let folder = folder(&[("a.yaml", &document("Site", "west", "")), ("b.yaml", &document("Site", "other", ""))]);
-    let documents = Documents::load(folder.path(), "west");
+    let documents = Documents::load(folder.path(), "west", &DocumentMap::new());
     let names: Vec<_> = documents.sound::<Site>().map(|site| site.metadata.name.as_str()).collect();
     assert_eq!(names, ["west"]);
     let other = documents.entry(Kind::Site, "other").unwrap();
     assert_eq!(other.configured(), Err("An active site already exists in the namespace (west)".to_owned()));
     assert_eq!(told(folder.path()), ["b.yaml:1: Site other: An active site already exists in the namespace (west)"]);
+}
+
+#[test]
+fn what_is_in_effect_stays_so_where_documents_contradict_each_other() {
+    let access = |name: &str| document("RouterAccess", name, "roles: [{name: edge, port: 7}]");
+    let twins = |name: &str, key: &str| document("Site", name, "") + &listener(key, "::1", 1) + &access(key);
+    let folder = folder(&[("b.yaml", &twins("west", "b"))]);
+    let load = |in_effect: &DocumentMap| Documents::load(folder.path(), "west", in_effect);
+    let in_effect = load(&DocumentMap::new()).entries().map(|it| (it.document.key(), it.document.clone())).collect();
+    fs::write(folder.path().join("a.yaml"), twins("other", "a")).expect("writable");
+    let counts = |documents: &Documents| {
+        let sound = documents.entries().filter(|entry| entry.fault.is_none());
+        sound.map(|entry| entry.document.key().name).collect::<Vec<_>>()
+    };
+    assert_eq!(counts(&load(&DocumentMap::new())), ["other", "a", "a"]);
+    assert_eq!(counts(&load(&in_effect)), ["west", "b", "b"]);
+    // Not where it asks for something else now.
+    fs::write(folder.path().join("a.yaml"), listener("a", "::1", 2)).expect("writable");
+    fs::write(folder.path().join("b.yaml"), listener("b", "::1", 2)).expect("writable");
+    assert_eq!(counts(&load(&in_effect)), ["a"]);
 }
 
 #[test]
@@ -145,7 +166,7 @@ fn a_link_needs_its_secrets() {
     check(&(link.clone() + &secret("p")), "1: Link l: TLS credentials secret \"s\" not found");
     check(&(link.clone() + &secret("s")), "1: Link l: Secret not found for proxy configuration");
     let folder = folder(&[("x.yaml", &(link + &secret("s") + &secret("p")))]);
-    assert_eq!(Documents::load(folder.path(), "west").sound::<Link>().count(), 1);
+    assert_eq!(Documents::load(folder.path(), "west", &DocumentMap::new()).sound::<Link>().count(), 1);
 }
 
 #[test]
@@ -209,7 +230,7 @@ fn every_document_is_checked_alone() {
     check(
         &document("Site", "Big_Site", ""),
         "1: Site Big_Site: metadata.name: \"Big_Site\" is not a valid name: use lower-case letters, digits, '-' and '.', \
-         at most 253, letter or digit at both ends of each part",
+         at most 220, letter or digit at both ends of each part",
     );
 }
 
@@ -225,13 +246,13 @@ fn a_document_of_another_namespace_is_in_error() {
 fn a_selector_with_commas_and_underscores_is_sound() {
     let text = document("Connector", "x", "routingKey: a, port: 1, selector: \"app=my_app,tier=api\"");
     let folder = folder(&[("x.yaml", &text)]);
-    assert_eq!(Documents::load(folder.path(), "west").sound::<Connector>().count(), 1);
+    assert_eq!(Documents::load(folder.path(), "west", &DocumentMap::new()).sound::<Connector>().count(), 1);
 }
 
 #[test]
 fn kinds_without_effect_are_warnings() {
     let folder = folder(&[("x.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n")]);
-    let documents = Documents::load(folder.path(), "west");
+    let documents = Documents::load(folder.path(), "west", &DocumentMap::new());
     assert!(documents.problems()[0].is_warning());
     assert_eq!(
         told(folder.path()),
@@ -253,7 +274,7 @@ fn a_listener_of_several_keys_has_one_strategy_and_each_key_once() {
         |strategy: &str| document("MultiKeyListener", "m", &format!("host: h, port: 1, strategy: {{{strategy}}}"));
     let fault = |text: &str| {
         let folder = folder(&[("x.yaml", text)]);
-        let documents = Documents::load(folder.path(), "west");
+        let documents = Documents::load(folder.path(), "west", &DocumentMap::new());
         let entry = documents.entry(Kind::MultiKeyListener, "m").expect("it is read");
         entry.fault.as_ref().map(ToString::to_string)
     };

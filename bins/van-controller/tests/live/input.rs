@@ -103,7 +103,7 @@ fn the_first_of_two_documents_counts() {
 }
 
 #[test]
-fn the_first_of_two_sites_runs() {
+fn the_first_of_two_sites_runs_on() {
     let machine = Machine::new();
     let place = machine.namespace("west");
     let port = rig::free_port();
@@ -115,6 +115,13 @@ fn the_first_of_two_sites_runs() {
     place.wait_for(Kind::Site, "other", "Error: An active site already exists in the namespace (west)");
     place.wait_for(Kind::Site, "west", "Ready: OK");
     place.wait_for(Kind::Listener, "backend", "Ready: OK");
+    // Not even as the first of all files.
+    place.put("0.yaml", &(site("zero") + &listener("twin", "backend", port)));
+    place.wait_for(Kind::Site, "zero", "Error: An active site already exists in the namespace (west)");
+    let taken = format!("Error: Listener backend with host 127.0.0.1 and port {port} already exists in namespace");
+    place.wait_for(Kind::Listener, "twin", &taken);
+    place.wait_for(Kind::Site, "west", "Ready: OK");
+    place.remove("0.yaml");
     // Not even while its file is written does the other one take over.
     place.put("a.yaml", "apiVersion: skupp");
     rig::wait_until(
