@@ -17,7 +17,7 @@ pub(crate) enum Command {
     /// Make a listener: clients that connect there reach the connectors of its routing key
     #[command(mut_arg("host", |host| host.default_value("0.0.0.0").help("The address to listen at")))]
     #[command(after_help = "Example, with an answer as soon as clients can come:
-  van -n east listener create backend 9090 --host 127.0.0.1 --wait ready")]
+  van -n east listener create backend 19090 --host 127.0.0.1 --wait ready")]
     Create(routed::Create),
     /// Change what is named here, and nothing else
     #[command(after_help = "Example:\n  van -n east listener update backend --port 9091")]

@@ -51,7 +51,7 @@ Two sites, one service:
   van -n west token issue west.yaml
   van -n east token redeem west.yaml
   van -n west connector create backend 8080
-  van -n east listener create backend 9090 --wait ready
+  van -n east listener create backend 19090 --host 127.0.0.1 --wait ready
 
 To see it all on this machine: van demo";
 

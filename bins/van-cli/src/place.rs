@@ -1,5 +1,6 @@
 //! Where a command is about: the platform, and the namespace there.
 
+use std::io;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -54,10 +55,10 @@ impl Place {
         }
         let base = base()?;
         let folder = base.join("namespaces");
-        if !folder.exists() {
-            return Ok(Vec::new());
-        }
-        let entries = folder.read_dir().with_context(|| format!("{} cannot be read", folder.display()))?;
+        let entries = match folder.read_dir() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.with_context(|| format!("{} cannot be read", folder.display()))?,
+        };
         let folders = entries.flatten().filter(|entry| entry.path().is_dir());
         let mut names: Vec<_> = folders.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort();

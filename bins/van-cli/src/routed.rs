@@ -95,6 +95,7 @@ impl Fields {
         if routing_key.as_ref().is_some_and(String::is_empty) {
             problems.note("--routing-key: it is empty; leave it out to use the name");
         }
+        problems.check_option("--routing-key", routing_key.as_deref(), names::routing_key);
         problems.check_option("--host", host.as_deref(), names::host);
         problems.check_option("--tls-credentials", tls_credentials.as_deref(), names::resource_name);
         Change {

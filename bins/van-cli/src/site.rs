@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{anyhow, bail};
 use clap::{ArgAction, ArgGroup};
-use van_site::document::{Document, Key};
+use van_site::document::{Content, Key};
 use van_site::folder::Namespace;
 use van_site::load::Documents;
 use van_site::names;
@@ -172,15 +172,12 @@ fn remove(place: &Place, arguments: &Delete) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The site of a namespace, which may be called by its name.
+/// The site of a namespace, which may be called by its name; of several the one that is carried out.
 fn only(namespace: &Namespace, input: &Documents, name: Option<&str>) -> anyhow::Result<Site> {
-    let mut sites = input.entries().filter_map(|entry| match &entry.document {
-        Document::Site(site) => Some(site),
-        _ => None,
-    });
+    let sites = || input.entries().filter_map(|entry| Site::of(&entry.document));
     let found = match name {
-        Some(name) => sites.find(|site| site.metadata.name == name),
-        None => sites.next(),
+        Some(name) => sites().find(|site| site.metadata.name == name),
+        None => input.sound::<Site>().next().or_else(|| sites().next()),
     };
     match (found, name) {
         (Some(site), _) => Ok(site.clone()),

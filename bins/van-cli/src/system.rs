@@ -4,17 +4,17 @@ mod start;
 mod status;
 mod stop;
 
-use std::fs::File;
-use std::io;
 use std::sync::mpsc::{Receiver, channel};
-use std::thread;
 
+use anyhow::anyhow;
 use van_site::folder::Namespace;
+use van_site::load::Cause;
 use van_site::names;
 
-use crate::failure::{Failure, Problems};
+use crate::failure::{Failure, Problems, complain};
 use crate::output::{Output, say};
 use crate::place::Place;
+use crate::wait::when_ended;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -42,7 +42,7 @@ pub(crate) struct Stop {
     /// Remove everything of the namespace, the documents too
     #[arg(long)]
     purge: bool,
-    /// How long connections may take to end before the site is killed
+    /// How long the site may take to end before it is killed; its connections have 10s to end
     #[arg(long, value_name = "DURATION", default_value = "70s")]
     timeout: String,
 }
@@ -64,26 +64,28 @@ pub(crate) fn run(place: &Place, command: &Command) -> Result<(), Failure> {
         }
         Command::Stop(Stop { purge, timeout }) => {
             let namespace = place.checked_namespace(&mut problems);
-            let timeout = problems.check("--timeout", names::timeout(timeout));
+            let timeout = problems.check("--timeout", names::at_least(stop::LEAST_TIMEOUT, timeout));
             problems.finish()?;
             Ok(stop::run(&namespace, *purge, timeout)?)
         }
         Command::Status(Status { output }) => Ok(status::run(&place.namespaces()?, output)?),
         Command::Reload => {
-            start::check_input(&place.namespace()?)?;
-            Ok(say("Nothing to reload: changes are applied as they come")?)
+            let namespace = place.namespace()?;
+            start::check_input(&namespace)?;
+            let input = namespace.load_input();
+            let faults = || input.problems().iter().filter(|problem| !problem.is_warning());
+            faults().filter(|problem| matches!(problem.cause, Cause::Fault(_))).for_each(complain);
+            match faults().count() {
+                0 => Ok(say("Nothing to reload: changes are applied as they come")?),
+                count => Err(anyhow!("{count} of the documents or files cannot be carried out as they are").into()),
+            }
         }
     }
 }
 
-/// Reports when the controller's lock is free. The thread that waits for it ends with this process.
-fn lock_free(namespace: &Namespace) -> anyhow::Result<Receiver<io::Result<()>>> {
+/// Reports when no controller of a namespace runs any more.
+fn end_of_controller(namespace: &Namespace) -> anyhow::Result<Receiver<()>> {
     let (sender, ended) = channel();
-    let lock = File::open(namespace.controller_lock())?;
-    thread::spawn(move || {
-        let result = lock.lock_shared();
-        drop(lock);
-        sender.send(result)
-    });
+    when_ended(namespace, move || drop(sender.send(())))?;
     Ok(ended)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::fs::{self, File};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -144,16 +144,17 @@ fn watch(namespace: &Namespace) -> anyhow::Result<(Receiver<Event>, RecommendedW
     let mut watcher = notify::recommended_watcher(move |_| drop(changed.send(Event::Changed)))?;
     watcher.watch(&folder, RecursiveMode::NonRecursive).with_context(watching)?;
     controller(namespace)?;
-    report_end(namespace, sender)?;
+    when_ended(namespace, move || drop(sender.send(Event::ControllerEnded)))?;
     Ok((events, watcher))
 }
 
-/// Reports when the controller's lock is free, which a thread of its own finds out; it ends with this process.
-fn report_end(namespace: &Namespace, sender: Sender<Event>) -> anyhow::Result<()> {
+/// Tells when no controller of a namespace runs any more, which a thread finds out that ends with this process.
+pub(crate) fn when_ended(namespace: &Namespace, tell: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
     let lock = File::open(namespace.controller_lock())?;
     thread::spawn(move || {
         let _ = lock.lock_shared();
-        drop(sender.send(Event::ControllerEnded));
+        drop(lock);
+        tell();
     });
     Ok(())
 }

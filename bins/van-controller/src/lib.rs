@@ -5,6 +5,7 @@
 pub mod bench;
 
 use std::io::{IsTerminal, Write};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,7 +63,7 @@ pub fn namespace(name: &str) -> anyhow::Result<Namespace> {
 /// # Errors
 /// Why the site cannot be run: one message that names the thing and the next step.
 pub fn run(namespace: Namespace, arguments: &Arguments) -> anyhow::Result<()> {
-    start_log(arguments.log_format);
+    start_log(arguments.log_format)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(serve(namespace, arguments))
 }
@@ -83,9 +84,11 @@ async fn serve(namespace: Namespace, arguments: &Arguments) -> anyhow::Result<()
         () = bench::serve(&internal, &site) => {}
     }
     info!(namespace = %name, drain_seconds = arguments.drain, "stopping; a second signal stops at once");
+    // To drop it would be to wait for the site.
+    let mut stopped = pin!(site.shutdown(Duration::from_secs(arguments.drain)));
     tokio::select! {
-        () = site.shutdown(Duration::from_secs(arguments.drain)) => Ok(()),
-        // The site is not even told: its threads end with the process.
+        () = &mut stopped => Ok(()),
+        // The site's threads end with the process.
         _ = terminate.recv() => std::process::exit(1),
         _ = interrupt.recv() => std::process::exit(1),
     }
@@ -132,12 +135,15 @@ fn verdict(snapshot: &Snapshot) -> Option<String> {
     of_site.or_else(of_files)
 }
 
-fn start_log(format: Format) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+fn start_log(format: Format) -> anyhow::Result<()> {
+    let wanted = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|wanted| !wanted.trim().is_empty());
+    let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or("info"));
+    let filter = filter.with_context(|| format!("{} is not understood", EnvFilter::DEFAULT_ENV))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Somebody who embeds this may log already.
     let _ = match format {
         Format::Text => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
         Format::Json => log.json().try_init(),
     };
+    Ok(())
 }

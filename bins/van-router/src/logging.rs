@@ -99,7 +99,9 @@ pub(crate) struct Logging {
 /// # Errors
 /// A level that does not exist, or a file that cannot be written.
 pub(crate) fn start(logs: &[Log], format: Format, lines: LogLines) -> anyhow::Result<Arc<Logging>> {
-    let environment = EnvFilter::try_from_default_env().ok();
+    let environment = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|wanted| !wanted.trim().is_empty());
+    let environment = environment.map(EnvFilter::try_new).transpose();
+    let environment = environment.with_context(|| format!("{} is not understood", EnvFilter::DEFAULT_ENV))?;
     let rules = match environment {
         Some(_) => None,
         None => Some(RwLock::new(Rules::read(logs)?.open(&BTreeMap::new())?)),

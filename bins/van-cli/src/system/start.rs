@@ -19,7 +19,7 @@ use van_site::resource::Site;
 use crate::documents::View;
 use crate::output::say;
 use crate::sign_of_life::receive;
-use crate::system::lock_free;
+use crate::system::end_of_controller;
 
 /// How much of a log is shown when something went wrong.
 const LAST_LINES: usize = 10;
@@ -32,7 +32,7 @@ pub(super) fn run(namespace: &Namespace, timeout: Duration) -> anyhow::Result<()
     let name = namespace.name();
     let site = check_input(namespace)?;
     if let Some(controller) = namespace.controller()?
-        && receive(&lock_free(namespace)?, Instant::now() + DEATH).is_err()
+        && receive(&end_of_controller(namespace)?, Instant::now() + DEATH).is_err()
     {
         let process = controller.process.map(|process| format!(" (process {process})")).unwrap_or_default();
         bail!("namespace already exists: {name}; its site is running{process}");

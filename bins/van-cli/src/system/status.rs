@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use van_site::folder::Namespace;
+use van_site::resource::Site;
 use van_site::resource::site::SiteSpec;
 
 use crate::document_status::Listed;
@@ -22,7 +23,8 @@ struct System {
 
 /// Shows namespaces, their sites and their processes.
 pub(super) fn run(namespaces: &[Namespace], output: &Output) -> anyhow::Result<()> {
-    let systems = namespaces.iter().map(System::of).collect::<anyhow::Result<Vec<_>>>()?;
+    let systems: Vec<_> =
+        namespaces.iter().map(|it| System::of(it).unwrap_or_else(|e| System::unknown(it, &e))).collect();
     if output.is_for_programs() {
         return output.print(&systems);
     }
@@ -36,7 +38,8 @@ impl System {
     fn of(namespace: &Namespace) -> anyhow::Result<Self> {
         let controller = namespace.controller()?;
         let view = View::of(namespace)?;
-        let site = view.all::<SiteSpec>().into_iter().next();
+        let active = view.input().sound::<Site>().next().and_then(|site| view.one::<SiteSpec>(&site.metadata.name));
+        let site = active.or_else(|| view.all::<SiteSpec>().into_iter().next());
         let message = match &site {
             Some(site) => site.status.common.message.clone(),
             None => SiteSpec::NONE.to_owned(),
@@ -48,6 +51,12 @@ impl System {
             pid: controller.and_then(|controller| controller.process),
             message,
         })
+    }
+
+    /// One of which nothing can be read.
+    fn unknown(namespace: &Namespace, error: &anyhow::Error) -> Self {
+        let (namespace, message) = (namespace.name().to_owned(), format!("{error:#}"));
+        Self { namespace, site: None, status: "unknown", pid: None, message }
     }
 
     fn row(self) -> Vec<String> {

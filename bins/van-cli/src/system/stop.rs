@@ -14,7 +14,10 @@ use crate::documents::keys;
 use crate::failure::complain;
 use crate::output::say;
 use crate::sign_of_life::receive;
-use crate::system::lock_free;
+use crate::system::end_of_controller;
+
+/// The least to wait for a site: it has connections, which have 10 seconds.
+pub(super) const LEAST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long the operating system may take to end a process that was killed.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -22,7 +25,8 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 /// Stops the site of a namespace.
 pub(super) fn run(namespace: &Namespace, purge: bool, timeout: Duration) -> anyhow::Result<()> {
     let (name, root) = (namespace.name(), namespace.root());
-    ensure!(root.exists(), "there is no namespace {name:?}: {} does not exist", root.display());
+    let is_there = root.try_exists().with_context(|| format!("{} cannot be read", root.display()))?;
+    ensure!(is_there, "there is no namespace {name:?}: {} does not exist", root.display());
     match namespace.controller()? {
         Some(controller) => end(namespace, controller, timeout)?,
         None => say(format_args!("The site of namespace {name:?} is not running"))?,
@@ -46,7 +50,7 @@ pub(super) fn run(namespace: &Namespace, purge: bool, timeout: Duration) -> anyh
 fn end(namespace: &Namespace, controller: Controller, timeout: Duration) -> anyhow::Result<()> {
     let process = controller.process.and_then(|process| Pid::from_raw(process.cast_signed()));
     let process = process.context("the site is just starting; try again")?;
-    let ended = lock_free(namespace)?;
+    let ended = end_of_controller(namespace)?;
     let signalling = || format!("process {} cannot be stopped; is it another user's?", process.as_raw_nonzero());
     kill_process(process, Signal::TERM).with_context(signalling)?;
     if receive(&ended, Instant::now() + timeout).is_ok() {

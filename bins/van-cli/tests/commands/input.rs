@@ -9,7 +9,7 @@ const NOT_RUNNING: &str = "the site is not running: start it with \"van -n west 
 #[test]
 fn all_problems_of_the_arguments_are_said_at_once() {
     let world = World::new();
-    let name = "use lower-case letters, digits, '-' and '.', at most 253, letter or digit at both ends of each part";
+    let name = "use lower-case letters, digits, '-' and '.', at most 220, letter or digit at both ends of each part";
     let namespace = "use lower-case letters, digits and '-', at most 63, letter or digit at both ends";
     world.fails(
         "-n We_st listener create Bad_ 99999 --host a..b --timeout 5s --tls-credentials T",

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio, id};
 
 use van_site::folder::Namespace;
+use van_site::resource::Site;
 
 use crate::world::{World, wait_for};
 
@@ -95,6 +96,45 @@ fn reload_has_nothing_to_do() {
 }
 
 #[test]
+fn reload_names_what_is_wrong() {
+    let world = World::new();
+    world.van("-n west site create west");
+    let listener =
+        "apiVersion: skupper.io/v2alpha1\nkind: Listener\nmetadata: {name: a}\nspec: {routingKey: a, host: b}\n";
+    world.drop_file("west", "a.yaml", listener);
+    world.drop_file("west", "b.yaml", "kind: Site\n");
+    let expected = "van: BASE/west/input/resources/b.yaml:1: missing field `apiVersion`\n\
+                    van: BASE/west/input/resources/a.yaml:1: Listener a: spec.port is missing\n\
+                    van: 2 of the documents or files cannot be carried out as they are\n";
+    world.fails("-n west system reload", 1, expected);
+}
+
+#[test]
+fn a_namespace_that_cannot_be_read_hides_no_other() {
+    let world = World::new();
+    world.van("-n east site create east");
+    fs::create_dir_all(world.namespace("west").root()).expect("a folder can be made");
+    fs::write(world.namespace("west").internal(), "no folder").expect("a file can be written");
+    let said = world.van("system status -o json");
+    assert!(said.output.contains("\"east\"") && said.output.contains("controller.lock cannot be read"), "{said:?}");
+    assert_eq!((said.code, said.output.matches("\"unknown\"").count()), (Some(0), 1));
+}
+
+#[test]
+fn of_two_sites_commands_are_about_the_one_that_counts() {
+    let world = World::new();
+    let site = |name| format!("apiVersion: skupper.io/v2alpha1\nkind: Site\nmetadata: {{name: {name}}}\n");
+    world.drop_file("west", "1.yaml", &site("zed"));
+    world.drop_file("west", "2.yaml", &site("abc"));
+    assert!(world.van("system status").output.contains("\tzed\t"));
+    world.van("-n west site update --enable-link-access");
+    let input = world.namespace("west").load_input();
+    let zed = input.sound::<Site>().next().expect("it counts");
+    assert!(zed.metadata.name == "zed" && zed.spec.has_link_access(), "{zed:?}");
+    world.succeeds("-n west site delete", "Site \"zed\" is deleted\n");
+}
+
+#[test]
 fn the_status_lists_the_namespaces_of_this_machine() {
     let world = World::new();
     let none = "There are no namespaces; \"van site create NAME\" makes a site in a new one\n";
@@ -174,8 +214,8 @@ fn a_site_that_does_not_end_is_killed() {
     let world = World::new();
     world.van("-n west site create west");
     let _controller = FakeController::start(&world.namespace("west"), "trap '' TERM;");
-    let complaint = "van: the site did not end within 10s and was killed\n";
-    world.shows("-n west system stop --timeout 10s", STAYS, complaint);
+    let complaint = "van: the site did not end within 15s and was killed\n";
+    world.shows("-n west system stop --timeout 15s", STAYS, complaint);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Controllers that are killed, stopped, and started again.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use van_site::document::{Document, Key};
 use van_site::resource::Kind;
 
-use crate::rig::{self, Conversation, Pair, grant, listener, open_site, site};
+use crate::rig::{self, Controller, Conversation, Pair, grant, listener, open_site, site};
 
 /// The id of a router, as its site remembers it.
 fn router(place: &rig::Place) -> String {
@@ -70,6 +71,21 @@ fn a_stopped_site_says_so_and_leaves_no_port_open() {
     pair.east.wait_for(Kind::Site, "east", "Ready: OK");
     rig::wait_until_answered(pair.port);
     again.stop();
+}
+
+#[test]
+fn a_site_that_is_stopping_says_so_and_ends_at_once_when_told_again() {
+    let pair = Pair::start();
+    pair.east_controller.stop();
+    let mut controller = Controller::spawn(pair.east.command_that_drains("600"), pair.east.folder.root());
+    rig::wait_until_answered(pair.port);
+    let _client = TcpStream::connect((Ipv4Addr::LOCALHOST, pair.port)).expect("it answers");
+    let terminate = || kill_process(Pid::from_child(&controller.process), Signal::TERM).expect("it is running");
+    terminate();
+    pair.east.wait_for(Kind::Site, "east", "Pending: the site is stopping");
+    pair.east.wait_for(Kind::Listener, "backend", "Pending: No matching connectors");
+    terminate();
+    assert_eq!(controller.wait().code(), Some(1), "{}", controller.log());
 }
 
 #[test]

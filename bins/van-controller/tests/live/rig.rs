@@ -70,8 +70,13 @@ impl Place {
     }
 
     pub(crate) fn command(&self) -> Command {
+        self.command_that_drains("0")
+    }
+
+    /// With so many seconds for connections to end.
+    pub(crate) fn command_that_drains(&self, seconds: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_van-controller"));
-        command.args(["-n", self.folder.name(), "--drain", "0"]).env("XDG_DATA_HOME", &self.data);
+        command.args(["-n", self.folder.name(), "--drain", seconds]).env("XDG_DATA_HOME", &self.data);
         command.env("RUST_LOG", "info").env("RUST_BACKTRACE", "1").stdin(Stdio::null());
         command
     }
