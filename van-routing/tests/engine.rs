@@ -354,6 +354,20 @@ fn a_link_state_is_forgotten_after_a_minute_without_a_sign() {
 }
 
 #[test]
+fn a_router_that_is_listed_just_before_it_is_forgotten_is_asked_when_it_is_heard_of_again() {
+    let mut me = Fixture::with_neighbor();
+    me.hear(&advertisement("stray", 1, 1, 0));
+    me.pass(ms(2990));
+    me.hear(&link_state("peer", 1, 2, &["me"]));
+    me.pass(ms(5));
+    // The table waits for a moment, because there has just been one.
+    me.hear(&link_state("peer", 1, 3, &["me", "stray"]));
+    me.pass(ms(30));
+    let asked = me.hear(&advertisement("stray", 1, 1, 0));
+    assert!(asked.contains(&to("stray", link_state_request("me"))), "{asked:?}");
+}
+
+#[test]
 fn a_router_that_nobody_lists_is_forgotten() {
     let mut me = Fixture::with_neighbor();
     me.hear(&advertisement("stray", 1, 0, 0));

@@ -9,7 +9,7 @@ use tracing::debug;
 use super::{Engine, Output};
 use crate::{
     Hello, LinkId, LinkState, LinkStateUpdate, Message, MobileAddress, MobileAddressRequest, MobileAddressUpdate,
-    RouterAdvertisement, RouterId,
+    RouterAdvertisement, RouterId, Table,
     mobile::{AddressChange, TooMany},
     remote::{Life, Remote},
 };
@@ -110,7 +110,7 @@ impl Engine {
     }
 
     fn handle_link_state_request(&mut self, now: Instant, from: &RouterId) -> Result<(), MessageError> {
-        learn(&mut self.remotes, now, from)?.questions.link_state = true;
+        learn(&mut self.remotes, &self.table, now, from)?.questions.link_state = true;
         self.answer(from);
         Ok(())
     }
@@ -129,7 +129,7 @@ impl Engine {
             return Ok(());
         }
         self.learn_peers(now, update)?;
-        if learn(&mut self.remotes, now, id)?.link_state.update(now, link_state.clone()) {
+        if learn(&mut self.remotes, &self.table, now, id)?.link_state.update(now, link_state.clone()) {
             self.ask_for_path_work(now);
         }
         Ok(())
@@ -189,7 +189,7 @@ impl Engine {
     fn meet(&mut self, now: Instant, id: &RouterId, instance: u64) -> Result<Option<&mut Remote>, MessageError> {
         self.make_room_for(now, [id]);
         let gap = self.stretched(self.timing.path_holdoff);
-        let remote = learn(&mut self.remotes, now, id)?;
+        let remote = learn(&mut self.remotes, &self.table, now, id)?;
         match remote.meet(now, instance) {
             Life::Same => Ok(Some(remote)),
             Life::Next => {
@@ -217,11 +217,17 @@ impl Engine {
 /// The record of a router, which is made if there is none yet.
 fn learn<'a>(
     remotes: &'a mut BTreeMap<RouterId, Remote>,
+    table: &Table,
     now: Instant,
     id: &RouterId,
 ) -> Result<&'a mut Remote, MessageError> {
     if remotes.len() >= Engine::MAX_ROUTERS && !remotes.contains_key(id) {
         return Err(MessageError::TooManyRouters { router: id.clone() });
     }
-    Ok(remotes.entry(id.clone()).or_insert_with(|| Remote::new(now)))
+    Ok(remotes.entry(id.clone()).or_insert_with(|| {
+        let mut remote = Remote::new(now);
+        // It may have been forgotten just before the table had it.
+        remote.settle(now, table.route(id).is_some(), table.topology().is_listed(id));
+        remote
+    }))
 }
