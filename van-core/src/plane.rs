@@ -41,6 +41,7 @@ use hashbrown::HashMap as FastMap;
 
 use self::attachment::{Attachment, Inlet, Outlet};
 pub use self::attachment::{Ending, Lane};
+pub(crate) use self::connection::MAX_CONTROL_BYTES;
 pub use self::connection::Purpose;
 use self::connection::{CONTROL_DELIVERY, Class, Connection, MAX_UNTAKEN_BYTES};
 pub use self::crossing::{Crossing, Destination};
@@ -197,7 +198,7 @@ impl Plane {
         for piece in pieces {
             let mut input = *piece;
             loop {
-                let Some(connection) = self.connections.get_mut(key) else { return };
+                let Some(connection) = self.connections.get_mut(key) else { return self.flush(io) };
                 match connection.engine.next(&mut input) {
                     Ok(Some(Event::Payload { token, octets, .. })) => {
                         if batch.token != Some(token) {
@@ -216,7 +217,8 @@ impl Plane {
                         let reason = error
                             .condition()
                             .unwrap_or_else(|| Condition::new("amqp:internal-error", error.to_string()));
-                        return self.lose_connection(io, key, Some(reason));
+                        self.lose_connection(io, key, Some(reason));
+                        return self.flush(io);
                     }
                 }
             }
@@ -242,11 +244,11 @@ impl Plane {
                 }
                 self.check_control(io, key);
             }
-            Event::Detached { link, token, condition } => {
+            Event::Detached { link, token, was_used, condition } => {
                 connection.forget_tally(link);
                 match Class::of(token) {
-                    Some(Class::Endpoint(endpoint)) => self.end_link(io, key, link, endpoint, condition),
-                    _ => self.recv_detached(io, key, link, condition),
+                    Some(Class::Endpoint(endpoint)) => self.end_link(io, key, (link, was_used), endpoint, condition),
+                    _ => self.recv_detached(io, key, (link, was_used), condition),
                 }
             }
             Event::Credit { link, token, drain } if matches!(Class::of(token), Some(Class::Endpoint(_))) => {
@@ -318,13 +320,21 @@ impl Plane {
         }
     }
 
-    fn recv_detached(&mut self, io: &mut impl Io, key: Key, link: LinkId, condition: Option<Condition>) {
+    fn recv_detached(
+        &mut self,
+        io: &mut impl Io,
+        key: Key,
+        (link, was_used): (LinkId, bool),
+        condition: Option<Condition>,
+    ) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if connection.forget(link) {
             let reason = condition.unwrap_or_else(|| Condition::bare("control link detached by the peer"));
             return io.report(Report::ControlDown { connection: connection.id, reason });
         }
-        self.links_lost(io, key, link);
+        if was_used {
+            self.links_lost(io, key, link);
+        }
         self.thin_out(io, key);
     }
 
@@ -344,9 +354,9 @@ impl Plane {
     pub fn close_connection(&mut self, io: &mut impl Io, id: ConnectionId, condition: Option<Condition>) {
         let Some(&key) = self.by_id.get(&id) else { return };
         if let Some(connection) = self.connections.get_mut(key) {
-            connection.engine.close(condition);
+            connection.engine.close(condition.clone());
         }
-        self.lose_connection(io, key, None);
+        self.lose_connection(io, key, condition);
         self.flush(io);
     }
 
@@ -610,7 +620,8 @@ impl Plane {
     /// Directions of traffic, connections, halves, and what they took of memory, for tests that nothing is left behind.
     pub fn is_idle(&self) -> bool {
         let is_empty = self.attachments.is_empty() && self.streams.is_empty() && self.second_halves.is_empty();
-        is_empty && self.memory.is_unused_but(self.outside)
+        let is_held = self.connections.iter().any(|(_, connection)| connection.is_holding());
+        is_empty && !is_held && self.memory.is_unused_but(self.outside)
     }
 
     // === below ===

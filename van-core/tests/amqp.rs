@@ -202,6 +202,88 @@ fn a_delivery_aborted_before_its_first_frame_leaves_no_gap_in_the_numbers() {
 }
 
 #[test]
+fn a_drain_that_is_answered_after_another_grant_takes_nothing_of_it() {
+    let mut pair = Pair::open();
+    let link = pair.attach(sender("one"));
+    let servers = pair.server_grants(10);
+    pair.server.drain(servers);
+    pair.run();
+    pair.server.grant(servers, 250);
+    pair.client.drained(link);
+    pair.run();
+    assert_eq!((pair.client.credit(link), pair.server.credit(servers)), (250, 250));
+}
+
+#[test]
+fn a_delivery_is_given_up_when_there_is_window_again_and_not_before() {
+    let mut pair = Pair::open();
+    let link = pair.attach(sender("one"));
+    pair.server_grants(1);
+    pair.server.hold_window(link.channel(), true);
+    assert!(pair.client.start_delivery(link, Token(0), false));
+    while pair.client.has_window(link) {
+        pair.client_sends(link, b"", true);
+    }
+    pair.client.abort(link, None);
+    assert_eq!(pair.client.output(), b"");
+    pair.server.hold_window(link.channel(), false);
+    pair.run();
+    assert_eq!(pair.server_seen.last(), Some(&Seen::Aborted));
+}
+
+#[test]
+fn deliveries_that_nobody_has_settled_are_forgotten_with_their_link() {
+    let mut pair = Pair::open();
+    let link = pair.attach(sender("one"));
+    let servers = pair.server_grants(3);
+    for _ in 0..3 {
+        assert!(pair.client.start_delivery(link, Token(0), false));
+        pair.client_sends(link, b"x", false);
+    }
+    assert_eq!(pair.client.unsettled(), 3);
+    pair.server.detach(servers, None);
+    pair.run();
+    assert_eq!(pair.client.unsettled(), 0);
+}
+
+#[test]
+fn of_deliveries_of_a_session_that_has_ended_nobody_is_told_more() {
+    let mut pair = Pair::open();
+    let link = pair.attach(sender("one"));
+    pair.server_grants(1);
+    assert!(pair.client.start_delivery(link, Token(0), false));
+    pair.client_sends(link, b"x", false);
+    pair.client.end(link.channel(), None);
+    pair.run();
+    let [.., settled, Seen::Detached(None)] = &pair.server_seen.0[..] else { panic!("{:?}", pair.server_seen) };
+    assert!(matches!(settled, Seen::Disposition { state: None, settled: true, .. }), "{settled:?}");
+}
+
+#[test]
+fn a_peer_hears_the_settle_modes_that_it_insists_on() {
+    let mut pair = Pair::open();
+    let channel = pair.client.begin().expect("a channel");
+    pair.run();
+    for (mode, heard) in [(0, 0), (1, 1), (2, 2)] {
+        let name = format!("mode-{mode}");
+        pair.client.attach(channel, sender(&name)).expect("a link");
+        // As if the client could insist: its attach is changed on the way.
+        let octets = pair.client.output().to_vec();
+        pair.client.clear_output();
+        let mut input = octets.as_slice();
+        while let Some(event) = pair.server.next(&mut input).expect("it is AMQP") {
+            if let Event::Attached { link, mut attach, .. } = event {
+                attach.snd_settle_mode = mode;
+                pair.server.accept_link(link, &attach, Token(0), 0);
+            }
+        }
+        pair.run();
+        let Some(Seen::Attached(_, answer)) = pair.client_seen.last() else { panic!("no answer") };
+        assert_eq!(answer.snd_settle_mode, heard);
+    }
+}
+
+#[test]
 fn a_detach_with_an_error_reaches_the_other_end() {
     let mut pair = Pair::open();
     let link = pair.attach(sender("one"));

@@ -7,7 +7,7 @@ use van_core::amqp::Condition;
 use van_core::management::config::Configuration;
 use van_core::plane::{ConnectionId, ConnectionRef, EndpointId, Key, PeerKind, Purpose, Report};
 use van_core::router::{
-    Announcement, AutoLink, AutoLinkStatus, Candidate, Core, Distribution, Identity, Origin, Output,
+    Announcement, AutoLink, AutoLinkStatus, Candidate, Core, Dialled, Distribution, Identity, Origin, Output,
 };
 use van_routing::{RouterId, Timing};
 
@@ -150,4 +150,76 @@ fn one_in_the_configuration_is_taken_without_a_warning() {
     let configuration = Configuration::parse(file, |_| None).expect("a configuration");
     assert_eq!(configuration.auto_links.len(), 1);
     assert!(configuration.warnings.is_empty(), "{:?}", configuration.warnings);
+}
+
+#[test]
+fn a_link_that_is_taken_back_before_the_peer_has_answered_is_detached_then() {
+    let mut router = Router::new();
+    router.program("first");
+    let asked = router.asked().expect("asked for");
+    router.core.remove_auto_link(router.now, "out");
+    let endpoint = router.attached(asked);
+    let detached = std::iter::from_fn(|| router.core.poll_output())
+        .any(|output| matches!(output, Output::DetachLink { endpoint: of } if of == endpoint));
+    assert!(detached && !router.core.routes().addresses.contains_key("q"));
+}
+
+/// The peer's address of a link that is asked for, and its number.
+type Asked = (Option<Arc<str>>, u64);
+
+/// An edge router with a connection to an interior one, and the links that it asks for.
+fn edge() -> (Core, Instant, Vec<Asked>) {
+    let Router { now, .. } = Router::new();
+    let mesh = Some("mesh".to_owned());
+    let identity = Identity { id: RouterId::new("ours").expect("an id"), instance: 1, shards: 1, mesh };
+    let mut core = Core::new(identity, Timing::default(), Distribution::default(), now);
+    core.add_connector(now, van_core::plane::ConnectorId(1), &Arc::from("backend"));
+    let purpose = Purpose::Links(PeerKind::Interior);
+    let dialled = Dialled { correlator: "correlator".into(), ordinal: None, purpose };
+    let announcement = Announcement {
+        container: "interior".into(),
+        product: String::new(),
+        cost: 1,
+        purpose,
+        correlator: None,
+        ordinal: 0,
+        access: None,
+        has_trunking: false,
+        failover: None,
+    };
+    core.admit(now, Candidate::new(announcement, Origin::Dialled(dialled), 1)).expect("an uplink");
+    let asked = asked_by(&mut core);
+    (core, now, asked)
+}
+
+fn asked_by(core: &mut Core) -> Vec<Asked> {
+    let outputs = std::iter::from_fn(|| core.poll_output());
+    let links =
+        outputs.filter_map(|output| if let Output::AttachLink { link, .. } = output { Some(link) } else { None });
+    links.map(|link| (link.peer_address, link.label)).collect()
+}
+
+#[test]
+fn an_address_that_the_interior_router_refuses_is_asked_for_again_after_a_rest() {
+    let (mut core, now, asked) = edge();
+    let (address, label) = asked.last().expect("asked for").clone();
+    assert_eq!(address.as_deref(), Some("backend"));
+    core.handle_report(now, Report::LinkRefused { label, reason: None });
+    let end = now + Duration::from_secs(5);
+    while let Some(due) = core.poll_timeout().filter(|due| *due < end) {
+        core.handle_timeout(due);
+        assert_eq!(asked_by(&mut core), []);
+    }
+    assert_eq!(core.poll_timeout(), Some(end));
+    core.handle_timeout(end);
+    assert_eq!(asked_by(&mut core)[0].0.as_deref(), Some("backend"));
+}
+
+#[test]
+fn a_connection_whose_interior_router_refuses_a_link_that_every_uplink_needs_is_closed() {
+    let (mut core, now, asked) = edge();
+    let (_, label) = asked.iter().find(|(address, _)| address.as_deref() == Some("ours")).expect("the downlink");
+    core.handle_report(now, Report::LinkRefused { label: *label, reason: Some(Condition::bare("x")) });
+    let closed = std::iter::from_fn(|| core.poll_output()).any(|output| matches!(output, Output::Close { .. }));
+    assert!(closed);
 }

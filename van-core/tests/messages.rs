@@ -254,3 +254,22 @@ proptest! {
         let _ = Outgoing::new("x", octets.into());
     }
 }
+
+/// They come in at one shard of the router between, and leave by another.
+#[test]
+fn nothing_is_left_of_long_messages_that_crossed_shards() {
+    let mut network = network(9);
+    let routers: Vec<_> = (0..3).map(|n| network.router(&format!("r{n}"), 2)).collect();
+    for (n, data_connections) in [(0, 1), (1, 0)] {
+        network.link(routers[n], routers[n + 1], data_connections, 1, MS);
+    }
+    let subscriber = network.subscribe(routers[2], "sfe.x", Treatment::AnycastClosest);
+    network.run(5 * SECOND);
+    for number in 0..20 {
+        network.send(routers[0], &Outgoing::new("sfe.x", message(number, 300_000)).expect("a message"));
+        network.run(SECOND);
+    }
+    assert_eq!(numbers(&network, subscriber), (0..20).collect::<Vec<_>>());
+    assert!(network.counters(routers[1]).iter().any(|shard| shard.octets_crossed > 0), "some crossed");
+    assert!(network.is_idle(), "something is left");
+}

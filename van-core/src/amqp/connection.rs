@@ -79,6 +79,9 @@ struct Receiving {
     more: bool,
 }
 
+/// Settle modes of a link: the sender settles or not, the receiver settles first.
+const MIXED_FIRST: (u8, u8) = (2, 0);
+
 /// One end of an AMQP connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -232,7 +235,7 @@ impl Connection {
         }
         session.unanswered.insert((new.name.clone(), new.role), key);
         let link = LinkId { channel, key };
-        self.send_attach(link, new.name, new.source, new.target);
+        self.send_attach(link, new.name, (new.source, new.target), MIXED_FIRST);
         self.set_credit_fields(link, new.credit);
         if new.credit > 0 {
             self.send_link_flow(link);
@@ -244,7 +247,12 @@ impl Connection {
     pub fn accept_link(&mut self, link: LinkId, attach: &Attach, token: Token, credit: u32) {
         let Some(own) = self.link_mut(link) else { return };
         own.token = token;
-        self.send_attach(link, attach.name.clone(), attach.source.clone(), attach.target.clone());
+        // A peer that insists wants to hear it; we settle first, and of what we send some may be settled.
+        let sender =
+            if attach.role == Role::Receiver && attach.snd_settle_mode == 0 { 2 } else { attach.snd_settle_mode };
+        let receiver = if attach.role == Role::Receiver { attach.rcv_settle_mode } else { 0 };
+        let termini = (attach.source.clone(), attach.target.clone());
+        self.send_attach(link, attach.name.clone(), termini, (sender, receiver));
         self.set_credit_fields(link, credit);
         if credit > 0 {
             self.send_link_flow(link);
@@ -253,7 +261,7 @@ impl Connection {
 
     /// Answers a link of the peer's: no. (An attach without termini, then a detach with the reason, AMQP 1.0 §2.6.3.)
     pub fn refuse_link(&mut self, link: LinkId, attach: &Attach, condition: Condition) {
-        self.send_attach(link, attach.name.clone(), None, None);
+        self.send_attach(link, attach.name.clone(), (None, None), MIXED_FIRST);
         self.detach(link, Some(condition));
     }
 
@@ -616,7 +624,13 @@ impl Connection {
         self.send(channel, &begin);
     }
 
-    fn send_attach(&mut self, id: LinkId, name: String, source: Option<Source>, target: Option<Target>) {
+    fn send_attach(
+        &mut self,
+        id: LinkId,
+        name: String,
+        (source, target): (Option<Source>, Option<Target>),
+        (snd_settle_mode, rcv_settle_mode): (u8, u8),
+    ) {
         let Some(own) = self.link_mut(id) else { return };
         own.attach_sent = true;
         let role = own.role;
@@ -624,8 +638,8 @@ impl Connection {
             name,
             handle: id.key.index(),
             role,
-            snd_settle_mode: 2,
-            rcv_settle_mode: 0,
+            snd_settle_mode,
+            rcv_settle_mode,
             source,
             target,
             initial_delivery_count: (role == Role::Sender).then_some(0),
@@ -690,12 +704,29 @@ impl Connection {
         if transfer.delivery_id.is_some() && !settled {
             session.begin_unsettled(Role::Sender, number, key, token);
         }
-        session.count_outgoing();
+        if transfer.aborted && session.remote_incoming_window == 0 {
+            session.delayed.push(transfer);
+        } else {
+            session.count_outgoing();
+            self.put_transfer(channel, &transfer, payload);
+        }
+        Some(DeliveryId { channel, role: Role::Sender, number })
+    }
+
+    fn put_transfer(&mut self, channel: u16, transfer: &Transfer, payload: usize) {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{channel} -> {transfer:?} ({payload})"));
         }
-        write_frame(&mut self.out, channel, &transfer, payload);
-        Some(DeliveryId { channel, role: Role::Sender, number })
+        write_frame(&mut self.out, channel, transfer, payload);
+    }
+
+    /// Sends what waited for the peer's window, as far as there is window now.
+    fn send_delayed(&mut self, channel: u16) {
+        let session = session_mut(&mut self.sessions, channel);
+        let count = session.delayed.len().min(session.remote_incoming_window as usize);
+        let delayed: Vec<_> = session.delayed.drain(..count).collect();
+        delayed.iter().for_each(|_| session.count_outgoing());
+        delayed.iter().for_each(|transfer| self.put_transfer(channel, transfer, 0));
     }
 
     /// Nothing follows a close.

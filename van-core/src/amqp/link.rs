@@ -72,6 +72,11 @@ pub(super) struct Current {
 const MAX_NAME_BYTES: usize = 256;
 
 impl Link {
+    /// Whether a delivery is under way or not settled.
+    pub(super) fn is_used(&self) -> bool {
+        self.current.is_some() || self.unsettled > 0
+    }
+
     pub(super) fn new(name: &str, role: Role, token: Token) -> Self {
         Self {
             name: name[..name.floor_char_boundary(MAX_NAME_BYTES)].into(),

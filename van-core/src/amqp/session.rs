@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use hashbrown::HashMap as FastMap;
 
 use super::link::{Link, Token};
-use super::performative::{Begin, Flow, Role};
+use super::performative::{Begin, Flow, Role, Transfer};
 use crate::slab::{Key, Slab};
 
 /// Keyed by numbers that are dense by protocol, so a fast hash will do; the seed differs per map.
@@ -43,6 +43,8 @@ pub(super) struct Session {
     outgoing: ByNumber<Unsettled>,
     /// Deliveries of the peer's that are not settled.
     incoming: ByNumber<Unsettled>,
+    /// Ends of deliveries that we gave up while the peer had no window for a frame.
+    pub(super) delayed: Vec<Transfer>,
 }
 
 /// A delivery that is not settled.
@@ -75,6 +77,7 @@ impl Session {
             unanswered: HashMap::new(),
             outgoing: ByNumber::default(),
             incoming: ByNumber::default(),
+            delayed: Vec::new(),
         }
     }
 
@@ -172,6 +175,11 @@ impl Session {
         if let Some(link) = self.links.get_mut(link) {
             link.unsettled += 1;
         }
+    }
+
+    /// Forgets the deliveries of ours on a link that is gone.
+    pub(super) fn forget_unsettled(&mut self, link: Key) {
+        self.outgoing.retain(|_, delivery| delivery.link != link);
     }
 
     /// Forgets a delivery, which is settled; false if it was already.

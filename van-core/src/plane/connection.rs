@@ -31,11 +31,15 @@ pub(super) const MAX_GATHERED_BYTES: usize = 4 * 1024 * 1024;
 /// Copies that may wait for a priority link; more are dropped. Source: skupper-router, `linkCapacity`.
 pub(super) const MAX_WAITING_COPIES: usize = 250;
 
+/// Messages of the control plane that may wait for credit on a link: as many as routers can have addresses, several times. A
+/// peer that leaves more to wait is given up, and is told everything when it comes again.
+pub(super) const MAX_WAITING_NEWS: usize = 65_536;
+
 /// Octets of messages that may wait for the control plane before a connection is read no more.
 pub(super) const MAX_UNTAKEN_BYTES: usize = 1024 * 1024;
 
 /// Octets of one message of the router protocol. As many addresses as a router may have, of 60 octets each, fit.
-pub(super) const MAX_CONTROL_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_CONTROL_BYTES: usize = 1024 * 1024;
 
 /// Octets that may wait of the long messages that one session of a client brought, before it is held back.
 const HELD_OCTETS: usize = 8 * 1024 * 1024;
@@ -445,7 +449,8 @@ impl Connection {
 
     /// A session for links that need none of their own.
     pub(super) fn channel_for_links(&mut self) -> Option<u16> {
-        if self.stream_channel.is_none() {
+        // The peer may have ended it.
+        if self.stream_channel.is_none_or(|channel| self.engine.frames(channel).is_none()) {
             self.stream_channel = self.engine.begin();
         }
         self.stream_channel
@@ -504,6 +509,11 @@ impl Connection {
         } else if *waiting <= most / 2 {
             self.engine.hold_window(channel, false);
         }
+    }
+
+    /// Whether anything is counted by [`Connection::count_waiting`].
+    pub(super) fn is_holding(&self) -> bool {
+        self.waiting.values().any(|octets| *octets > 0)
     }
 
     fn attach_stream_link(&mut self, random: &mut Random) {

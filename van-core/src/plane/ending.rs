@@ -329,8 +329,13 @@ impl Plane {
         self.abort_outlet(io, key);
         if let Some(attachment) = self.attachments.get_mut(key) {
             attachment.discard();
-            if matches!(attachment.inlet, Inlet::Shard { .. }) {
-                attachment.ended.get_or_insert(Ending::Aborted);
+            if let (Inlet::Shard { shard, first_half }, None) = (attachment.inlet, attachment.ended) {
+                attachment.ended = Some(Ending::Aborted);
+                if attachment.verdict.is_none() {
+                    // It waits for no outcome, but it is to hand over no more.
+                    let state = Some(DeliveryState::Released);
+                    io.post(shard, Crossing::State { to: first_half, state, is_settled: true });
+                }
             }
         }
         self.count_held(key);
@@ -339,7 +344,8 @@ impl Plane {
 
     fn abort_outlet(&mut self, io: &mut impl Io, key: Key) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
-        let (outlet, is_done) = (attachment.outlet, attachment.is_outlet_done);
+        let (outlet, is_done, is_settled) =
+            (attachment.outlet, attachment.is_outlet_done, attachment.is_outlet_settled);
         match outlet {
             Outlet::Link { connection: at, link, lane, .. } if !is_done => {
                 if let Some(connection) = self.connections.get_mut(at) {
@@ -348,6 +354,19 @@ impl Plane {
                 }
                 self.touch(at);
                 self.serve(io, at, lane);
+                self.finish_drain(at, lane);
+            }
+            // Whoever takes it now is not to be given up for what is said of it later.
+            Outlet::Link {
+                connection: at,
+                lane: Lane::Priority(_) | Lane::Endpoint(_),
+                delivery: Some(delivery),
+                ..
+            } if !is_settled => {
+                if let Some(connection) = self.connections.get_mut(at) {
+                    connection.engine.dispose(delivery, None, true);
+                }
+                self.touch(at);
             }
             Outlet::Connecting(stream) if self.remove_stream(stream).is_some() => {
                 io.close(stream, true);
@@ -373,9 +392,13 @@ impl Plane {
 
     /// Forgets a direction of which everybody has had their last word.
     pub(super) fn reap(&mut self, io: &mut impl Io, key: Key) {
-        if self.attachments.get(key).is_some_and(Attachment::is_over)
-            && let Some(attachment) = self.attachments.remove(key)
-        {
+        let Some(attachment) = self.attachments.get_mut(key).filter(|attachment| attachment.is_over()) else { return };
+        if attachment.held > 0 {
+            // Of what crossed to another shard last nobody tells that it has left.
+            attachment.has_no_window = false;
+            self.count_held(key);
+        }
+        if let Some(attachment) = self.attachments.remove(key) {
             self.memory.change(attachment.charged, 0);
             if attachment.is_granting() {
                 self.memory.count_stream(false);

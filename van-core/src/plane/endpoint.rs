@@ -182,6 +182,8 @@ impl Plane {
         endpoint.address = address.clone();
         endpoint.asked = Some(attach);
         let endpoint = connection.endpoints.insert(endpoint);
+        // It may be detached before it is answered.
+        connection.engine.set_token(link, Class::Endpoint(endpoint).token());
         let at = ConnectionRef { id: connection.id, shard: self.shard };
         let id = EndpointId { at, key: endpoint };
         match address {
@@ -254,6 +256,7 @@ impl Plane {
         }
         self.touch(key);
         self.serve(io, key, super::Lane::Endpoint(endpoint));
+        self.finish_drain(key, super::Lane::Endpoint(endpoint));
     }
 
     fn refuse_link(&mut self, key: Key, endpoint: Key, condition: Condition) {
@@ -290,7 +293,11 @@ impl Plane {
     pub fn attach_link(&mut self, io: &mut impl Io, id: super::ConnectionId, wanted: WantedLink) {
         let Some(&key) = self.by_id.get(&id) else { return };
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let Some(channel) = connection.channel_for_links() else { return };
+        let refused = |label| {
+            let reason = Some(Condition::new("amqp:resource-limit-exceeded", "no session or link is left"));
+            Report::LinkRefused { label, reason }
+        };
+        let Some(channel) = connection.channel_for_links() else { return io.report(refused(wanted.label)) };
         let WantedLink { label, is_sender, peer_address, address, capability, is_control, credit } = wanted;
         let role = if is_sender { Role::Sender } else { Role::Receiver };
         let peer_address = peer_address.as_deref().map(str::to_owned);
@@ -310,7 +317,7 @@ impl Plane {
             credit: 0,
             token: Token::default(),
         };
-        let Some(link) = connection.engine.attach(channel, new) else { return };
+        let Some(link) = connection.engine.attach(channel, new) else { return io.report(refused(label)) };
         let service = if is_control { Service::Control } else { Service::Traffic };
         let (is_granted, label) = (credit > 0, Some(label));
         let endpoint = Endpoint { address, is_granted, service, label, ..Endpoint::new(link, role) };
@@ -348,7 +355,7 @@ impl Plane {
         {
             let link = endpoint.link;
             connection.engine.detach(link, condition);
-            self.end_link(io, key, link, id.key, None);
+            self.end_link(io, key, (link, true), id.key, None);
         }
         self.touch(key);
         self.flush(io);
@@ -367,12 +374,17 @@ impl Plane {
         &mut self,
         io: &mut impl Io,
         key: Key,
-        link: LinkId,
+        (link, was_used): (LinkId, bool),
         endpoint: Key,
         reason: Option<Condition>,
     ) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let Some(ended) = connection.endpoints.remove(endpoint) else { return };
+        let Some(ended) = connection.endpoints.remove(endpoint) else {
+            // We have detached it, and more came before the peer knew.
+            return if was_used {
+                self.links_lost(io, key, link)
+            };
+        };
         let at = ConnectionRef { id: connection.id, shard: self.shard };
         if let Service::Temporary(name) = ended.service {
             self.temporaries.remove(name.stream);
@@ -380,7 +392,9 @@ impl Plane {
         for (waiting, _) in ended.line {
             self.lost_in_line(io, waiting, key, super::Lane::Endpoint(endpoint));
         }
-        self.links_lost(io, key, link);
+        if was_used {
+            self.links_lost(io, key, link);
+        }
         io.report(match ended.label {
             Some(label) => Report::LinkRefused { label, reason },
             None => Report::LinkLost { endpoint: EndpointId { at, key: endpoint }, reason },
@@ -413,9 +427,8 @@ impl Plane {
     pub(super) fn finish_drain(&mut self, key: Key, lane: super::Lane) {
         let super::Lane::Endpoint(endpoint) = lane else { return };
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let Some(endpoint) = connection.endpoints.get_mut(endpoint).filter(|endpoint| endpoint.is_draining) else {
-            return;
-        };
+        let is_open_and_draining = |endpoint: &&mut Endpoint| endpoint.is_draining && endpoint.asked.is_none();
+        let Some(endpoint) = connection.endpoints.get_mut(endpoint).filter(is_open_and_draining) else { return };
         if !connection.engine.is_sending(endpoint.link) {
             endpoint.is_draining = false;
             connection.engine.drained(endpoint.link);

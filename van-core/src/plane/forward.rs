@@ -5,8 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::attachment::{Attachment, Copies, Ending, Flow, Inlet, Lane, Offer, Outlet};
-use super::connection::{Class, Connection, MAX_UNTAKEN_BYTES, MAX_WAITING_COPIES};
+use super::connection::{Class, Connection, MAX_UNTAKEN_BYTES, MAX_WAITING_COPIES, MAX_WAITING_NEWS};
 use super::crossing::{Crossing, Destination};
+use super::endpoint::Service;
 use super::routes::{Carried, ConnectionRef, EndpointId, PeerKind, Recipient, ShardId, SubscriberId};
 use super::stream::{ReplyName, Side, Stream};
 use super::way::Workload;
@@ -132,7 +133,13 @@ impl Plane {
         attachment.outlet = Outlet::Queued { connection, lane };
         attachment.parked.push(octets);
         self.count_held(key);
-        if is_settled && lane != Lane::Stream && self.is_congested(connection, lane) {
+        let news = self.waiting_news(connection, lane);
+        if news.is_some_and(|waiting| waiting > MAX_WAITING_NEWS) {
+            let reason =
+                Condition::new("amqp:resource-limit-exceeded", "takes nothing of what it is told of addresses");
+            return self.fail_connection(io, connection, reason);
+        }
+        if news.is_none() && is_settled && lane != Lane::Stream && self.is_congested(connection, lane) {
             self.counters.copies_dropped += 1;
             let link = self.connections.get_mut(connection).and_then(|it| Some((it.link_of(lane)?, it)));
             link.into_iter().for_each(|(link, connection)| connection.count_dropped(link));
@@ -284,6 +291,13 @@ impl Plane {
         attachment.is_inlet_settled = true;
         let attachment = self.attachments.insert(attachment);
         self.leave_by(io, attachment, at, lane, message);
+    }
+
+    /// How many messages wait on a link of the control plane's. None is dropped: the peer would not be told again.
+    fn waiting_news(&self, key: Key, lane: Lane) -> Option<usize> {
+        let Lane::Endpoint(endpoint) = lane else { return None };
+        let endpoint = self.connections.get(key)?.endpoints.get(endpoint)?;
+        (endpoint.service == Service::Control).then_some(endpoint.line.len())
     }
 
     fn is_congested(&self, key: Key, lane: Lane) -> bool {

@@ -36,7 +36,11 @@ impl Plane {
         attachment.came_settled = settled;
         attachment.since = Some(self.now).filter(|_| class != Some(Class::Stream));
         let mut offer = Offer { is_stream: class == Some(Class::Stream), ..Offer::default() };
-        if let (Purpose::Links(peer), Some(Class::Endpoint(endpoint))) = (connection.purpose, class)
+        if let Purpose::Links(peer) = connection.purpose {
+            offer.is_foreign = peer == PeerKind::Client;
+            offer.came_by = Some(connection.id).filter(|_| !offer.is_foreign);
+        }
+        if let Some(Class::Endpoint(endpoint)) = class
             && let Some(endpoint) = connection.endpoints.get(endpoint)
         {
             offer.is_stream = endpoint.is_streaming;
@@ -44,8 +48,6 @@ impl Plane {
             offer.to = endpoint.address.clone();
             offer.is_targeted = endpoint.address.is_some();
             offer.service = endpoint.service;
-            offer.is_foreign = peer == PeerKind::Client;
-            offer.came_by = Some(connection.id).filter(|_| !offer.is_foreign);
         }
         attachment.message = Some(offer.into());
         let attachment = self.attachments.insert(attachment);

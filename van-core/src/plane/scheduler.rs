@@ -8,6 +8,9 @@ use std::collections::VecDeque;
 /// Octets a sender may send in a row. One full frame between own routers, four towards skupper-router.
 pub(crate) const QUANTUM: usize = 65_536;
 
+/// What is left of a turn is worth another frame from here on. A full frame has a head, and leaves a little.
+const LEAST: usize = 1024;
+
 /// Those that have something to send on one connection.
 #[derive(Debug)]
 pub(crate) struct Scheduler<T> {
@@ -44,7 +47,7 @@ impl<T> Scheduler<T> {
 
     /// Puts a sender back after a turn of which it had `allowance` octets.
     pub(crate) fn put_back(&mut self, sender: T, allowance: usize, sent: usize) {
-        match allowance.checked_sub(sent).filter(|left| *left > 0) {
+        match allowance.checked_sub(sent).filter(|left| *left >= LEAST) {
             // Interrupted, not used up: it goes on first.
             Some(left) => self.old.push_front((sender, left)),
             None => self.old.push_back((sender, QUANTUM)),

@@ -18,7 +18,7 @@ use crate::amqp::Condition;
 use crate::plane::{ConnectionId, ConnectionRef, EndpointId, LinkConsumer, Load, PeerKind, WantedLink};
 
 /// How long a link rests after it was refused or lost. Source: skupper-router.
-const REST: Duration = Duration::from_secs(5);
+pub(super) const REST: Duration = Duration::from_secs(5);
 
 /// Deliveries that may be under way into the router. Source: skupper-router, `linkCapacity`.
 const CREDIT: u32 = 250;
@@ -180,7 +180,14 @@ impl Core {
     /// The peer has accepted a link that we asked for; false if it is none of these.
     pub(super) fn auto_link_attached(&mut self, now: Instant, label: u64, endpoint: EndpointId) -> bool {
         let found = self.auto_links.links.values_mut().find(|it| it.at.is_some_and(|(_, of)| of == label));
-        let Some(running) = found else { return label & LABEL != 0 };
+        let Some(running) = found else {
+            let is_ours = label & LABEL != 0;
+            if is_ours {
+                // It was removed meanwhile.
+                self.outputs.push_back(Output::DetachLink { endpoint });
+            }
+            return is_ours;
+        };
         running.endpoint = Some(endpoint);
         running.status = AutoLinkStatus::Active;
         if let Some(address) = running.link.address.clone().filter(|_| running.link.is_out) {

@@ -7,7 +7,8 @@ use van_routing::{AddressKey, MobileAddress, RouterId, Treatment};
 
 use super::distribution::Distribution;
 use crate::plane::{
-    Addresses, ConnectionId, ConnectorId, Consumers, EndpointId, LinkConsumer, Load, PeerKind, SubscriberId,
+    Addresses, ConnectionId, ConnectorId, Consumers, EndpointId, LinkConsumer, Load, MAX_CONTROL_BYTES, PeerKind,
+    SubscriberId,
 };
 
 /// The class letters of addresses that are known across the network, and of the ids of edge routers.
@@ -17,6 +18,15 @@ const EDGE: char = 'H';
 /// Addresses of this router beyond which links get no other. Were there more than a router may have, nobody would believe it
 /// any; the rest is for what is configured here.
 const MAX_LINK_ADDRESSES: usize = MobileAddress::MAX_PER_ROUTER / 4 * 3;
+
+/// As [`MAX_LINK_ADDRESSES`], in octets as [`told_octets`] counts them: a router tells all its addresses in one message, and others
+/// give up a neighbour whose message is beyond 1 MiB.
+const MAX_LINK_OCTETS: usize = MAX_CONTROL_BYTES / 4 * 3;
+
+/// Octets that an address takes in such a message: at most 16 are not its own.
+fn told_octets(address: &str) -> usize {
+    address.len() + 16
+}
 
 /// What kind of address somebody consumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +52,8 @@ pub(super) struct Directory {
 #[derive(Debug, Default)]
 struct Book {
     here: BTreeMap<Arc<str>, Here>,
+    /// What those take to be told.
+    octets: usize,
     elsewhere: BTreeMap<Arc<str>, BTreeMap<RouterId, Owner>>,
     consumers: Arc<Addresses>,
 }
@@ -179,7 +191,8 @@ impl Directory {
     pub(super) fn has_room(&self, class: Class, address: &str) -> bool {
         class == Class::Local
             || self.book(class).here.contains_key(address)
-            || self.mobile.here.len() + self.edges.here.len() < MAX_LINK_ADDRESSES
+            || (self.mobile.here.len() + self.edges.here.len() < MAX_LINK_ADDRESSES
+                && self.mobile.octets + self.edges.octets + told_octets(address) <= MAX_LINK_OCTETS)
     }
 
     /// Addresses that somebody here consumes: what an edge router tells its interior router.
@@ -193,9 +206,11 @@ impl Directory {
     }
 
     fn add(&mut self, class: Class, address: &Arc<str>, add: impl FnOnce(&mut Here)) -> Option<MobileAddress> {
-        let here = self.book_mut(class).here.entry(Arc::clone(address)).or_default();
+        let book = self.book_mut(class);
+        let here = book.here.entry(Arc::clone(address)).or_default();
         let is_first = here.is_empty();
         add(here);
+        book.octets += if is_first { told_octets(address) } else { 0 };
         self.renew(class, address);
         let mut mobile = MobileAddress::new(key(class, address)?);
         // Not what others told of it: that is theirs to tell.
@@ -217,6 +232,7 @@ impl Directory {
         let was_last = here.is_empty();
         if was_last {
             book.here.remove(address);
+            book.octets -= told_octets(address);
         }
         self.renew(class, address);
         key(class, address).filter(|_| was_last)
@@ -334,6 +350,22 @@ mod tests {
             assert_eq!((consumers.treatment, consumers.priority), (treatment, priority));
             assert_eq!(told.treatment, Some(treatment));
         }
+    }
+
+    #[test]
+    fn links_get_no_more_addresses_than_fit_into_one_message() {
+        let mut directory = Directory::default();
+        let name = |n: u32| Arc::<str>::from(format!("{n:01000}"));
+        let has_room = |directory: &Directory, n| directory.has_room(Class::Mobile, &name(n));
+        let mut count = 0;
+        while has_room(&directory, count) {
+            directory.add_connector(&name(count), ConnectorId(1));
+            count += 1;
+        }
+        assert_eq!(count, 774, "of 1,016 octets each");
+        assert!(has_room(&directory, 0) && directory.has_room(Class::Local, "new"));
+        directory.remove_connector(&name(0), ConnectorId(1));
+        assert!(has_room(&directory, count));
     }
 
     #[test]

@@ -257,8 +257,9 @@ impl Body<'_> {
 
     fn addresses(&self) -> Result<AddressUpdate, MalformedMessage> {
         let has = |key| self.0.entry(key).is_some();
-        let read = |key: &'static str| -> Result<Vec<_>, _> {
-            self.list(key)?.iter().map(|item| mobile_address(item).ok_or(MalformedMessage::Field(key))).collect()
+        // One that we cannot have is none that our clients ask for: the others count all the same.
+        let read = |key: &'static str| -> Result<Vec<_>, MalformedMessage> {
+            Ok(self.list(key)?.iter().filter_map(mobile_address).collect())
         };
         match (has("exist"), has("add"), has("del")) {
             (true, false, false) => Ok(AddressUpdate::Absolute { exist: read("exist")? }),

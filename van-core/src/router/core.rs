@@ -325,7 +325,10 @@ impl Core {
                     self.recv_link_attached(label, endpoint);
                 }
             }
-            Report::LinkRefused { label, reason } => self.auto_link_refused(now, label, reason.as_ref()),
+            Report::LinkRefused { label, reason } => {
+                self.auto_link_refused(now, label, reason.as_ref());
+                self.uplink_link_refused(now, label, reason);
+            }
             Report::LinkLost { endpoint, reason } => {
                 self.recv_link_lost(now, endpoint);
                 self.auto_link_lost(now, endpoint, reason.as_ref());
@@ -446,13 +449,15 @@ impl Core {
 
     /// When [`Core::handle_timeout`] is due; it may have passed.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.engine.poll_timeout().into_iter().chain(self.auto_links.poll_timeout()).min()
+        let edge = self.edge.as_ref().and_then(EdgeSide::poll_timeout);
+        self.engine.poll_timeout().into_iter().chain(self.auto_links.poll_timeout()).chain(edge).min()
     }
 
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.engine.handle_timeout(now);
         self.try_auto_links(now);
+        self.retry_uplink(now);
         self.settle();
     }
 

@@ -8,11 +8,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
+use super::auto_links::REST;
 use super::consumers::Class;
 use super::core::{Core, Output};
 use super::links::{MESH_DISCOVERY, TRACKING, mesh_message, read_tracking};
 use super::mesh::{Bid, Mesh};
+use crate::amqp::Condition;
 use crate::plane::{ConnectionId, ConnectionRef, Edge, EndpointId, LinkConsumer, Load, PeerKind, Uplink, WantedLink};
 
 /// The capability of the way from the network to an edge router.
@@ -62,6 +65,8 @@ struct Active {
     consumed: BTreeSet<Arc<str>>,
     sent_to: BTreeSet<Arc<str>>,
     uplink: Option<EndpointId>,
+    /// When links to addresses that were refused are asked for again.
+    retry_at: Option<Instant>,
 }
 
 /// What a link of ours on the uplink is for.
@@ -91,6 +96,11 @@ impl EdgeSide {
             mesh: Mesh::default(),
             bid: Bid { ordinal, id },
         }
+    }
+
+    /// When [`Core::retry_uplink`] is due.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.active.as_ref()?.retry_at
     }
 
     /// The link by which the interior router is told of the mesh.
@@ -162,6 +172,7 @@ impl Core {
             consumed: BTreeSet::new(),
             sent_to: BTreeSet::new(),
             uplink: None,
+            retry_at: None,
         });
         // The order is skupper-router's. Tracking comes before all links to addresses: earlier ones are never told of.
         for role in [Role::Mesh, Role::Uplink, Role::Downlink, Role::Tracking] {
@@ -222,19 +233,45 @@ impl Core {
         active.links.insert(endpoint, role);
     }
 
+    /// The interior router has refused a link that we asked for. One to an address is asked for again later.
+    pub(super) fn uplink_link_refused(&mut self, now: Instant, label: u64, reason: Option<Condition>) {
+        let active = self.edge.as_mut().and_then(|edge| edge.active.as_mut());
+        let found = active.and_then(|active| active.wanted.remove(&label).map(|role| (active, role)));
+        let Some((active, role)) = found else { return };
+        match role {
+            Role::Consumed(address) => drop(active.consumed.remove(&address)),
+            Role::SentTo(address) => drop(active.sent_to.remove(&address)),
+            Role::Mesh => return,
+            // Without it that connection is no uplink.
+            Role::Uplink | Role::Downlink | Role::Tracking => {
+                return self.outputs.push_back(Output::Close { at: active.at, condition: reason });
+            }
+        }
+        active.retry_at.get_or_insert(now + REST);
+    }
+
+    /// Asks for links again that were refused, once they have rested.
+    pub(super) fn retry_uplink(&mut self, now: Instant) {
+        let active = self.edge.as_mut().and_then(|edge| edge.active.as_mut());
+        self.is_stale |= active.is_some_and(|active| active.retry_at.take_if(|at| *at <= now).is_some());
+    }
+
     /// A link of ours is gone.
     pub(super) fn uplink_link_lost(&mut self, endpoint: EndpointId) {
         let Some(edge) = &mut self.edge else { return };
         edge.produced.remove(&endpoint);
         let Some(active) = &mut edge.active else { return };
         match active.links.remove(&endpoint) {
-            Some(Role::Uplink) => active.uplink = None,
+            Some(Role::Uplink | Role::Downlink | Role::Tracking) => {
+                let condition = Some(Condition::new("amqp:connection:forced", "a link that an uplink needs is gone"));
+                self.outputs.push_back(Output::Close { at: active.at, condition });
+            }
             Some(Role::SentTo(address)) => {
                 active.sent_to.remove(&address);
                 self.directory.remove_link(Class::Mobile, &address, endpoint);
             }
             Some(Role::Consumed(address)) => drop(active.consumed.remove(&address)),
-            _ => return,
+            Some(Role::Mesh) | None => return,
         }
         self.is_stale = true;
     }

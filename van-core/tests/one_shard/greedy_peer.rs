@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use van_core::amqp::{
     Connection, DeliveryId, DeliveryState, Event, LinkId, NewLink, Role, Source, Symbol, Target, Token,
 };
@@ -10,6 +11,7 @@ use van_core::annotations::{Annotations, DISABLE_Q2, STREAMING};
 use van_core::encapsulation::{ClientStream, Features, write_client_stream};
 use van_core::plane::{
     ConnectionId, ConnectorId, Key, MAX_MESSAGE_BYTES, PeerKind, Plane, Purpose, Report, ShardId, SubscriberId,
+    WantedLink,
 };
 use van_core::router::{Core, Distribution, Identity, open_config};
 use van_routing::{RouterId, Timing, Treatment};
@@ -35,6 +37,8 @@ struct Pair {
     deliveries: Vec<(DeliveryId, LinkId)>,
     /// The peer's credit after each frame it sent.
     credits: Vec<u32>,
+    /// Links that are gone.
+    detached: usize,
 }
 
 impl Pair {
@@ -78,7 +82,7 @@ impl Pair {
         let key = plane.add_connection(CONNECTION, purpose, false, engine);
         let (outcomes, reports, deliveries, credits) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let world = World::default();
-        let mut pair = Self { plane, world, key, peer, link, outcomes, reports, deliveries, credits };
+        let mut pair = Self { plane, world, key, peer, link, outcomes, reports, deliveries, credits, detached: 0 };
         pair.exchange();
         pair
     }
@@ -96,6 +100,7 @@ impl Pair {
                         self.peer.accept_link(link, &attach, Token(3), 250);
                     }
                     Event::Delivery { delivery, link, .. } => self.deliveries.push((delivery, link)),
+                    Event::Detached { .. } => self.detached += 1,
                     Event::Disposition { state: Some(state), settled: true, .. } => self.outcomes.push(state),
                     Event::Disposition {
                         state: Some(DeliveryState::Received { section_number, section_offset }),
@@ -220,6 +225,73 @@ fn a_client_is_given_credit_when_its_delivery_is_over() {
     }
     let left = (189..250).rev().flat_map(|left| [left, left]);
     assert_eq!(pair.credits, left.chain([188, 250]).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_link_that_is_detached_before_it_is_answered_is_told_to_be_lost() {
+    let mut pair = Pair::on(Purpose::Links(PeerKind::Client), &[]);
+    let channel = pair.peer.begin().expect("a session");
+    let link = NewLink {
+        name: "consumer".into(),
+        role: Role::Receiver,
+        source: Some(Source { address: Some("mc/z".into()), ..Source::default() }),
+        target: Some(Target::default()),
+        credit: 10,
+        token: Token(4),
+    };
+    let link = pair.peer.attach(channel, link).expect("a link");
+    pair.peer.detach(link, None);
+    pair.exchange();
+    assert_eq!(pair.detached, 1, "it is answered");
+    let [Report::LinkRequested(request), Report::LinkLost { endpoint, .. }] = &pair.world.reports[..] else {
+        panic!("{:?}", pair.world.reports)
+    };
+    assert_eq!(request.endpoint, *endpoint);
+}
+
+#[test]
+fn links_of_ours_have_a_new_session_when_the_peer_has_ended_theirs() {
+    let mut pair = Pair::on(Purpose::Links(PeerKind::Client), &[]);
+    let wanted = |label| WantedLink {
+        label,
+        is_sender: true,
+        peer_address: Some(Arc::from("queue")),
+        address: None,
+        capability: None,
+        is_control: false,
+        credit: 0,
+    };
+    pair.plane.attach_link(&mut pair.world, CONNECTION, wanted(1));
+    pair.exchange();
+    let [Report::LinkAttached { label: 1, endpoint }] = pair.world.reports[..] else { panic!("attached") };
+    let theirs = pair.peer.links().last().expect("a link").id;
+    pair.peer.end(theirs.channel(), None);
+    pair.exchange();
+    pair.plane.attach_link(&mut pair.world, CONNECTION, wanted(2));
+    pair.exchange();
+    let [Report::LinkLost { endpoint: lost, .. }, Report::LinkAttached { label: 2, .. }] = pair.world.reports[1..]
+    else {
+        panic!("{:?}", pair.world.reports)
+    };
+    assert_eq!(lost, endpoint);
+}
+
+#[test]
+fn an_edge_router_that_takes_little_at_a_time_misses_nothing_that_it_is_told() {
+    let mut pair = Pair::on(Purpose::Links(PeerKind::Edge), &[]);
+    let (label, peer_address, address) = (7, Some(Arc::from("news")), None);
+    let wanted =
+        WantedLink { label, is_sender: true, peer_address, address, capability: None, is_control: true, credit: 0 };
+    pair.plane.attach_link(&mut pair.world, CONNECTION, wanted);
+    pair.exchange();
+    let Some(&Report::LinkAttached { endpoint, .. }) = pair.world.reports.first() else { panic!("attached") };
+    for _ in 0..1000 {
+        pair.plane.send_on_link(&mut pair.world, endpoint, Bytes::from_static(b"\x00\x53\x75\xa0\x01x"));
+    }
+    for _ in 0..4 {
+        pair.exchange();
+    }
+    assert_eq!(pair.deliveries.len(), 1000);
 }
 
 /// The peer has a client of the workload, whose end names these features, and the workload is there.

@@ -34,6 +34,8 @@ pub enum Event<'a> {
         link: LinkId,
         /// Its token.
         token: Token,
+        /// Whether a delivery on it was under way or not settled.
+        was_used: bool,
         /// Why, if the peer says.
         condition: Option<Condition>,
     },
@@ -119,8 +121,10 @@ pub(super) enum Burst {
         state: Option<DeliveryState>,
         settled: bool,
     },
-    Detached {
-        links: std::vec::IntoIter<(Key, Token)>,
+    /// Of a session: deliveries of the peer's of which nobody is to be told more, then links.
+    Ended {
+        unsettled: std::vec::IntoIter<(u32, Token)>,
+        links: std::vec::IntoIter<(Key, Token, bool)>,
         channel: u16,
         condition: Option<Condition>,
     },
@@ -134,10 +138,14 @@ impl Burst {
                 let delivery = DeliveryId { channel: *channel, role: *role, number };
                 Some(Event::Disposition { delivery, token, state: state.clone(), settled: *settled })
             }
-            Self::Detached { links, channel, condition } => {
-                let (key, token) = links.next()?;
+            Self::Ended { unsettled, links, channel, condition } => {
+                if let Some((number, token)) = unsettled.next() {
+                    let delivery = DeliveryId { channel: *channel, role: Role::Receiver, number };
+                    return Some(Event::Disposition { delivery, token, state: None, settled: true });
+                }
+                let (key, token, was_used) = links.next()?;
                 let link = LinkId { channel: *channel, key };
-                Some(Event::Detached { link, token, condition: condition.clone() })
+                Some(Event::Detached { link, token, was_used, condition: condition.clone() })
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The frames of an open connection, as they come.
 
-use super::{Burst, Connection, Error, Event, LinkId, Progress, Receiving, Stage, session_mut, violation};
+use super::{Burst, Connection, Error, Event, LinkId, MIXED_FIRST, Progress, Receiving, Stage, session_mut, violation};
 use crate::amqp::delivery::{DeliveryId, DeliveryTag};
 use crate::amqp::limits::{MAX_LINKS, MAX_UNSETTLED};
 use crate::amqp::link::{Current, Link, Token};
@@ -100,7 +100,8 @@ impl Connection {
         if role == Role::Receiver {
             link.delivery_count = attach.initial_delivery_count.unwrap_or(0);
         }
-        let (token, is_granting) = (link.token, role == Role::Receiver && link.attach_sent && link.credit > 0);
+        let is_in_use = link.attach_sent && !link.detach_sent;
+        let (token, is_granting) = (link.token, role == Role::Receiver && is_in_use && link.credit > 0);
         let link = LinkId { channel, key };
         self.events.push_back(Event::Attached { link, token, attach, is_answer: answered.is_some() });
         if is_granting {
@@ -114,6 +115,8 @@ impl Connection {
         if session.recv_flow(flow) || self.is_peer_alike {
             self.events.push_back(Event::Window { channel });
         }
+        self.send_delayed(channel);
+        let session = session_mut(&mut self.sessions, channel);
         let Some(handle) = flow.handle else {
             if flow.echo {
                 self.send_session_flow(channel);
@@ -137,6 +140,15 @@ impl Connection {
                     link.credit = link.credit.saturating_sub(used);
                     link.delivery_count = count;
                     link.drain = link.credit > 0;
+                }
+            }
+            // It answers late: what it was granted since counts from here.
+            (Role::Receiver, _) => {
+                if let Some(count) = flow.delivery_count
+                    && count.wrapping_sub(link.delivery_count).cast_signed() > 0
+                {
+                    link.delivery_count = count;
+                    self.send_link_flow(id);
                 }
             }
             _ => {}
@@ -256,13 +268,22 @@ impl Connection {
         if self.receiving.is_some_and(|receiving| receiving.link == id) {
             self.receiving = None;
         }
-        let Some(link) = session.links.remove(key) else { return Ok(()) };
+        let Some(link) = session.links.get(key) else { return Ok(()) };
         if !link.attach_sent {
-            // Attached and detached before anybody answered; nothing to say.
-        } else if !link.detach_sent {
+            // Attached and detached before anybody answered.
+            let name = link.name.to_string();
+            self.send_attach(id, name, (None, None), MIXED_FIRST);
+        }
+        let session = session_mut(&mut self.sessions, channel);
+        let Some(link) = session.links.remove(key) else { return Ok(()) };
+        if link.unsettled > 0 && link.role == Role::Sender {
+            session.forget_unsettled(key);
+        }
+        if !link.detach_sent {
             self.send(channel, &Detach { handle: key.index(), closed: true, error: None });
         }
-        self.events.push_back(Event::Detached { link: id, token: link.token, condition: detach.error });
+        let (token, was_used) = (link.token, link.is_used());
+        self.events.push_back(Event::Detached { link: id, token, was_used, condition: detach.error });
         Ok(())
     }
 
@@ -272,8 +293,14 @@ impl Connection {
         if self.receiving.is_some_and(|receiving| receiving.link.channel == local) {
             self.receiving = None;
         }
-        let links: Vec<_> = session.links.iter().map(|(key, link)| (key, link.token)).collect();
-        self.burst = Some(Burst::Detached { links: links.into_iter(), channel: local, condition: end.error });
+        let links: Vec<_> = session.links.iter().map(|(key, link)| (key, link.token, link.is_used())).collect();
+        let unsettled: Vec<_> = session.deliveries(Role::Receiver).iter().map(|(n, it)| (*n, it.token)).collect();
+        self.burst = Some(Burst::Ended {
+            unsettled: unsettled.into_iter(),
+            links: links.into_iter(),
+            channel: local,
+            condition: end.error,
+        });
         if !session.end_sent {
             self.send(local, &End { error: None });
         }
