@@ -221,18 +221,20 @@ impl Node {
 
     async fn change_connection(&self, change: &Change) -> Result<(), Failure> {
         let number = change.identity.parse().unwrap_or(u64::MAX);
+        let trace = match change.attributes.get("enableProtocolTrace") {
+            Some(Value::Bool(is_traced)) => Some(*is_traced).filter(|_| change.is_changed("enableProtocolTrace")),
+            None => None,
+            Some(_) => return Err(Failure::bad_request("`enableProtocolTrace` is true or false")),
+        };
         let done = match change.attributes.get("adminStatus").and_then(Value::as_text) {
             Some("enabled") => Ok(()),
             Some("deleted") => self.entities.close_connection(number).await,
             _ => return Err(Failure::bad_request("`adminStatus` is enabled or deleted")),
         };
         done.map_err(refused)?;
-        match change.attributes.get("enableProtocolTrace") {
-            Some(Value::Bool(is_traced)) if change.is_changed("enableProtocolTrace") => {
-                self.entities.trace_connection(number, *is_traced).await.map_err(refused)
-            }
-            Some(Value::Bool(_)) | None => Ok(()),
-            Some(_) => Err(Failure::bad_request("`enableProtocolTrace` is true or false")),
+        match trace {
+            Some(is_traced) => self.entities.trace_connection(number, is_traced).await.map_err(refused),
+            None => Ok(()),
         }
     }
 }

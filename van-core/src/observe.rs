@@ -198,6 +198,10 @@ impl Observer {
 
     fn decide(&mut self, now: u64) -> Result<(), Lost> {
         let State::Undecided(client, server) = &mut self.state else { return Ok(()) };
+        // A server that speaks first begins with SETTINGS of HTTP/2, a frame of type 4.
+        if client.is_empty() && server.get(3).is_some_and(|kind| *kind != 4) {
+            return Err(Lost);
+        }
         let seen = client.len().min(PREFACE.len());
         if client[..seen] != PREFACE[..seen] {
             let (client, server) = (std::mem::take(client), std::mem::take(server));

@@ -27,6 +27,9 @@ const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 /// Characters of it that are shown.
 const MAX_SHOWN: usize = 200;
 
+/// How long an address of a host may take to answer when there are others.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(3);
+
 /// How to redeem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedeemOptions {
@@ -129,7 +132,7 @@ impl Call<'_> {
 
     async fn connect(&self, host: &str) -> Result<HttpsStream<TcpStream>, RedeemError> {
         let unreachable = |source| RedeemError::Unreachable { address: self.authority(host), source };
-        let socket = TcpStream::connect((host, self.target.port)).await.map_err(unreachable)?;
+        let socket = connect(host, self.target.port).await.map_err(unreachable)?;
         #[expect(clippy::disallowed_methods, reason = "the client is where the clock is read")]
         let now = SystemTime::now();
         let connected = self.connector.connect(host, now, socket).await;
@@ -416,4 +419,19 @@ impl fmt::Display for Failures {
         }
         Ok(())
     }
+}
+
+/// Tries the addresses of a host one after the other. One that does not answer keeps the next from being tried for a while only.
+async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut addresses = tokio::net::lookup_host((host, port)).await?.peekable();
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    while let Some(address) = addresses.next() {
+        let patience = if addresses.peek().is_some() { ADDRESS_PATIENCE } else { Duration::MAX };
+        match tokio::time::timeout(patience, TcpStream::connect(address)).await {
+            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Err(error)) => failed = error,
+            Err(_) => failed = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(failed)
 }

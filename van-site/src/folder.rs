@@ -5,8 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::ErrorKind::{NotADirectory, NotFound};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -167,7 +166,9 @@ impl Namespace {
         let file = file_in(self.input_resources(), &key)?;
         let known = match load::read_text(&file) {
             Ok(known) => known,
-            Err(Cause::Unreadable(error)) if matches!(error.kind(), NotFound | NotADirectory) => String::new(),
+            Err(Cause::Unreadable(error)) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                String::new()
+            }
             Err(cause) => return Err(FolderError::Read { path: file, source: io::Error::other(cause) }),
         };
         let holds_others = !known.trim().is_empty();
@@ -228,7 +229,7 @@ impl Namespace {
     pub fn remove_runtime(&self, key: &Key) -> Result<(), FolderError> {
         let file = file_in(self.runtime_resources(), key)?;
         match fs::remove_file(&file) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(FolderError::writing(&file, source)),
+            Err(source) if source.kind() != ErrorKind::NotFound => Err(FolderError::writing(&file, source)),
             _ => Ok(()),
         }
     }
@@ -276,7 +277,7 @@ impl Namespace {
         let reading = |source| FolderError::Read { path: path.clone(), source };
         let mut file = match File::open(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(reading(error)),
         };
         match file.try_lock_shared() {
@@ -361,8 +362,8 @@ impl FolderError {
     pub fn writing(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::Forbidden { path, source },
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path, source },
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::Forbidden { path, source },
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full { path, source },
             _ => Self::Write { path, source },
         }
     }
@@ -443,7 +444,7 @@ mod tests {
             FolderError::writing(path, full).to_string(),
             "/x cannot be written: the disk is full; make room and try again"
         );
-        let read_only = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
+        let read_only = io::Error::from(ErrorKind::ReadOnlyFilesystem);
         assert_eq!(
             FolderError::writing(path, read_only).to_string(),
             "/x cannot be written: check its owner and permissions, or choose another place with XDG_DATA_HOME"

@@ -131,7 +131,7 @@ impl ServiceConnector {
     }
 
     /// Shakes hands with a workload at `host`, a DNS name, which is also sent as SNI, or an IP address. `protocol` is the one
-    /// offered by ALPN; the certificate is judged as of `now`.
+    /// offered by ALPN; the certificate is judged as of `now`, unless the workload lets us resume a session, for which it was.
     ///
     /// That the workload refuses *our* certificate may be heard from the stream only. Bound its time from outside; dropping it
     /// closes the connection.

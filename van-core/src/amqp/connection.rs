@@ -713,6 +713,7 @@ impl Connection {
         Some(DeliveryId { channel, role: Role::Sender, number })
     }
 
+    #[inline]
     fn put_transfer(&mut self, channel: u16, transfer: &Transfer, payload: usize) {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{channel} -> {transfer:?} ({payload})"));

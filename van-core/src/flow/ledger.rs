@@ -281,7 +281,8 @@ impl Ledger {
         }
         conversation.is_untold |= conversation.record.apply(&own);
         if let (0, Side::Client { has_share, .. }) = (share.attributes().count(), &mut conversation.end) {
-            *has_share = true;
+            // One who has refused is not the last to say something: the next consumer may have taken the stream.
+            *has_share = !conversation.record.attributes().any(|(it, _)| it == Attribute::ErrorConnectorSide);
             self.conclude_if_known(key);
         }
     }

@@ -332,7 +332,7 @@ fn create(request: &Request, entities: &impl Entities) -> Result<Step, Failure> 
             return Err(Failure::bad_request(format!("`{}` is not for CREATE to set", column.name)));
         }
         if *value != Value::Null && column.name != "type" {
-            attributes.insert(column.name, value.clone());
+            attributes.insert(column.name, if column.name == "name" { text(&to_text(value)) } else { value.clone() });
         }
     }
     if let Some(name) = said("name")? {

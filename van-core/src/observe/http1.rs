@@ -10,6 +10,9 @@ use std::collections::VecDeque;
 
 use super::{End, Exchange, Lost, MAX_HEAD_BYTES, MAX_RUNNING, cut, first_address};
 
+/// As much of a head tells whether it is one of HTTP.
+const BEGINNING_BYTES: usize = 64;
+
 /// Headers of one head; an observer gives up beyond.
 const MAX_HEADERS: usize = 128;
 
@@ -79,7 +82,7 @@ impl Http1 {
         while !octets.is_empty() && !self.is_tunnel {
             let direction = self.direction(from);
             let is_over = if direction.part == Part::Head {
-                let Some(head) = direction.take_head(&mut octets)? else { return Ok(()) };
+                let Some(head) = direction.take_head(&mut octets)? else { return direction.check_beginning(from) };
                 let body = match from {
                     End::Client => Some(self.recv_request(now, &head)?),
                     End::Server => self.recv_answer(now, &head)?,
@@ -205,6 +208,17 @@ impl Direction {
                 Ok(None)
             }
         }
+    }
+
+    /// Whether what is gathered may become a head: of another protocol nothing is kept.
+    fn check_beginning(&self, from: End) -> Result<(), Lost> {
+        let beginning = &self.gathered[..self.gathered.len().min(BEGINNING_BYTES)];
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let parsed = match from {
+            End::Client => httparse::Request::new(&mut headers).parse(beginning),
+            End::Server => httparse::Response::new(&mut headers).parse(beginning),
+        };
+        parsed.map(drop).map_err(|_| Lost)
     }
 
     /// Octets of a body. How many belong to it, and whether it is over.

@@ -100,6 +100,23 @@ fn a_connection_is_told_with_what_both_ends_know() {
 }
 
 #[test]
+fn one_who_refused_a_connection_does_not_have_the_last_word_about_it() {
+    let mut shard = Shard::new(true);
+    let (key, identity) = shard.accept();
+    shard.share(
+        &identity,
+        &[(Attribute::Connector, "zzzzz:4".into()), (Attribute::ErrorConnectorSide, "refused".into())],
+    );
+    shard.share(&identity, &[]);
+    shard.close(key);
+    assert!(shard.harvest().flows.is_empty(), "it waits for who took it");
+    shard.share(&identity, &[(Attribute::Connector, "zzzzz:5".into())]);
+    shard.pass(Duration::from_secs(5));
+    let told = shard.harvest().flows;
+    assert_eq!(told[0].text(Attribute::Connector), Some("zzzzz:5"));
+}
+
+#[test]
 fn the_other_end_is_waited_for_no_longer_than_5_s() {
     let mut shard = Shard::new(true);
     let (key, identity) = shard.accept();

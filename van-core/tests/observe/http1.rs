@@ -145,12 +145,28 @@ fn what_is_not_http_is_given_up_and_what_ran_is_over() {
     assert_eq!(seen.iter().map(|it| (it.status, it.ended)).collect::<Vec<_>>(), [(None, Some(2)); 2]);
 }
 
+/// Else it would be kept for as long as no empty line comes.
 #[test]
-fn a_server_that_speaks_first_is_waited_for_until_it_has_said_much() {
-    let (_, observer) = observe(Protocol::Auto, &vec![server("220 mail ready\r\n")]);
-    assert!(!observer.is_lost());
-    let (_, observer) = observe(Protocol::Auto, &vec![server(&"x".repeat(16_385))]);
-    assert!(observer.is_lost());
+fn what_does_not_begin_as_http_is_given_up_at_once() {
+    let is_lost = |said: Said| observe(Protocol::Auto, &said).1.is_lost();
+    for beginning in ["\u{16}\u{3}\u{1}", "USER ada\r\n", "*1\r\n$4\r\nPING\r\n", "get key\r\n", "\0\u{1}\0\0"] {
+        assert!(is_lost(vec![client(beginning)]), "{beginning:?}");
+    }
+    for beginning in ["G", "GET /", "\r\nPOST /x HTTP/1.1\r\nhost: a\r\n", "PRI * HT"] {
+        assert!(!is_lost(vec![client(beginning)]), "{beginning:?}");
+    }
+    for (beginning, expected) in [("HTTP/1.1 2", false), ("+PONG\r\n", true)] {
+        assert_eq!(is_lost(vec![client(GET), server(beginning)]), expected, "{beginning:?}");
+    }
+}
+
+#[test]
+fn a_server_that_speaks_first_may_speak_http_2_until_it_has_said_much() {
+    let is_lost = |said: String| observe(Protocol::Auto, &vec![server(&said)]).1.is_lost();
+    assert!(is_lost("220 mail ready\r\n".into()));
+    let settings = "\0\0\u{6}\u{4}";
+    assert!(!is_lost(settings.into()));
+    assert!(is_lost(settings.to_owned() + &"x".repeat(16_385)));
 }
 
 /// How a body is sent.
