@@ -86,6 +86,6 @@ pub(crate) fn run(place: &Place, command: &Command) -> Result<(), Failure> {
 /// Reports when no controller of a namespace runs any more.
 fn end_of_controller(namespace: &Namespace) -> anyhow::Result<Receiver<()>> {
     let (sender, ended) = channel();
-    when_ended(namespace, move || drop(sender.send(())))?;
+    when_ended(namespace, move || sender.send(()).unwrap_or_default())?;
     Ok(ended)
 }
