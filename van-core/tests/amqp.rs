@@ -232,6 +232,39 @@ fn a_delivery_is_given_up_when_there_is_window_again_and_not_before() {
 }
 
 #[test]
+fn a_link_that_was_detached_says_nothing_more_when_there_is_window_again() {
+    let mut pair = Pair::open();
+    let link = pair.attach(sender("one"));
+    pair.server_grants(1);
+    pair.server.hold_window(link.channel(), true);
+    assert!(pair.client.start_delivery(link, Token(0), false));
+    while pair.client.has_window(link) {
+        pair.client_sends(link, b"", true);
+    }
+    pair.client.abort(link, None);
+    pair.client.detach(link, None);
+    pair.run();
+    pair.server.hold_window(link.channel(), false);
+    pair.run();
+    assert!(pair.client.is_open() && pair.server.is_open());
+}
+
+#[test]
+fn a_delivery_of_which_nothing_was_sent_is_not_counted_to_the_peer() {
+    let mut pair = Pair::open();
+    let link = pair.attach(sender("one"));
+    let servers = pair.server_grants(10);
+    pair.server.drain(servers);
+    pair.run();
+    pair.server.grant(servers, 10);
+    assert!(pair.client.start_delivery(link, Token(0), false));
+    pair.client.drained(link);
+    pair.client_sends(link, b"x", false);
+    pair.run();
+    assert_eq!((pair.client.credit(link), pair.server.credit(servers)), (9, 9));
+}
+
+#[test]
 fn deliveries_that_nobody_has_settled_are_forgotten_with_their_link() {
     let mut pair = Pair::open();
     let link = pair.attach(sender("one"));

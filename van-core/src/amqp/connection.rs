@@ -269,6 +269,7 @@ impl Connection {
     pub fn detach(&mut self, link: LinkId, error: Option<Condition>) {
         let Some(own) = self.link_mut(link).filter(|own| !own.detach_sent) else { return };
         own.detach_sent = true;
+        session_mut(&mut self.sessions, link.channel).forget_delayed(link.key);
         self.send(link.channel, &Detach { handle: link.key.index(), closed: true, error });
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Link {
     /// As receiver: credit taken back that the sender may have used before it knew.
     pub(super) revoked: u32,
     pub(super) drain: bool,
+    /// As receiver: credit was granted before the last drain was answered.
+    pub(super) is_drain_late: bool,
     /// The delivery under way, out or in.
     pub(super) current: Option<Current>,
     /// How many deliveries are not settled.
@@ -91,6 +93,7 @@ impl Link {
             revoked: 0,
             drain: false,
             current: None,
+            is_drain_late: false,
             unsettled: 0,
         }
     }
@@ -123,7 +126,7 @@ impl Link {
         self.revoked = self.revoked.saturating_add(self.credit.saturating_sub(credit));
         self.credit = credit;
         self.replenish = credit;
-        self.drain = false;
+        self.is_drain_late |= std::mem::take(&mut self.drain);
     }
 
     /// Restores the credit if half of it is used, or a delivery has begun that goes on; whether the peer must be told.

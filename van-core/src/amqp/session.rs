@@ -147,9 +147,11 @@ impl Session {
     pub(super) fn link_flow(&mut self, key: Key) -> Option<Flow> {
         let mut flow = self.flow();
         let link = self.links.get(key)?;
+        // One that we have begun and of which nothing was sent is none to the peer yet.
+        let unsent = u32::from(link.current.is_some_and(|current| current.is_first));
         flow.handle = Some(key.index());
-        flow.delivery_count = Some(link.delivery_count);
-        flow.link_credit = Some(link.credit);
+        flow.delivery_count = Some(link.delivery_count.wrapping_sub(unsent));
+        flow.link_credit = Some(link.credit + unsent);
         flow.drain = link.drain;
         Some(flow)
     }
@@ -175,6 +177,11 @@ impl Session {
         if let Some(link) = self.links.get_mut(link) {
             link.unsettled += 1;
         }
+    }
+
+    /// Nothing more is said on a link that is going: with it its deliveries end.
+    pub(super) fn forget_delayed(&mut self, link: Key) {
+        self.delayed.retain(|transfer| transfer.handle != link.index());
     }
 
     /// Forgets the deliveries of ours on a link that is gone.

@@ -142,12 +142,12 @@ impl Connection {
                     link.drain = link.credit > 0;
                 }
             }
-            // It answers late: what it was granted since counts from here.
-            (Role::Receiver, _) => {
+            // What it was granted since counts from here.
+            (Role::Receiver, _) if link.is_drain_late => {
                 if let Some(count) = flow.delivery_count
                     && count.wrapping_sub(link.delivery_count).cast_signed() > 0
                 {
-                    link.delivery_count = count;
+                    (link.delivery_count, link.is_drain_late) = (count, false);
                     self.send_link_flow(id);
                 }
             }
@@ -275,6 +275,7 @@ impl Connection {
             self.send_attach(id, name, (None, None), MIXED_FIRST);
         }
         let session = session_mut(&mut self.sessions, channel);
+        session.forget_delayed(key);
         let Some(link) = session.links.remove(key) else { return Ok(()) };
         if link.unsettled > 0 && link.role == Role::Sender {
             session.forget_unsettled(key);
