@@ -31,7 +31,7 @@ use super::frame::{Body, FrameReader, write_empty, write_frame};
 use super::limits::{
     DEFAULT_IDLE_TIMEOUT, INCOMING_WINDOW_FRAMES, MAX_LINKS, MAX_SESSIONS, MIN_MAX_FRAME_BYTES, TOLD_OCTETS,
 };
-use super::link::{Current, Link, LinkStatus, Token};
+use super::link::{Current, Drain, Link, LinkStatus, Token};
 use super::outcome::{Condition, DeliveryState};
 use super::performative::{Attach, Begin, Close, Detach, Disposition, End, Role, Transfer};
 use super::sasl::Login;
@@ -323,7 +323,7 @@ impl Connection {
     /// As receiver: asks the sender to use its credit up or give it back. No more is granted by itself.
     pub fn drain(&mut self, link: LinkId) {
         if let Some(own) = self.link_mut(link) {
-            own.drain = true;
+            own.drain = Drain::Asked;
             own.replenish = 0;
             self.send_link_flow(link);
         }

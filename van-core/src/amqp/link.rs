@@ -32,9 +32,7 @@ pub(super) struct Link {
     pub(super) replenish: u32,
     /// As receiver: credit taken back that the sender may have used before it knew.
     pub(super) revoked: u32,
-    pub(super) drain: bool,
-    /// As receiver: credit was granted before the last drain was answered.
-    pub(super) is_drain_late: bool,
+    pub(super) drain: Drain,
     /// The delivery under way, out or in.
     pub(super) current: Option<Current>,
     /// How many deliveries are not settled.
@@ -70,6 +68,15 @@ pub(super) struct Current {
     pub(super) is_first: bool,
 }
 
+/// Whether the receiver wants back what credit is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Drain {
+    None,
+    Asked,
+    /// As receiver: credit was granted before the sender had answered.
+    Late,
+}
+
 /// Octets of a link's name that are kept: there may be as many names as links.
 const MAX_NAME_BYTES: usize = 256;
 
@@ -91,9 +98,8 @@ impl Link {
             credit: 0,
             replenish: 0,
             revoked: 0,
-            drain: false,
+            drain: Drain::None,
             current: None,
-            is_drain_late: false,
             unsettled: 0,
         }
     }
@@ -126,7 +132,9 @@ impl Link {
         self.revoked = self.revoked.saturating_add(self.credit.saturating_sub(credit));
         self.credit = credit;
         self.replenish = credit;
-        self.is_drain_late |= std::mem::take(&mut self.drain);
+        if self.drain == Drain::Asked {
+            self.drain = Drain::Late;
+        }
     }
 
     /// Restores the credit if half of it is used, or a delivery has begun that goes on; whether the peer must be told.
@@ -147,6 +155,6 @@ impl Link {
         // A limit behind our own count is no credit, not four billion.
         let left = limit.wrapping_sub(self.delivery_count).cast_signed();
         self.credit = left.max(0).cast_unsigned();
-        self.drain = drain;
+        self.drain = if drain { Drain::Asked } else { Drain::None };
     }
 }

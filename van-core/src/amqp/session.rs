@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use hashbrown::HashMap as FastMap;
 
-use super::link::{Link, Token};
+use super::link::{Drain, Link, Token};
 use super::performative::{Begin, Flow, Role, Transfer};
 use crate::slab::{Key, Slab};
 
@@ -152,7 +152,7 @@ impl Session {
         flow.handle = Some(key.index());
         flow.delivery_count = Some(link.delivery_count.wrapping_sub(unsent));
         flow.link_credit = Some(link.credit + unsent);
-        flow.drain = link.drain;
+        flow.drain = link.drain == Drain::Asked;
         Some(flow)
     }
 

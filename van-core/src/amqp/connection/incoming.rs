@@ -3,7 +3,7 @@
 use super::{Burst, Connection, Error, Event, LinkId, MIXED_FIRST, Progress, Receiving, Stage, session_mut, violation};
 use crate::amqp::delivery::{DeliveryId, DeliveryTag};
 use crate::amqp::limits::{MAX_LINKS, MAX_UNSETTLED};
-use crate::amqp::link::{Current, Link, Token};
+use crate::amqp::link::{Current, Drain, Link, Token};
 use crate::amqp::performative::{Attach, Begin, Close, Detach, Disposition, End, Flow, Performative, Role, Transfer};
 
 impl Connection {
@@ -134,20 +134,20 @@ impl Connection {
                 self.events.push_back(Event::Credit { link: id, token: link.token, drain: flow.drain });
             }
             // A sender that answers a drain has moved its count on to what we had granted.
-            (Role::Receiver, _) if link.drain => {
+            (Role::Receiver, _) if link.drain == Drain::Asked => {
                 if let Some(count) = flow.delivery_count {
                     let used = count.wrapping_sub(link.delivery_count);
                     link.credit = link.credit.saturating_sub(used);
                     link.delivery_count = count;
-                    link.drain = link.credit > 0;
+                    link.drain = if link.credit > 0 { Drain::Asked } else { Drain::None };
                 }
             }
             // What it was granted since counts from here.
-            (Role::Receiver, _) if link.is_drain_late => {
+            (Role::Receiver, _) if link.drain == Drain::Late => {
                 if let Some(count) = flow.delivery_count
                     && count.wrapping_sub(link.delivery_count).cast_signed() > 0
                 {
-                    (link.delivery_count, link.is_drain_late) = (count, false);
+                    (link.delivery_count, link.drain) = (count, Drain::None);
                     self.send_link_flow(id);
                 }
             }
