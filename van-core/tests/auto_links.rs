@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use van_core::amqp::Condition;
 use van_core::management::config::Configuration;
-use van_core::plane::{ConnectionId, ConnectionRef, EndpointId, Key, PeerKind, Purpose, Report};
+use van_core::plane::{ConnectionId, ConnectionRef, EndpointId, Key, PeerKind, Purpose, Report, ShardId};
 use van_core::router::{
     Announcement, AutoLink, AutoLinkStatus, Candidate, Core, Dialled, Distribution, Identity, Origin, Output,
 };
@@ -222,4 +223,20 @@ fn a_connection_whose_interior_router_refuses_a_link_that_every_uplink_needs_is_
     core.handle_report(now, Report::LinkRefused { label: *label, reason: Some(Condition::bare("x")) });
     let closed = std::iter::from_fn(|| core.poll_output()).any(|output| matches!(output, Output::Close { .. }));
     assert!(closed);
+}
+
+#[test]
+fn what_is_told_of_an_address_before_the_link_to_it_is_answered_counts() {
+    let (mut core, now, mut asked) = edge();
+    core.watch(&Arc::from("q"));
+    asked.extend(asked_by(&mut core));
+    let label = |address: &str| asked.iter().find(|(it, _)| it.as_deref() == Some(address)).expect("asked for").1;
+    let at = ConnectionRef { id: ConnectionId(1), shard: ShardId(0) };
+    let [tracking, sender] = [1, 2].map(|n| EndpointId { at, key: Key::from_bits(n) });
+    core.handle_report(now, Report::LinkAttached { label: label("_$qd.edge_addr_tracking"), endpoint: tracking });
+    let message = Bytes::from_static(b"\x00\x53\x77\xc0\x06\x02\xa1\x02Mq\x41");
+    core.handle_report(now, Report::LinkMessage { endpoint: tracking, message });
+    assert!(!core.routes().is_reachable("q"));
+    core.handle_report(now, Report::LinkAttached { label: label("q"), endpoint: sender });
+    assert!(core.routes().is_reachable("q"));
 }

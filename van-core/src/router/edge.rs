@@ -65,6 +65,8 @@ struct Active {
     consumed: BTreeSet<Arc<str>>,
     sent_to: BTreeSet<Arc<str>>,
     uplink: Option<EndpointId>,
+    /// Addresses that were said to have a consumer before the link to them was answered. It is not said again.
+    early: BTreeSet<Arc<str>>,
     /// When links to addresses that were refused are asked for again.
     retry_at: Option<Instant>,
 }
@@ -172,6 +174,7 @@ impl Core {
             consumed: BTreeSet::new(),
             sent_to: BTreeSet::new(),
             uplink: None,
+            early: BTreeSet::new(),
             retry_at: None,
         });
         // The order is skupper-router's. Tracking comes before all links to addresses: earlier ones are never told of.
@@ -226,6 +229,10 @@ impl Core {
                 self.outputs.push_back(Output::SendOnLink { endpoint, message });
             }
             Role::Uplink => active.uplink = Some(endpoint),
+            Role::SentTo(address) if active.early.remove(address) => {
+                let link = LinkConsumer { id: endpoint, peer: PeerKind::Interior, mesh: None, load: Load::default() };
+                self.directory.add_link(Class::Mobile, address, link);
+            }
             _ => {}
         }
         // It may not be wanted any more.
@@ -240,7 +247,10 @@ impl Core {
         let Some((active, role)) = found else { return };
         match role {
             Role::Consumed(address) => drop(active.consumed.remove(&address)),
-            Role::SentTo(address) => drop(active.sent_to.remove(&address)),
+            Role::SentTo(address) => {
+                active.sent_to.remove(&address);
+                active.early.remove(&address);
+            }
             Role::Mesh => return,
             // Without it that connection is no uplink.
             Role::Uplink | Role::Downlink | Role::Tracking => {
@@ -278,13 +288,20 @@ impl Core {
 
     /// The interior router says whether an address has a consumer.
     pub(super) fn recv_uplink_message(&mut self, endpoint: EndpointId, octets: &[u8]) {
-        let Some(active) = self.edge.as_ref().and_then(|edge| edge.active.as_ref()) else { return };
+        let Some(active) = self.edge.as_mut().and_then(|edge| edge.active.as_mut()) else { return };
         if active.links.get(&endpoint) != Some(&Role::Tracking) {
             return;
         }
         let Some((address, is_reachable)) = read_tracking(octets) else { return };
         let sender = active.links.iter().find(|(_, role)| **role == Role::SentTo(Arc::clone(&address)));
-        let Some(id) = sender.map(|(id, _)| *id) else { return };
+        let Some(id) = sender.map(|(id, _)| *id) else {
+            if is_reachable && active.sent_to.contains(&address) {
+                active.early.insert(address);
+            } else {
+                active.early.remove(&address);
+            }
+            return;
+        };
         if is_reachable {
             let link = LinkConsumer { id, peer: PeerKind::Interior, mesh: None, load: Load::default() };
             self.directory.add_link(Class::Mobile, &address, link);
