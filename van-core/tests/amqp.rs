@@ -8,8 +8,8 @@ use std::time::Duration;
 use pair::{Pair, Seen, anonymous, config};
 use proptest::prelude::*;
 use van_core::amqp::{
-    Admission, Condition, Config, Connection, DeliveryState, Error, Event, Login, Mechanism, NewLink, Password, Role,
-    Source, Symbol, Target, Token,
+    Admission, Condition, Config, Connection, DeliveryState, Error, Event, LinkId, Login, Mechanism, NewLink, Password,
+    Role, Source, Symbol, Target, Token,
 };
 
 fn sender(name: &str) -> NewLink {
@@ -214,8 +214,8 @@ fn a_drain_that_is_answered_after_another_grant_takes_nothing_of_it() {
     assert_eq!((pair.client.credit(link), pair.server.credit(servers)), (250, 250));
 }
 
-#[test]
-fn a_delivery_is_given_up_when_there_is_window_again_and_not_before() {
+/// A client that has given up its delivery when the server takes no more frames.
+fn given_up_without_window() -> (Pair, LinkId) {
     let mut pair = Pair::open();
     let link = pair.attach(sender("one"));
     pair.server_grants(1);
@@ -225,6 +225,12 @@ fn a_delivery_is_given_up_when_there_is_window_again_and_not_before() {
         pair.client_sends(link, b"", true);
     }
     pair.client.abort(link, None);
+    (pair, link)
+}
+
+#[test]
+fn a_delivery_is_given_up_when_there_is_window_again_and_not_before() {
+    let (mut pair, link) = given_up_without_window();
     assert_eq!(pair.client.output(), b"");
     pair.server.hold_window(link.channel(), false);
     pair.run();
@@ -233,15 +239,7 @@ fn a_delivery_is_given_up_when_there_is_window_again_and_not_before() {
 
 #[test]
 fn a_link_that_was_detached_says_nothing_more_when_there_is_window_again() {
-    let mut pair = Pair::open();
-    let link = pair.attach(sender("one"));
-    pair.server_grants(1);
-    pair.server.hold_window(link.channel(), true);
-    assert!(pair.client.start_delivery(link, Token(0), false));
-    while pair.client.has_window(link) {
-        pair.client_sends(link, b"", true);
-    }
-    pair.client.abort(link, None);
+    let (mut pair, link) = given_up_without_window();
     pair.client.detach(link, None);
     pair.run();
     pair.server.hold_window(link.channel(), false);

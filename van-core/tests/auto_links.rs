@@ -38,17 +38,7 @@ impl Router {
 
     /// A program connects.
     fn program(&mut self, container: &str) -> ConnectionId {
-        let announcement = Announcement {
-            container: container.into(),
-            product: String::new(),
-            cost: 1,
-            purpose: Purpose::Links(PeerKind::Client),
-            correlator: None,
-            ordinal: 0,
-            access: None,
-            has_trunking: false,
-            failover: None,
-        };
+        let announcement = announcement(container, PeerKind::Client);
         let mut candidate = Candidate::new(announcement, Origin::Accepted, 1);
         candidate.program_of = Some("programs".into());
         self.core.admit(self.now, candidate).expect("a program").id
@@ -80,6 +70,20 @@ impl Router {
 
     fn status(&self) -> &AutoLinkStatus {
         self.core.auto_link_status("out").expect("it is there")
+    }
+}
+
+fn announcement(container: &str, peer: PeerKind) -> Announcement {
+    Announcement {
+        container: container.into(),
+        product: String::new(),
+        cost: 1,
+        purpose: Purpose::Links(peer),
+        correlator: None,
+        ordinal: 0,
+        access: None,
+        has_trunking: false,
+        failover: None,
     }
 }
 
@@ -177,17 +181,7 @@ fn edge() -> (Core, Instant, Vec<Asked>) {
     core.add_connector(now, van_core::plane::ConnectorId(1), &Arc::from("backend"));
     let purpose = Purpose::Links(PeerKind::Interior);
     let dialled = Dialled { correlator: "correlator".into(), ordinal: None, purpose };
-    let announcement = Announcement {
-        container: "interior".into(),
-        product: String::new(),
-        cost: 1,
-        purpose,
-        correlator: None,
-        ordinal: 0,
-        access: None,
-        has_trunking: false,
-        failover: None,
-    };
+    let announcement = announcement("interior", PeerKind::Interior);
     core.admit(now, Candidate::new(announcement, Origin::Dialled(dialled), 1)).expect("an uplink");
     let asked = asked_by(&mut core);
     (core, now, asked)

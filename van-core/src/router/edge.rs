@@ -230,8 +230,7 @@ impl Core {
             }
             Role::Uplink => active.uplink = Some(endpoint),
             Role::SentTo(address) if active.early.remove(address) => {
-                let link = LinkConsumer { id: endpoint, peer: PeerKind::Interior, mesh: None, load: Load::default() };
-                self.directory.add_link(Class::Mobile, address, link);
+                self.directory.add_link(Class::Mobile, address, beyond(endpoint));
             }
             _ => {}
         }
@@ -303,8 +302,7 @@ impl Core {
             return;
         };
         if is_reachable {
-            let link = LinkConsumer { id, peer: PeerKind::Interior, mesh: None, load: Load::default() };
-            self.directory.add_link(Class::Mobile, &address, link);
+            self.directory.add_link(Class::Mobile, &address, beyond(id));
         } else {
             self.directory.remove_link(Class::Mobile, &address, id);
         }
@@ -343,4 +341,9 @@ impl Core {
         new_consumed.into_iter().for_each(|address| self.want(Role::Consumed(address)));
         new_sent_to.into_iter().for_each(|address| self.want(Role::SentTo(address)));
     }
+}
+
+/// All consumers beyond the uplink, as one behind the link to their address.
+fn beyond(id: EndpointId) -> LinkConsumer {
+    LinkConsumer { id, peer: PeerKind::Interior, mesh: None, load: Load::default() }
 }
