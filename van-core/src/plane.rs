@@ -3,7 +3,7 @@
 //!
 //! Every entry point does all there is to do and then sends what became ready; nothing waits inside.
 //!
-//! * `connection` the links of a connection to another router · `attachment` one direction of traffic · `stream` a socket's
+//! * `connection` the links of a connection to another router, `pool` those that carry one delivery at a time · `attachment` one direction of traffic · `stream` a socket's
 //!   two directions
 //! * `inbound` what arrives · `way` where it goes · `forward` going there · `outbound` what leaves, and when · `ending`
 //!   reports, outcomes and ends · `flux` who waits while ways change
@@ -24,6 +24,7 @@ mod memory;
 mod outbound;
 mod pace;
 mod parked;
+mod pool;
 mod round;
 mod routes;
 mod scheduler;
@@ -263,8 +264,8 @@ impl Plane {
                 connection.note_credit(link, self.now);
                 match Class::of(token) {
                     Some(Class::Stream) => {
-                        connection.feed(link);
-                        self.serve(io, key, Lane::Stream);
+                        let lane = connection.feed(link);
+                        self.serve(io, key, lane);
                     }
                     Some(Class::Priority(priority)) => self.serve(io, key, Lane::Priority(priority)),
                     Some(Class::Control | Class::Endpoint(_)) | None => self.check_control(io, key),
@@ -675,7 +676,7 @@ impl Plane {
             (_, Outlet::Link { connection, link: of, lane, .. }) if (connection, of) == (key, link) => {
                 let is_over = match lane {
                     Lane::Endpoint(_) => attachment.is_outlet_settled,
-                    Lane::Stream | Lane::Priority(_) => attachment.is_outlet_done,
+                    Lane::Stream | Lane::LongMessage | Lane::Priority(_) => attachment.is_outlet_done,
                 };
                 (!is_over).then_some(false)
             }

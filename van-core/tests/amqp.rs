@@ -238,6 +238,44 @@ fn a_delivery_is_given_up_when_there_is_window_again_and_not_before() {
 }
 
 #[test]
+fn of_a_session_that_is_held_back_one_of_ours_sends_what_is_under_way_and_no_more() {
+    let mut pair = Pair::alike();
+    let link = pair.attach(sender("one"));
+    pair.server_grants(1);
+    assert!(pair.client.start_delivery(link, Token(0), false));
+    pair.client_sends(link, b"one", true);
+    pair.server.hold_window(link.channel(), true);
+    pair.client_sends(link, b"two", true);
+    pair.run();
+    assert!(!pair.client.has_window(link));
+    pair.server.hold_window(link.channel(), false);
+    pair.run();
+    assert!(pair.client.has_window(link));
+    pair.client_sends(link, b"three", false);
+    assert_eq!((pair.server_seen.payload(), pair.server_seen.last()), (b"onetwothree".to_vec(), Some(&Seen::Complete)));
+}
+
+#[test]
+fn one_of_ours_is_told_what_came_of_many_sessions_though_little_came_of_each() {
+    let mut pair = Pair::alike();
+    let links: Vec<_> = (0..20)
+        .map(|_| {
+            let link = pair.attach(sender("one"));
+            pair.server_grants(10);
+            assert!(pair.client.start_delivery(link, Token(0), false));
+            link
+        })
+        .collect();
+    for link in &links {
+        pair.client_sends(*link, &[0; 20_000], true);
+    }
+    pair.run();
+    let told = |link: &&LinkId| pair.client.frames(link.channel()).is_some_and(|(sent, received)| sent == received);
+    // 256 KiB are 14 of these frames.
+    assert_eq!(links.iter().filter(told).count(), 14);
+}
+
+#[test]
 fn a_link_that_was_detached_says_nothing_more_when_there_is_window_again() {
     let (mut pair, link) = given_up_without_window();
     pair.client.detach(link, None);

@@ -17,6 +17,7 @@ use serde_json::json;
 use rig::PATIENCE;
 use rig::certificates::Certificates;
 use rig::chain::Chain;
+use rig::client::{Heard, Speaker};
 use rig::exchange::{Exchange, Exchanges, Tally};
 use rig::http;
 use rig::program::given;
@@ -561,4 +562,60 @@ fn clients_that_wait_for_the_server_to_speak_never_stall() {
             scope.spawn(greet_all);
         }
     });
+}
+
+// === who is slow ===
+
+/// A consumer of messages stops reading in the middle of a long one. Beside it streams go on, and nobody keeps much of it. When
+/// it reads on, all of it comes.
+fn stops_in_a_long_message(mode: &str) {
+    const MESSAGE_BYTES: usize = 256 << 20;
+    let site = Site::here();
+    let exchanges = Exchanges::start(&site);
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = Certificates::new(folder.path());
+    let [access, edges, entrance, producers, consumers] = std::array::from_fn(|_| site.free_address());
+    // All that goes from one to the other takes the same connection.
+    let near = Plan::new("near", &json!({"mode": mode, "dataConnectionCount": 1, "workerThreads": 1}));
+    let near = if mode == "edge" { near.edge_of(edges) } else { near.linked_to(access) };
+    let near = near.listening("exchanges", entrance).serving_clients(producers);
+    let far = Plan::new("far", &json!({"workerThreads": 1})).accepting(&[access]).serving_edges(edges);
+    let far = far.connecting("exchanges", exchanges.address()).serving_clients(consumers);
+    let start = |plan| Router::start(&site, folder.path(), &certificates, plan);
+    let (far, near) = (start(far), start(near));
+    rig::wait_until("the other site answers", || site.connect(entrance).is_ok());
+
+    let mut consumer = Speaker::anonymous(&site, consumers);
+    consumer.consumer("queue", 1);
+    consumer.wait_for(|heard| matches!(heard, Heard::Attached(..)).then_some(()));
+    let mut producer = Speaker::anonymous(&site, producers);
+    let link = producer.sender(Some("queue"));
+    let before = far.resident_bytes() + near.resident_bytes();
+    let sending = thread::spawn(move || {
+        let head = [&[0x00, 0x53, 0x75, 0xb0][..], &u32::try_from(MESSAGE_BYTES).unwrap().to_be_bytes()].concat();
+        producer.send(link, &[head, vec![7; MESSAGE_BYTES]].concat());
+        producer.flush();
+        producer
+    });
+    let kept = || (far.resident_bytes() + near.resident_bytes()).saturating_sub(before);
+    rig::wait_until("much waits at both", || kept() > 16 << 20);
+    (0..50).for_each(|_| Exchange::new(500_000, 500_000).run(&site, entrance).expect("streams go on"));
+    assert!(!sending.is_finished(), "the consumer has stopped");
+    assert!(kept() < 96 << 20, "{} MiB are kept of a message that nobody takes", kept() >> 20);
+    let message = consumer.wait_for(|heard| match heard {
+        Heard::Message(message) => Some(message),
+        _ => None,
+    });
+    assert!(message.len() > MESSAGE_BYTES && message[message.len() - MESSAGE_BYTES..].iter().all(|octet| *octet == 7));
+    sending.join().expect("all of it was sent");
+}
+
+#[test]
+fn a_consumer_that_stops_in_a_long_message_holds_back_its_sender_and_no_stream() {
+    stops_in_a_long_message("interior");
+}
+
+#[test]
+fn a_consumer_that_stops_in_a_long_message_of_an_edge_holds_back_its_sender_and_no_stream() {
+    stops_in_a_long_message("edge");
 }

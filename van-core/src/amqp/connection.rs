@@ -96,6 +96,8 @@ pub struct Connection {
     receiving: Option<Receiving>,
     /// Where in the output a disposition stands at the very end that the next one may extend.
     last_disposition: Option<(usize, usize, u16, Disposition)>,
+    /// Octets that came since the peer was told what came.
+    untold: usize,
     peer_max_frame_bytes: u32,
     peer_channel_max: u16,
     peer_idle_timeout: Option<Duration>,
@@ -147,6 +149,7 @@ impl Connection {
             by_remote_channel: FastMap::default(),
             receiving: None,
             last_disposition: None,
+            untold: 0,
             peer_max_frame_bytes: MIN_MAX_FRAME_BYTES,
             peer_channel_max: 0,
             peer_idle_timeout: None,
@@ -306,9 +309,7 @@ impl Connection {
     /// As receiver: whether window is kept back on a session. The frames that are under way still come.
     pub fn hold_window(&mut self, channel: u16, is_held: bool) {
         let session = self.sessions.get_mut(usize::from(channel)).and_then(Option::as_mut);
-        let Some(session) = session.filter(|session| session.is_held != is_held) else { return };
-        session.is_held = is_held;
-        if session.needs_flow() {
+        if session.is_some_and(|session| session.hold(is_held)) {
             self.send_session_flow(channel);
         }
     }
@@ -534,10 +535,8 @@ impl Connection {
     /// Ours fill frames that are four times as large as those of others: so they may send as many octets ahead.
     fn new_session(&self) -> Session {
         let frames = self.config.session_window_frames;
-        match self.is_peer_alike {
-            true => Session::new(frames.min(INCOMING_WINDOW_FRAMES / 4), Some(TOLD_OCTETS)),
-            false => Session::new(frames, None),
-        }
+        let most = if self.is_peer_alike { INCOMING_WINDOW_FRAMES / 4 } else { frames };
+        Session::new(frames.min(most), self.is_peer_alike)
     }
 
     /// Whether the peer says that it is the same product as we.
@@ -655,6 +654,22 @@ impl Connection {
     fn send_session_flow(&mut self, channel: u16) {
         let flow = session_mut(&mut self.sessions, channel).flow();
         self.send(channel, &flow);
+    }
+
+    /// One of ours wants to know what came, after so many octets: it tells it how much may be under way.
+    fn tell_what_came(&mut self, channel: u16, octets: usize) {
+        session_mut(&mut self.sessions, channel).is_untold = true;
+        self.untold += octets;
+        if self.untold < TOLD_OCTETS {
+            return;
+        }
+        self.untold = 0;
+        for channel in 0..self.sessions.len() as u16 {
+            let session = self.sessions.get(usize::from(channel)).and_then(Option::as_ref);
+            if session.is_some_and(|session| session.is_untold) {
+                self.send_session_flow(channel);
+            }
+        }
     }
 
     fn send_link_flow(&mut self, id: LinkId) {

@@ -25,9 +25,10 @@ pub(super) struct Session {
     pub(super) incoming_window: u32,
     /// No window is given back for now.
     pub(super) is_held: bool,
-    /// Octets after which the peer is told what came, if it wants to know, and those that came since.
-    told_every: Option<usize>,
-    untold: usize,
+    /// The peer is one of ours: it can be told of less window than before, and wants to know what came.
+    is_peer_alike: bool,
+    /// Of what came the peer was told nothing yet.
+    pub(super) is_untold: bool,
     pub(super) next_outgoing_id: u32,
     /// The number of the frame that the peer expects next, as far as we know.
     pub(super) next_expected_id: u32,
@@ -55,8 +56,7 @@ pub(super) struct Unsettled {
 }
 
 impl Session {
-    /// `told_every`: see [`Session::needs_flow`].
-    pub(super) fn new(window_frames: u32, told_every: Option<usize>) -> Self {
+    pub(super) fn new(window_frames: u32, is_peer_alike: bool) -> Self {
         Self {
             full_window: window_frames,
             begin_sent: false,
@@ -66,8 +66,8 @@ impl Session {
             next_incoming_id: 0,
             incoming_window: window_frames,
             is_held: false,
-            told_every,
-            untold: 0,
+            is_peer_alike,
+            is_untold: false,
             next_outgoing_id: 0,
             next_expected_id: 0,
             remote_incoming_window: 0,
@@ -102,8 +102,7 @@ impl Session {
     }
 
     /// Counts a transfer frame in; false if the peer had no window for it.
-    pub(super) fn count_incoming(&mut self, octets: usize) -> bool {
-        self.untold += octets;
+    pub(super) fn count_incoming(&mut self) -> bool {
         self.next_incoming_id = self.next_incoming_id.wrapping_add(1);
         match self.incoming_window.checked_sub(1) {
             Some(left) => {
@@ -122,21 +121,29 @@ impl Session {
 
     /// Whether the peer should hear of window given back. It is given back on receipt: all streams of a connection share
     /// it, so none may hold it (docs/wire.md §2). Messages too large to be kept whole may, for they have no window of
-    /// their own. Ours want to know what came, after so many octets: it tells them how much may be under way.
+    /// their own.
     pub(super) fn needs_flow(&self) -> bool {
-        let is_low = !self.is_held && self.incoming_window <= self.full_window / 2;
-        is_low || self.told_every.is_some_and(|octets| self.untold >= octets)
+        !self.is_held && self.incoming_window <= self.full_window / 2
     }
 
-    /// A flow with the session's windows, the incoming one restored unless it is held.
+    /// Keeps window back from now on, or no more. Whether the peer should hear of it.
+    pub(super) fn hold(&mut self, is_held: bool) -> bool {
+        let is_news = self.is_held != is_held;
+        self.is_held = is_held;
+        is_news && (self.is_peer_alike || self.needs_flow())
+    }
+
+    /// A flow with the session's windows, the incoming one restored unless it is held. One of ours sends no more as soon as
+    /// it hears of that; what others make of a window that shrinks is uncertain. What was promised before may still come.
     pub(super) fn flow(&mut self) -> Flow {
-        self.untold = 0;
+        self.is_untold = false;
         if !self.is_held {
             self.incoming_window = self.full_window;
         }
+        let told_window = if self.is_held && self.is_peer_alike { 0 } else { self.incoming_window };
         Flow {
             next_incoming_id: self.remote_channel.is_some().then_some(self.next_incoming_id),
-            incoming_window: self.incoming_window,
+            incoming_window: told_window,
             next_outgoing_id: self.next_outgoing_id,
             outgoing_window: i32::MAX.cast_unsigned(),
             ..Flow::default()

@@ -137,10 +137,19 @@ pub(super) enum Outlet {
 pub enum Lane {
     /// A link of its own until it ends.
     Stream,
+    /// As a stream, on a session of its own: a message passed on as it comes, whose sender keeps to no window.
+    LongMessage,
     /// The shared link of a priority, 0 to 9, for whole messages.
     Priority(u8),
     /// A link with an address, or of a client.
     Endpoint(Key),
+}
+
+impl Lane {
+    /// Whether each delivery has a link of its own.
+    pub(super) fn has_own_links(self) -> bool {
+        matches!(self, Self::Stream | Self::LongMessage)
+    }
 }
 
 /// How an inlet ended.
@@ -360,9 +369,11 @@ impl Offer {
 
     /// The links to another interior router that it takes.
     pub(super) fn lane(&self, priority: u8) -> Lane {
-        match self.is_stream {
-            true => Lane::Stream,
-            false => Lane::Priority(priority.min(PRIORITIES - 1)),
-        }
+        self.own_lane().unwrap_or(Lane::Priority(priority.min(PRIORITIES - 1)))
+    }
+
+    /// The links to any other router that it takes, if it takes one of its own.
+    pub(super) fn own_lane(&self) -> Option<Lane> {
+        self.is_stream.then_some(if self.has_no_window() { Lane::LongMessage } else { Lane::Stream })
     }
 }

@@ -10,6 +10,7 @@ use hashbrown::HashMap as FastMap;
 use super::attachment::Lane;
 use super::endpoint::Endpoint;
 use super::pace::Pace;
+use super::pool::Pool;
 use super::routes::{ConnectionId, PeerKind};
 use super::scheduler::Scheduler;
 use super::tally::{End, LinkTally};
@@ -41,11 +42,15 @@ pub(super) const MAX_UNTAKEN_BYTES: usize = 1024 * 1024;
 /// Octets of one message of the router protocol. As many addresses as a router may have, of 60 octets each, fit.
 pub(crate) const MAX_CONTROL_BYTES: usize = 1024 * 1024;
 
-/// Octets that may wait of the long messages that one session of a client brought, before it is held back.
+/// Octets that may wait of the long messages that one session of a client brought, or of a router of ours, before it is held
+/// back.
 const HELD_OCTETS: usize = 8 * 1024 * 1024;
 
-/// As [`HELD_OCTETS`], of another router, whose session others share.
+/// As [`HELD_OCTETS`], of a router of another kind, whose session all its streams share; and of all sessions of one of ours.
 const HELD_ROUTER_OCTETS: usize = 64 * 1024 * 1024;
+
+/// As [`HELD_OCTETS`], while so much of the other sessions waits.
+const HELD_LEAST_OCTETS: usize = 128 * 1024;
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,9 +72,8 @@ pub(super) enum Class {
     Endpoint(Key),
 }
 
-/// Idle links for streams that are kept: as many as streams begin in a short time. Source: skupper-router, which detaches
-/// what is above.
-const IDLE_LINKS: usize = 128;
+/// Sessions that are begun for long messages. More messages share them.
+const MESSAGE_SESSIONS: usize = 256;
 
 /// Octets of a stream that was idle that may leave although as much is under way as should be.
 const LITTLE_OCTETS: usize = 4096;
@@ -96,15 +100,12 @@ pub(super) struct Connection {
     stream_channel: Option<u16>,
     /// What of streams is under way, if the neighbour tells.
     pace: Option<Pace>,
-    /// Links for streams that are attached, have credit and carry nothing.
-    idle: Vec<LinkId>,
-    /// Links for streams that wait for credit.
-    starving: Vec<LinkId>,
-    /// Links for streams whose last delivery has left and must be settled before there is another: see
-    /// [`Connection::release`].
-    draining: Vec<(LinkId, Duration)>,
-    /// Deliveries in line for a link for streams, and whether they are settled.
-    stream_line: VecDeque<(Key, bool)>,
+    /// Links for streams, which share a session.
+    streams: Pool,
+    /// Links for long messages, each on a session that no stream shares: whoever stops taking one stops its session.
+    messages: Pool,
+    /// The sessions begun for long messages, and how many links each has.
+    message_sessions: Vec<(u16, usize)>,
     /// Deliveries in line for a priority link.
     priority_lines: Vec<VecDeque<(Key, bool)>>,
     pub(super) scheduler: Scheduler<Key>,
@@ -119,8 +120,9 @@ pub(super) struct Connection {
     pub(super) untaken: usize,
     /// Octets of deliveries of which it is not known yet where they go.
     pub(super) gathered: usize,
-    /// By session: octets that wait of what has no window of its own.
+    /// By session: octets that wait of what has no window of its own; and of all sessions.
     waiting: HashMap<u16, usize>,
+    all_waiting: usize,
     pub(super) is_dirty: bool,
     /// It goes when nothing runs over it.
     pub(super) is_retired: bool,
@@ -166,10 +168,9 @@ impl Connection {
             endpoints: Slab::default(),
             stream_channel: None,
             pace: engine.is_peer_alike().then(Pace::default),
-            idle: Vec::new(),
-            starving: Vec::new(),
-            draining: Vec::new(),
-            stream_line: VecDeque::new(),
+            streams: Pool::default(),
+            messages: Pool::default(),
+            message_sessions: Vec::new(),
             priority_lines: (0..PRIORITIES).map(|_| VecDeque::new()).collect(),
             scheduler: Scheduler::default(),
             blocked: Vec::new(),
@@ -179,6 +180,7 @@ impl Connection {
             untaken: 0,
             gathered: 0,
             waiting: HashMap::new(),
+            all_waiting: 0,
             is_dirty: false,
             is_retired: false,
             retires_at: None,
@@ -278,9 +280,10 @@ impl Connection {
 
     /// Forgets a detached link. Whether it was a control link.
     pub(super) fn forget(&mut self, link: LinkId) -> bool {
-        self.idle.retain(|other| *other != link);
-        self.starving.retain(|other| *other != link);
-        self.draining.retain(|(other, _)| *other != link);
+        self.streams.forget(link);
+        self.messages.forget(link);
+        let session = self.message_sessions.iter_mut().find(|(channel, _)| *channel == link.channel());
+        session.into_iter().for_each(|(_, links)| *links = links.saturating_sub(1));
         self.priority_senders.retain(|other| *other != link);
         let control = [&mut self.control_sender, &mut self.control_receiver];
         control.into_iter().filter_map(|place| place.take_if(|other| *other == link)).count() > 0
@@ -371,13 +374,17 @@ impl Connection {
         now: Duration,
         random: &mut Random,
     ) -> bool {
-        if self.idle.is_empty() {
-            self.reclaim(now);
-        }
-        let Some(line) = self.line(lane) else { return false };
-        line.push_back((attachment, is_settled));
-        if lane == Lane::Stream && self.idle.len() + self.starving.len() < self.stream_line.len() {
-            self.attach_stream_link(random);
+        let needs_link = match lane {
+            Lane::Stream => self.streams.queue((attachment, is_settled), &self.engine, now),
+            Lane::LongMessage => self.messages.queue((attachment, is_settled), &self.engine, now),
+            _ => {
+                let Some(line) = self.line(lane) else { return false };
+                line.push_back((attachment, is_settled));
+                false
+            }
+        };
+        if needs_link {
+            self.attach_own_link(lane, random);
         }
         true
     }
@@ -386,7 +393,8 @@ impl Connection {
     pub(super) fn serve(&mut self, lane: Lane) -> Option<(Key, LinkId)> {
         let &(attachment, is_settled) = self.line(lane)?.front()?;
         let link = match lane {
-            Lane::Stream => self.idle.pop()?,
+            Lane::Stream => self.streams.take()?,
+            Lane::LongMessage => self.messages.take()?,
             _ => self.link_of(lane)?,
         };
         if !self.engine.start_delivery(link, Token(attachment.to_bits()), is_settled) {
@@ -397,15 +405,15 @@ impl Connection {
         Some((attachment, link))
     }
 
-    /// Takes a stream out of line for which the peer has refused or taken back the link.
+    /// Takes a delivery out of line for which the peer has refused or taken back the link.
     pub(super) fn take_stranded(&mut self) -> Option<Key> {
-        let is_stranded = self.stream_line.len() > self.idle.len() + self.starving.len();
-        if is_stranded { self.stream_line.pop_back().map(|(attachment, _)| attachment) } else { None }
+        self.streams.take_stranded().or_else(|| self.messages.take_stranded())
     }
 
     fn line(&mut self, lane: Lane) -> Option<&mut VecDeque<(Key, bool)>> {
         Some(match lane {
-            Lane::Stream => &mut self.stream_line,
+            Lane::Stream => self.streams.line_mut(),
+            Lane::LongMessage => self.messages.line_mut(),
             Lane::Priority(priority) => &mut self.priority_lines[usize::from(priority)],
             Lane::Endpoint(key) => &mut self.endpoints.get_mut(key)?.line,
         })
@@ -414,7 +422,8 @@ impl Connection {
     /// The deliveries in line for a lane.
     pub(super) fn waiting(&self, lane: Lane) -> impl Iterator<Item = Key> {
         let line = match lane {
-            Lane::Stream => Some(&self.stream_line),
+            Lane::Stream => Some(self.streams.line()),
+            Lane::LongMessage => Some(self.messages.line()),
             Lane::Priority(priority) => Some(&self.priority_lines[usize::from(priority)]),
             Lane::Endpoint(key) => self.endpoints.get(key).map(|endpoint| &endpoint.line),
         };
@@ -426,10 +435,10 @@ impl Connection {
         if role == Role::Sender { self.priority_lines[usize::from(priority)].len() } else { 0 }
     }
 
-    /// The link that deliveries of a lane share; those for streams share none.
+    /// The link that deliveries of a lane share, if they do.
     pub(super) fn link_of(&self, lane: Lane) -> Option<LinkId> {
         match lane {
-            Lane::Stream => None,
+            Lane::Stream | Lane::LongMessage => None,
             Lane::Priority(priority) => self.priority_link(priority),
             Lane::Endpoint(key) => Some(self.endpoints.get(key)?.link),
         }
@@ -482,20 +491,20 @@ impl Connection {
     /// Counts a frame of a stream that has just left.
     #[inline]
     pub(super) fn count_sent(&mut self, channel: u16, octets: usize, now: Duration) {
-        if let Some(pace) = self.pace.as_mut().filter(|_| self.stream_channel == Some(channel))
+        if let Some(pace) = &mut self.pace
             && pace.count(octets)
             && let Some((next, _)) = self.engine.frames(channel)
         {
-            pace.mark(next.wrapping_sub(1), now);
+            pace.mark((channel, next.wrapping_sub(1)), now);
         }
     }
 
     /// The neighbour has told what came on a session.
     pub(super) fn recv_received(&mut self, channel: u16, now: Duration) {
-        if let Some(pace) = self.pace.as_mut().filter(|_| self.stream_channel == Some(channel))
+        if let Some(pace) = &mut self.pace
             && let Some((_, expected)) = self.engine.frames(channel)
         {
-            pace.recv_received(expected, now);
+            pace.recv_received((channel, expected), now);
         }
     }
 
@@ -503,7 +512,12 @@ impl Connection {
     pub(super) fn count_waiting(&mut self, channel: u16, before: usize, now: usize) {
         let waiting = self.waiting.entry(channel).or_default();
         *waiting = *waiting + now - before;
-        let most = if matches!(self.purpose, Purpose::Links(_)) { HELD_OCTETS } else { HELD_ROUTER_OCTETS };
+        self.all_waiting = self.all_waiting + now - before;
+        let most = match (self.purpose, self.engine.is_peer_alike()) {
+            (_, true) if self.all_waiting > HELD_ROUTER_OCTETS => HELD_LEAST_OCTETS,
+            (Purpose::Links(_), _) | (_, true) => HELD_OCTETS,
+            _ => HELD_ROUTER_OCTETS,
+        };
         if *waiting > most {
             self.engine.hold_window(channel, true);
         } else if *waiting <= most / 2 {
@@ -513,72 +527,63 @@ impl Connection {
 
     /// Whether anything is counted by [`Connection::count_waiting`].
     pub(super) fn is_holding(&self) -> bool {
-        self.waiting.values().any(|octets| *octets > 0)
+        self.all_waiting > 0
     }
 
-    fn attach_stream_link(&mut self, random: &mut Random) {
-        let Some(channel) = self.channel_for_links() else { return };
-        let link = self.attach(channel, Class::Stream, Role::Sender, random);
-        self.starving.extend(link);
+    fn attach_own_link(&mut self, lane: Lane, random: &mut Random) {
+        let is_stream = lane == Lane::Stream;
+        let channel = if is_stream { self.channel_for_links() } else { self.channel_for_message() };
+        let link = channel.and_then(|channel| self.attach(channel, Class::Stream, Role::Sender, random));
+        let pool = if is_stream { &mut self.streams } else { &mut self.messages };
+        link.into_iter().for_each(|link| pool.add(link));
     }
 
-    /// Takes back a link whose delivery has left completely.
-    ///
-    /// skupper-router does not look at the next delivery of a link if it came while the one before was still to be drained,
-    /// until something else comes on that link: so the next is for after its settlement, and for after `rests_until` if it is
-    /// not the peer who settles.
+    /// A session for the link of a long message: one that has none, if it can be had.
+    fn channel_for_message(&mut self) -> Option<u16> {
+        self.message_sessions.retain(|(channel, _)| self.engine.frames(*channel).is_some());
+        let is_taken = self.message_sessions.iter().all(|(_, links)| *links > 0);
+        if is_taken
+            && self.message_sessions.len() < MESSAGE_SESSIONS
+            && let Some(new) = self.engine.begin()
+        {
+            self.message_sessions.push((new, 0));
+        }
+        match self.message_sessions.iter_mut().min_by_key(|(_, links)| *links) {
+            Some((channel, links)) => {
+                *links += 1;
+                Some(*channel)
+            }
+            None => self.channel_for_links(),
+        }
+    }
+
+    /// Takes back a link whose delivery has left completely; see [`Pool::release`].
     pub(super) fn release(&mut self, link: LinkId, lane: Lane, rests_until: Duration) {
-        if lane != Lane::Stream {
-            return;
-        }
-        let is_free = rests_until.is_zero() && !self.engine.has_unsettled(link);
-        if self.engine.is_peer_alike() || is_free {
-            self.pool(link);
-        } else {
-            self.draining.push((link, rests_until));
+        match lane {
+            Lane::Stream => self.streams.release(link, &self.engine, rests_until),
+            Lane::LongMessage => self.messages.release(link, &self.engine, rests_until),
+            Lane::Priority(_) | Lane::Endpoint(_) => {}
         }
     }
 
-    fn pool(&mut self, link: LinkId) {
-        let pool = if self.engine.credit(link) > 0 { &mut self.idle } else { &mut self.starving };
-        pool.push(link);
-    }
-
-    /// Takes those links back that may carry another delivery by now.
-    fn reclaim(&mut self, now: Duration) {
-        let engine = &self.engine;
-        let is_free = |(link, until): &mut (LinkId, Duration)| *until <= now && !engine.has_unsettled(*link);
-        for (link, _) in self.draining.extract_if(.., is_free) {
-            let pool = if self.engine.credit(link) > 0 { &mut self.idle } else { &mut self.starving };
-            pool.push(link);
-        }
-    }
-
-    /// A delivery on a link for streams is settled: the link is detached if it is idle and enough others are. Not before all
-    /// its deliveries are settled, or the peer would take them for lost.
-    pub(super) fn spare(&mut self, link: LinkId, now: Duration) {
-        if let Some(place) = self.draining.iter().position(|(other, until)| *other == link && *until <= now)
-            && !self.engine.has_unsettled(link)
-        {
-            self.draining.swap_remove(place);
-            self.pool(link);
-        }
-        if self.idle.len() > IDLE_LINKS
-            && !self.engine.has_unsettled(link)
-            && let Some(place) = self.idle.iter().rposition(|idle| *idle == link)
-        {
-            self.idle.remove(place);
+    /// A delivery on a link of its own is settled: the link is detached if it is idle and enough others are.
+    pub(super) fn spare(&mut self, link: LinkId, lane: Lane, now: Duration) {
+        let is_spare = match lane {
+            Lane::Stream => self.streams.spare(link, &self.engine, now),
+            Lane::LongMessage => self.messages.spare(link, &self.engine, now),
+            Lane::Priority(_) | Lane::Endpoint(_) => false,
+        };
+        if is_spare {
             self.engine.detach(link, None);
         }
     }
 
-    /// Notes that a link for streams was given credit.
-    pub(super) fn feed(&mut self, link: LinkId) {
-        if let Some(place) = self.starving.iter().position(|other| *other == link)
-            && self.engine.credit(link) > 0
-        {
-            self.starving.swap_remove(place);
-            self.idle.push(link);
+    /// Notes that a link for streams or long messages was given credit; the lane that may go on.
+    pub(super) fn feed(&mut self, link: LinkId) -> Lane {
+        if self.messages.feed(link, &self.engine) {
+            return Lane::LongMessage;
         }
+        self.streams.feed(link, &self.engine);
+        Lane::Stream
     }
 }

@@ -404,13 +404,14 @@ impl Plane {
                 self.memory.count_stream(false);
             }
             self.count_over(&attachment);
-            if let Outlet::Link { connection: at, link, lane: Lane::Stream, .. } = attachment.outlet
+            if let Outlet::Link { connection: at, link, lane: lane @ (Lane::Stream | Lane::LongMessage), .. } =
+                attachment.outlet
                 && !attachment.settles_itself
                 && let Some(connection) = self.connections.get_mut(at)
             {
-                connection.spare(link, self.now);
+                connection.spare(link, lane, self.now);
                 self.touch(at);
-                self.serve(io, at, Lane::Stream);
+                self.serve(io, at, lane);
             }
             match attachment.inlet {
                 Inlet::Shard { shard, first_half } => drop(self.second_halves.remove(&(shard, first_half))),

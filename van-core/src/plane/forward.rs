@@ -53,7 +53,7 @@ impl Plane {
         let preferred = offer.preferred.and_then(|key| self.connections.get(key)).map(|connection| connection.id);
         let hop = self.routes.next_hops.get(&link);
         let is_of_hop = |id| hop.is_some_and(|hop| hop.control.id == id || hop.data.iter().any(|data| data.id == id));
-        let chosen = match preferred.filter(|id| lane == Lane::Stream && is_of_hop(*id)) {
+        let chosen = match preferred.filter(|id| lane.has_own_links() && is_of_hop(*id)) {
             Some(id) => Some(ConnectionRef { id, shard: self.shard }),
             None => self.next_hop(link, lane),
         };
@@ -85,13 +85,15 @@ impl Plane {
         peer: PeerKind,
         carried: Option<Carried>,
     ) {
-        let lane = match offer.is_stream && peer != PeerKind::Client {
-            true => Lane::Stream,
-            false => Lane::Endpoint(link.key),
-        };
+        let lane = Self::lane_of_link(&offer, link, peer);
         let octets = self.forwarded(&offer, Some(peer));
         self.keep_offer(key, offer, lane, carried);
         self.leave_by(io, key, link.at, lane, octets);
+    }
+
+    /// Other routers get what is passed on as it comes on links of its own.
+    fn lane_of_link(offer: &Offer, link: EndpointId, peer: PeerKind) -> Lane {
+        offer.own_lane().filter(|_| peer != PeerKind::Client).unwrap_or(Lane::Endpoint(link.key))
     }
 
     /// Remembers an offer that another consumer may have to be offered: a stream as long as nobody has answered it; a whole
@@ -99,7 +101,7 @@ impl Plane {
     fn keep_offer(&mut self, key: Key, offer: Box<Offer>, lane: Lane, carried: Option<Carried>) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         attachment.carried = carried;
-        let is_kept = offer.flags & RESEND_RELEASED != 0 || lane == Lane::Stream && !offer.is_foreign;
+        let is_kept = offer.flags & RESEND_RELEASED != 0 || lane.has_own_links() && !offer.is_foreign;
         attachment.message = Some(offer).filter(|_| is_kept);
     }
 
@@ -139,7 +141,7 @@ impl Plane {
                 Condition::new("amqp:resource-limit-exceeded", "takes nothing of what it is told of addresses");
             return self.fail_connection(io, connection, reason);
         }
-        if news.is_none() && is_settled && lane != Lane::Stream && self.is_congested(connection, lane) {
+        if news.is_none() && is_settled && !lane.has_own_links() && self.is_congested(connection, lane) {
             self.counters.copies_dropped += 1;
             let link = self.connections.get_mut(connection).and_then(|it| Some((it.link_of(lane)?, it)));
             link.into_iter().for_each(|(link, connection)| connection.count_dropped(link));
@@ -196,10 +198,7 @@ impl Plane {
             match recipient {
                 Recipient::Subscriber(subscriber) => self.deliver(io, copy, &offer, subscriber),
                 Recipient::Link(link, peer) => {
-                    let lane = match offer.is_stream && peer != PeerKind::Client {
-                        true => Lane::Stream,
-                        false => Lane::Endpoint(link.key),
-                    };
+                    let lane = Self::lane_of_link(&offer, link, peer);
                     let octets = self.forwarded(&offer, Some(peer));
                     self.leave_by(io, copy, link.at, lane, octets);
                 }
@@ -216,9 +215,9 @@ impl Plane {
     fn next_hop(&mut self, link: van_routing::LinkId, lane: Lane) -> Option<ConnectionRef> {
         self.turn = self.turn.wrapping_add(1);
         let is_gone = |at: &ConnectionRef| at.shard == self.shard && !self.by_id.contains_key(&at.id);
-        match lane {
-            Lane::Stream => self.routes.stream_connection(link, self.shard, self.turn, is_gone),
-            _ => self.routes.next_hops.get(&link).map(|hop| hop.control),
+        match lane.has_own_links() {
+            true => self.routes.stream_connection(link, self.shard, self.turn, is_gone),
+            false => self.routes.next_hops.get(&link).map(|hop| hop.control),
         }
     }
 

@@ -3,7 +3,8 @@
 //! What is under way cannot be overtaken: it lies in the buffers of two kernels and of the network between, and a stream
 //! that says little waits behind all of it. So no more is sent than keeps the path busy: twice what arrives in a round trip
 //! (after BBR, draft-ietf-ccwg-bbr). The rest stays where the scheduler can choose, in the sockets of clients and workloads.
-//! The neighbour tells what has come by its session's flows (docs/wire.md §2).
+//! The neighbour tells what has come by its sessions' flows (docs/wire.md §2). Frames of all sessions come in the order in
+//! which they left.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -48,11 +49,13 @@ pub(super) struct Pace {
     is_probing: bool,
 }
 
+/// A frame: its session's channel, and its number there.
+pub(super) type Frame = (u16, u32);
+
 /// A frame of which is noted when it left.
 #[derive(Debug)]
 struct Mark {
-    /// Its number on the session.
-    frame: u32,
+    frame: Frame,
     /// Octets sent by then, and received.
     sent: u64,
     received: u64,
@@ -119,7 +122,7 @@ impl Pace {
     }
 
     /// Marks the frame that was counted last.
-    pub(super) fn mark(&mut self, frame: u32, now: Duration) {
+    pub(super) fn mark(&mut self, frame: Frame, now: Duration) {
         let was_full = self.was_full;
         self.was_full &= self.is_full;
         self.next_mark = self.sent + MARK_OCTETS;
@@ -127,14 +130,16 @@ impl Pace {
         self.marks.push_back(Mark { frame, sent, received, received_at, since: now, was_full, is_probe });
     }
 
-    /// The neighbour has received all frames before `next`.
-    pub(super) fn recv_received(&mut self, next: u32, now: Duration) {
-        let has_come = |mark: &mut Mark| next.wrapping_sub(mark.frame).cast_signed() > 0;
-        let mut last = None;
-        while let Some(mark) = self.marks.pop_front_if(has_come) {
-            last = Some(mark);
-        }
-        let Some(mark) = last else { return };
+    /// The neighbour has received all frames of a session before `next`.
+    pub(super) fn recv_received(&mut self, (channel, next): Frame, now: Duration) {
+        let ahead = |mark: &Mark| next.wrapping_sub(mark.frame.1).cast_signed();
+        let has_come = |mark: &Mark| mark.frame.0 == channel && ahead(mark) > 0;
+        // The marks of a session are in order, and most often there is only one session.
+        let known = self.marks.iter().take_while(|mark| mark.frame.0 != channel || ahead(mark) > 0);
+        let Some(last) = known.enumerate().filter(|(_, mark)| has_come(mark)).last().map(|(place, _)| place) else {
+            return;
+        };
+        let Some(mark) = self.marks.drain(..=last).next_back() else { return };
         self.next_mark = if self.marks.is_empty() { 0 } else { self.next_mark };
         self.received = mark.sent;
         self.received_at = now;
@@ -144,7 +149,7 @@ impl Pace {
         // The neighbour tells of a frame when it comes, but that may be a later one than the marked: then it took that long
         // until there was more to send.
         let later = self.marks.front().map_or(Duration::MAX, |next| next.since.saturating_sub(mark.since));
-        if next.wrapping_sub(mark.frame) != 1 && later.saturating_mul(8) > round {
+        if ahead(&mark) != 1 && later.saturating_mul(8) > round {
             return;
         }
         self.is_probing |= self.shortest.forget(now);
@@ -209,7 +214,7 @@ mod tests {
                     let from = self.arriving.back().map_or(self.now, |last| (*last - self.round / 2).max(self.now));
                     self.arriving.push_back(from + self.frame_time + self.round / 2);
                     self.pace.count(FRAME as usize);
-                    self.pace.mark(self.sent, self.now);
+                    self.pace.mark((0, self.sent), self.now);
                     self.sent += 1;
                 }
                 let in_line = |arrival: &&Duration| **arrival > self.now + self.round / 2 + self.frame_time;
@@ -223,7 +228,7 @@ mod tests {
                     }
                 }
                 while let Some((_, next)) = self.told.pop_front_if(|(at, _)| *at <= self.now) {
-                    self.pace.recv_received(next, self.now);
+                    self.pace.recv_received((0, next), self.now);
                 }
             }
         }
@@ -258,6 +263,23 @@ mod tests {
     }
 
     #[test]
+    fn what_came_on_one_session_tells_of_the_others_too() {
+        let mut pace = Pace::default();
+        for (channel, frame) in [(1, 0), (2, 7), (1, 1), (3, 0), (2, 8)] {
+            pace.count(FRAME as usize);
+            pace.mark((channel, frame), Duration::ZERO);
+        }
+        pace.recv_received((4, 100), Duration::ZERO);
+        assert_eq!(pace.received, 0, "nothing of that session was sent");
+        pace.recv_received((2, 8), Duration::ZERO);
+        assert_eq!(pace.received, 2 * FRAME);
+        pace.recv_received((1, 1), Duration::ZERO);
+        assert_eq!(pace.received, 2 * FRAME, "known already");
+        pace.recv_received((3, 1), Duration::ZERO);
+        assert_eq!(pace.received, 4 * FRAME);
+    }
+
+    #[test]
     fn what_waits_does_not_grow_with_time() {
         for (megabytes, round) in [(5, 1), (50, 1), (50, 20), (500, 20)] {
             let round = Duration::from_millis(round);
@@ -279,17 +301,17 @@ mod tests {
     fn a_sender_who_pauses_does_not_count_as_a_slow_path() {
         let mut path = Path::new(500_000_000, Duration::from_millis(50));
         path.run(Duration::from_secs(3));
-        path.pace.recv_received(path.sent, path.now + path.round);
+        path.pace.recv_received((0, path.sent), path.now + path.round);
         let limit = path.pace.limit;
         assert!(limit > 25_000_000, "a round trip takes 25 MB, and {limit} are allowed");
         for _ in 0..100 {
             path.now += Duration::from_secs(1);
             for _ in 0..TOLD_FRAMES {
                 path.pace.count(100);
-                path.pace.mark(path.sent, path.now);
+                path.pace.mark((0, path.sent), path.now);
                 path.sent += 1;
             }
-            path.pace.recv_received(path.sent, path.now + path.round);
+            path.pace.recv_received((0, path.sent), path.now + path.round);
         }
         assert_eq!(path.pace.limit, limit);
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use van_core::amqp::{
     Admission, Attach, Condition, Config, Connection, DeliveryId, DeliveryState, Error, Event, LinkId, Login,
-    Mechanism, NewLink, Token,
+    Mechanism, NewLink, Token, Value,
 };
 
 /// An event, without its borrow.
@@ -116,6 +116,17 @@ impl Pair {
         let mut pair = Self::new(vec![Login::Anonymous], anonymous());
         pair.run();
         assert!(pair.client.is_open() && pair.server.is_open());
+        pair
+    }
+
+    /// A pair of the same product, with both opens exchanged.
+    pub(crate) fn alike() -> Self {
+        let of = |name| Config { properties: vec![("product".into(), Value::String("x".into()))], ..config(name) };
+        let mut pair = Self::new(Vec::new(), anonymous());
+        pair.client = Connection::connect(of("client"), vec![Login::Anonymous], pair.now);
+        pair.server = Connection::accept(of("server"), anonymous(), pair.now);
+        pair.run();
+        assert!(pair.client.is_peer_alike() && pair.server.is_peer_alike());
         pair
     }
 

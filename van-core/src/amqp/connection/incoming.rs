@@ -165,7 +165,7 @@ impl Connection {
         }
         let octets = self.frames.payload_left();
         let session = session_mut(&mut self.sessions, channel);
-        if !session.count_incoming(octets) {
+        if !session.count_incoming() {
             return Err(violation("amqp:session:window-violation", "transfer beyond the incoming window"));
         }
         let handle = transfer.handle;
@@ -204,6 +204,9 @@ impl Connection {
         }
         if is_restored || session.needs_flow() {
             self.send_link_flow(id);
+        }
+        if self.is_peer_alike {
+            self.tell_what_came(channel, octets);
         }
         if transfer.aborted {
             let token = self.end_incoming(id, true);
