@@ -572,7 +572,7 @@ fn stops_in_a_long_message(mode: &str) {
     const MESSAGE_BYTES: usize = 256 << 20;
     let site = Site::here();
     let exchanges = Exchanges::start(&site);
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder can be made");
     let certificates = Certificates::new(folder.path());
     let [access, edges, entrance, producers, consumers] = std::array::from_fn(|_| site.free_address());
     // All that goes from one to the other takes the same connection.
@@ -592,7 +592,7 @@ fn stops_in_a_long_message(mode: &str) {
     let link = producer.sender(Some("queue"));
     let before = far.resident_bytes() + near.resident_bytes();
     let sending = thread::spawn(move || {
-        let head = [&[0x00, 0x53, 0x75, 0xb0][..], &u32::try_from(MESSAGE_BYTES).unwrap().to_be_bytes()].concat();
+        let head = [&[0x00, 0x53, 0x75, 0xb0][..], &(MESSAGE_BYTES as u32).to_be_bytes()].concat();
         producer.send(link, &[head, vec![7; MESSAGE_BYTES]].concat());
         producer.flush();
         producer
