@@ -13,6 +13,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde_json::json;
+use tempfile::TempDir;
+use van_core::amqp::LinkId;
 
 use rig::PATIENCE;
 use rig::certificates::Certificates;
@@ -566,47 +568,92 @@ fn clients_that_wait_for_the_server_to_speak_never_stall() {
 
 // === who is slow ===
 
-/// A consumer of messages stops reading in the middle of a long one. Beside it streams go on, and nobody keeps much of it. When
-/// it reads on, all of it comes.
-fn stops_in_a_long_message(mode: &str) {
-    const MESSAGE_BYTES: usize = 256 << 20;
-    let site = Site::here();
-    let exchanges = Exchanges::start(&site);
-    let folder = tempfile::tempdir().expect("a folder can be made");
-    let certificates = Certificates::new(folder.path());
-    let [access, edges, entrance, producers, consumers] = std::array::from_fn(|_| site.free_address());
-    // All that goes from one to the other takes the same connection.
-    let near = Plan::new("near", &json!({"mode": mode, "dataConnectionCount": 1, "workerThreads": 1}));
-    let near = if mode == "edge" { near.edge_of(edges) } else { near.linked_to(access) };
-    let near = near.listening("exchanges", entrance).serving_clients(producers);
-    let far = Plan::new("far", &json!({"workerThreads": 1})).accepting(&[access]).serving_edges(edges);
-    let far = far.connecting("exchanges", exchanges.address()).serving_clients(consumers);
-    let start = |plan| Router::start(&site, folder.path(), &certificates, plan);
-    let (far, near) = (start(far), start(near));
-    rig::wait_until("the other site answers", || site.connect(entrance).is_ok());
+/// Two routers, and all that goes from one to the other takes the same connection.
+struct Couple {
+    site: Site,
+    near: Router,
+    far: Router,
+    /// Where streams come in, by way of the near one; and AMQP clients of each.
+    entrance: SocketAddr,
+    clients: [SocketAddr; 2],
+    /// What both took of memory before anything was sent.
+    before: u64,
+    _exchanges: Exchanges,
+    _folder: TempDir,
+}
 
-    let mut consumer = Speaker::anonymous(&site, consumers);
-    consumer.consumer("queue", 1);
-    consumer.wait_for(|heard| matches!(heard, Heard::Attached(..)).then_some(()));
-    let mut producer = Speaker::anonymous(&site, producers);
-    let link = producer.sender(Some("queue"));
-    let before = far.resident_bytes() + near.resident_bytes();
-    let sending = thread::spawn(move || {
-        let head = [&[0x00, 0x53, 0x75, 0xb0][..], &(MESSAGE_BYTES as u32).to_be_bytes()].concat();
-        producer.send(link, &[head, vec![7; MESSAGE_BYTES]].concat());
-        producer.flush();
-        producer
-    });
-    let kept = || (far.resident_bytes() + near.resident_bytes()).saturating_sub(before);
-    rig::wait_until("much waits at both", || kept() > 16 << 20);
-    (0..50).for_each(|_| Exchange::new(500_000, 500_000).run(&site, entrance).expect("streams go on"));
-    assert!(!sending.is_finished(), "the consumer has stopped");
-    assert!(kept() < 96 << 20, "{} MiB are kept of a message that nobody takes", kept() >> 20);
+impl Couple {
+    fn start(mode: &str) -> Self {
+        let (site, folder) = (Site::here(), tempfile::tempdir().expect("a folder can be made"));
+        let exchanges = Exchanges::start(&site);
+        let certificates = Certificates::new(folder.path());
+        let [access, edges, entrance, at_near, at_far] = std::array::from_fn(|_| site.free_address());
+        let near = Plan::new("near", &json!({"mode": mode, "dataConnectionCount": 1, "workerThreads": 1}));
+        let near = if mode == "edge" { near.edge_of(edges) } else { near.linked_to(access) };
+        let near = near.listening("exchanges", entrance).serving_clients(at_near);
+        let far = Plan::new("far", &json!({"workerThreads": 1})).accepting(&[access]).serving_edges(edges);
+        let far = far.connecting("exchanges", exchanges.address()).serving_clients(at_far);
+        let start = |plan| Router::start(&site, folder.path(), &certificates, plan);
+        let (far, near) = (start(far), start(near));
+        rig::wait_until("the other site answers", || site.connect(entrance).is_ok());
+        let before = far.resident_bytes() + near.resident_bytes();
+        let clients = [at_near, at_far];
+        Self { site, near, far, entrance, clients, before, _exchanges: exchanges, _folder: folder }
+    }
+
+    /// What both keep of what was sent, in octets.
+    fn kept(&self) -> u64 {
+        (self.far.resident_bytes() + self.near.resident_bytes()).saturating_sub(self.before)
+    }
+
+    /// A sender at the near router.
+    fn producer(&self, address: &str) -> (Speaker, LinkId) {
+        let mut producer = Speaker::anonymous(&self.site, self.clients[0]);
+        let link = producer.sender(Some(address));
+        (producer, link)
+    }
+
+    /// A receiver at the far router. It takes what comes only when it is waited for.
+    fn consumer(&self, address: &str) -> Speaker {
+        let mut consumer = Speaker::anonymous(&self.site, self.clients[1]);
+        consumer.consumer(address, 200);
+        consumer.wait_for(|heard| matches!(heard, Heard::Attached(..)).then_some(()));
+        consumer
+    }
+}
+
+/// A message with a body of so many sevens.
+fn sevens(count: usize) -> Vec<u8> {
+    [&[0x00, 0x53, 0x75, 0xb0][..], &(count as u32).to_be_bytes(), &vec![7; count]].concat()
+}
+
+/// Waits for a message of [`sevens`].
+fn take_sevens(consumer: &mut Speaker, count: usize) {
     let message = consumer.wait_for(|heard| match heard {
         Heard::Message(message) => Some(message),
         _ => None,
     });
-    assert!(message.len() > MESSAGE_BYTES && message[message.len() - MESSAGE_BYTES..].iter().all(|octet| *octet == 7));
+    assert!(message.ends_with(&sevens(count)), "{} octets, not those that were sent", message.len());
+}
+
+/// A consumer of messages stops reading in the middle of a long one. Beside it streams go on, and nobody keeps much of it. When
+/// it reads on, all of it comes.
+fn stops_in_a_long_message(mode: &str) {
+    const OCTETS: usize = 256 << 20;
+    let couple = Couple::start(mode);
+    let mut consumer = couple.consumer("queue");
+    let (mut producer, link) = couple.producer("queue");
+    let sending = thread::spawn(move || {
+        producer.send(link, &sevens(OCTETS));
+        producer.flush();
+        producer
+    });
+    rig::wait_until("much waits at both", || couple.kept() > 16 << 20);
+    let exchange = |_| Exchange::new(500_000, 500_000).run(&couple.site, couple.entrance).expect("streams go on");
+    (0..50).for_each(exchange);
+    assert!(!sending.is_finished(), "the consumer has stopped");
+    assert!(couple.kept() < 96 << 20, "{} MiB are kept of what nobody takes", couple.kept() >> 20);
+    take_sevens(&mut consumer, OCTETS);
     sending.join().expect("all of it was sent");
 }
 
@@ -618,4 +665,29 @@ fn a_consumer_that_stops_in_a_long_message_holds_back_its_sender_and_no_stream()
 #[test]
 fn a_consumer_that_stops_in_a_long_message_of_an_edge_holds_back_its_sender_and_no_stream() {
     stops_in_a_long_message("edge");
+}
+
+#[test]
+fn long_messages_that_wait_for_a_consumer_or_are_given_up_hold_back_no_other_consumer() {
+    const OCTETS: usize = 500_000;
+    let couple = Couple::start("interior");
+    let _stopped = couple.consumer("queue");
+    let mut other = couple.consumer("other");
+    let (mut producer, link) = couple.producer("queue");
+    (0..180).for_each(|_| producer.offer(link, &sevens(OCTETS), true));
+    producer.flush();
+    rig::wait_until("more waits than may before sessions are held back", || couple.kept() > 74 << 20);
+    let (mut for_other, to_other) = couple.producer("other");
+    let mut passes = || {
+        for_other.offer(to_other, &sevens(OCTETS), true);
+        for_other.flush();
+        take_sevens(&mut other, OCTETS);
+    };
+    (0..20).for_each(|_| passes());
+    let (mut leaving, link) = couple.producer("queue");
+    leaving.offer(link, &sevens(24 << 20), false);
+    leaving.flush();
+    rig::wait_until("much of it waits", || couple.kept() > 84 << 20);
+    drop(leaving);
+    (0..20).for_each(|_| passes());
 }

@@ -222,7 +222,7 @@ impl Connection {
 
     /// Begins a session; its channel is used at once, without waiting for the peer. `None` if there are too many.
     pub fn begin(&mut self) -> Option<u16> {
-        let channel = self.free_channel().filter(|&channel| channel <= self.peer_channel_max)?;
+        let channel = self.free_channel().filter(|channel| usize::from(*channel) < self.max_sessions())?;
         self.sessions[usize::from(channel)] = Some(self.new_session());
         self.send_begin(channel);
         Some(channel)
@@ -364,7 +364,12 @@ impl Connection {
 
     /// Whether the peer takes another transfer frame on the link's session.
     pub fn has_window(&self, link: LinkId) -> bool {
-        let session = self.sessions.get(usize::from(link.channel)).and_then(Option::as_ref);
+        self.has_window_on(link.channel)
+    }
+
+    /// Whether the peer takes another frame on a session.
+    pub fn has_window_on(&self, channel: u16) -> bool {
+        let session = self.sessions.get(usize::from(channel)).and_then(Option::as_ref);
         session.is_some_and(|session| session.remote_incoming_window > 0)
     }
 
@@ -537,6 +542,11 @@ impl Connection {
         let frames = self.config.session_window_frames;
         let most = if self.is_peer_alike { INCOMING_WINDOW_FRAMES / 4 } else { frames };
         Session::new(frames.min(most), self.is_peer_alike)
+    }
+
+    /// Sessions that there may be, begun by either end: each needs a channel of both.
+    pub fn max_sessions(&self) -> usize {
+        usize::from(self.peer_channel_max.min(self.config.sessions() - 1)) + 1
     }
 
     /// Whether the peer says that it is the same product as we.

@@ -72,7 +72,7 @@ pub(super) enum Class {
     Endpoint(Key),
 }
 
-/// Sessions that are begun for long messages. More messages share them.
+/// Sessions that are begun for long messages, if the peer takes so many. More messages share them.
 const MESSAGE_SESSIONS: usize = 256;
 
 /// Octets of a stream that was idle that may leave although as much is under way as should be.
@@ -168,8 +168,8 @@ impl Connection {
             endpoints: Slab::default(),
             stream_channel: None,
             pace: engine.is_peer_alike().then(Pace::default),
-            streams: Pool::default(),
-            messages: Pool::default(),
+            streams: Pool::of_streams(),
+            messages: Pool::of_messages(),
             message_sessions: Vec::new(),
             priority_lines: (0..PRIORITIES).map(|_| VecDeque::new()).collect(),
             scheduler: Scheduler::default(),
@@ -393,8 +393,8 @@ impl Connection {
     pub(super) fn serve(&mut self, lane: Lane) -> Option<(Key, LinkId)> {
         let &(attachment, is_settled) = self.line(lane)?.front()?;
         let link = match lane {
-            Lane::Stream => self.streams.take()?,
-            Lane::LongMessage => self.messages.take()?,
+            Lane::Stream => self.streams.take(&self.engine)?,
+            Lane::LongMessage => self.messages.take(&self.engine)?,
             _ => self.link_of(lane)?,
         };
         if !self.engine.start_delivery(link, Token(attachment.to_bits()), is_settled) {
@@ -407,7 +407,7 @@ impl Connection {
 
     /// Takes a delivery out of line for which the peer has refused or taken back the link.
     pub(super) fn take_stranded(&mut self) -> Option<Key> {
-        self.streams.take_stranded().or_else(|| self.messages.take_stranded())
+        self.streams.take_stranded(&self.engine).or_else(|| self.messages.take_stranded(&self.engine))
     }
 
     fn line(&mut self, lane: Lane) -> Option<&mut VecDeque<(Key, bool)>> {
@@ -538,23 +538,42 @@ impl Connection {
         link.into_iter().for_each(|link| pool.add(link));
     }
 
-    /// A session for the link of a long message: one that has none, if it can be had.
+    /// A session for the link of a long message: one that has none and is not held back, if it can be had.
     fn channel_for_message(&mut self) -> Option<u16> {
+        // Streams have theirs in any case.
+        let for_streams = self.channel_for_links();
         self.message_sessions.retain(|(channel, _)| self.engine.frames(*channel).is_some());
-        let is_taken = self.message_sessions.iter().all(|(_, links)| *links > 0);
+        let engine = &self.engine;
+        let is_held = |channel: u16| !engine.has_window_on(channel);
+        let is_taken = self.message_sessions.iter().all(|(channel, links)| *links > 0 || is_held(*channel));
+        // The peer begins as many.
+        let most = MESSAGE_SESSIONS.min(self.engine.max_sessions() / 4);
         if is_taken
-            && self.message_sessions.len() < MESSAGE_SESSIONS
+            && self.message_sessions.len() < most
             && let Some(new) = self.engine.begin()
         {
-            self.message_sessions.push((new, 0));
+            self.message_sessions.push((new, 1));
+            return Some(new);
         }
-        match self.message_sessions.iter_mut().min_by_key(|(_, links)| *links) {
+        let engine = &self.engine;
+        let burden = |(channel, links): &&mut (u16, usize)| (!engine.has_window_on(*channel), *links);
+        match self.message_sessions.iter_mut().min_by_key(burden) {
             Some((channel, links)) => {
                 *links += 1;
                 Some(*channel)
             }
-            None => self.channel_for_links(),
+            None => for_streams,
         }
+    }
+
+    /// Gives up the delivery under way on a link, and takes the link back.
+    pub(super) fn abort(&mut self, link: LinkId, lane: Lane) {
+        self.engine.abort(link, None);
+        // The peer would not hear of it before whoever holds the session back goes on.
+        if lane == Lane::LongMessage && !self.engine.has_window(link) {
+            return self.engine.detach(link, None);
+        }
+        self.release(link, lane, Duration::ZERO);
     }
 
     /// Takes back a link whose delivery has left completely; see [`Pool::release`].

@@ -8,7 +8,6 @@
 //! | a link or connection on the way is lost | aborted; modified | reset |
 //! | the far end turns a delivery down that nobody has answered | – | the next consumer is tried, else reset |
 
-use std::time::Duration;
 
 use super::attachment::{Attachment, Ending, Flow, Inlet, Lane, Outlet, Tried};
 use super::crossing::{Crossing, Destination};
@@ -349,8 +348,7 @@ impl Plane {
         match outlet {
             Outlet::Link { connection: at, link, lane, .. } if !is_done => {
                 if let Some(connection) = self.connections.get_mut(at) {
-                    connection.engine.abort(link, None);
-                    connection.release(link, lane, Duration::ZERO);
+                    connection.abort(link, lane);
                 }
                 self.touch(at);
                 self.serve(io, at, lane);

@@ -13,7 +13,7 @@ use super::stream::{ReplyName, Side, Stream};
 use super::way::Workload;
 use super::{Io, MAX_MESSAGE_BYTES, Plane, Report};
 use crate::amqp::{Condition, DeliveryState};
-use crate::annotations::RESEND_RELEASED;
+use crate::annotations::{RESEND_RELEASED, STREAMING};
 use crate::message;
 use crate::slab::Key;
 
@@ -337,7 +337,8 @@ impl Plane {
     fn forwarded(&self, offer: &Offer, peer: Option<PeerKind>) -> Bytes {
         let mut out = Vec::with_capacity(offer.octets.len() + 128);
         if let Ok(Some(head)) = message::scan(&offer.octets, true) {
-            let annotations = offer.annotations(&head);
+            let mut annotations = offer.annotations(&head);
+            annotations.flags |= if offer.is_stream { STREAMING } else { 0 };
             match (peer, &self.routes.edge) {
                 (Some(PeerKind::Client), _) => {}
                 (Some(PeerKind::Interior), Some(edge)) => annotations.forward_from_edge(Some(&edge.mesh), &mut out),

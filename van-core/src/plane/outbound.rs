@@ -253,8 +253,7 @@ impl Plane {
                 // It has gone elsewhere meanwhile.
                 None => {
                     let connection = self.connections.get_mut(key).expect("it served above");
-                    connection.engine.abort(link, None);
-                    connection.release(link, lane, Duration::ZERO);
+                    connection.abort(link, lane);
                 }
             }
         }
@@ -486,7 +485,9 @@ impl Plane {
     pub(super) fn count_held(&mut self, key: Key) {
         self.charge(key);
         let Some(attachment) = self.attachments.get_mut(key) else { return };
-        let now = if attachment.has_no_window { attachment.parked.len() + attachment.under_way } else { 0 };
+        // What has left another shard is told in rounds: the last of it is always untold.
+        let waiting = attachment.parked.len() + attachment.under_way.saturating_sub(TAKEN_OCTETS);
+        let now = if attachment.has_no_window { waiting } else { 0 };
         let before = std::mem::replace(&mut attachment.held, now);
         if now == before {
             return;

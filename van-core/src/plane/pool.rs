@@ -9,8 +9,10 @@ use crate::slab::Key;
 /// Idle links that are kept: as many as streams begin in a short time. Source: skupper-router, which detaches what is above.
 const IDLE_LINKS: usize = 128;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pool {
+    /// Their sessions may be held back because of what they brought before, and must not be.
+    needs_window: bool,
     /// Attached, with credit, and carry nothing.
     idle: Vec<LinkId>,
     /// Wait for credit.
@@ -23,6 +25,22 @@ pub(super) struct Pool {
 }
 
 impl Pool {
+    /// Of links that share a session.
+    pub(super) fn of_streams() -> Self {
+        Self {
+            needs_window: false,
+            idle: Vec::new(),
+            starving: Vec::new(),
+            draining: Vec::new(),
+            line: VecDeque::new(),
+        }
+    }
+
+    /// Of links with a session of their own.
+    pub(super) fn of_messages() -> Self {
+        Self { needs_window: true, ..Self::of_streams() }
+    }
+
     /// The deliveries in line.
     pub(super) fn line(&self) -> &VecDeque<(Key, bool)> {
         &self.line
@@ -38,7 +56,7 @@ impl Pool {
             self.reclaim(engine, now);
         }
         self.line.push_back(delivery);
-        self.is_short()
+        self.is_short(engine)
     }
 
     /// Adds a link that has just been attached.
@@ -47,27 +65,37 @@ impl Pool {
     }
 
     /// Takes a link for the first in line.
-    pub(super) fn take(&mut self) -> Option<LinkId> {
-        self.idle.pop()
+    pub(super) fn take(&mut self, engine: &amqp::Connection) -> Option<LinkId> {
+        match self.needs_window {
+            false => self.idle.pop(),
+            true => {
+                let place = self.idle.iter().rposition(|link| engine.has_window(*link))?;
+                Some(self.idle.swap_remove(place))
+            }
+        }
     }
 
     /// Takes a delivery out of line for which there will be no link.
-    pub(super) fn take_stranded(&mut self) -> Option<Key> {
-        if self.is_short() { self.line.pop_back().map(|(attachment, _)| attachment) } else { None }
+    pub(super) fn take_stranded(&mut self, engine: &amqp::Connection) -> Option<Key> {
+        if self.is_short(engine) { self.line.pop_back().map(|(attachment, _)| attachment) } else { None }
     }
 
-    fn is_short(&self) -> bool {
-        self.line.len() > self.idle.len() + self.starving.len()
+    fn is_short(&self, engine: &amqp::Connection) -> bool {
+        let usable = match self.needs_window {
+            false => self.idle.len(),
+            true => self.idle.iter().filter(|link| engine.has_window(**link)).count(),
+        };
+        self.line.len() > usable + self.starving.len()
     }
 
     /// Takes back a link whose delivery has left completely.
     ///
     /// skupper-router does not look at the next delivery of a link if it came while the one before was still to be drained,
     /// until something else comes on that link: so the next is for after its settlement, and for after `rests_until` if it is
-    /// not the peer who settles.
+    /// not the peer who settles. A long message that is not settled may still hold its session back.
     pub(super) fn release(&mut self, link: LinkId, engine: &amqp::Connection, rests_until: Duration) {
         let is_free = rests_until.is_zero() && !engine.has_unsettled(link);
-        if engine.is_peer_alike() || is_free {
+        if is_free || engine.is_peer_alike() && !self.needs_window {
             self.put(link, engine);
         } else {
             self.draining.push((link, rests_until));

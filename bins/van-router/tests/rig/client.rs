@@ -125,7 +125,16 @@ impl Speaker {
 
     /// Sends a settled message as soon as there is credit for it.
     pub(crate) fn send(&mut self, link: LinkId, message: &[u8]) {
-        while !(self.engine.start_delivery(link, Token::default(), true)) {
+        self.give(link, message, true, true);
+    }
+
+    /// As [`Speaker::send`], not settled; of a message that is not whole there is more to come.
+    pub(crate) fn offer(&mut self, link: LinkId, message: &[u8], is_whole: bool) {
+        self.give(link, message, false, is_whole);
+    }
+
+    fn give(&mut self, link: LinkId, message: &[u8], is_settled: bool, is_whole: bool) {
+        while !(self.engine.start_delivery(link, Token::default(), is_settled)) {
             self.hear();
         }
         let mut left = message;
@@ -134,7 +143,7 @@ impl Speaker {
                 self.hear();
             }
             let (piece, rest) = left.split_at(left.len().min(self.engine.max_payload(link)));
-            self.engine.transfer(link, piece.len(), !rest.is_empty());
+            self.engine.transfer(link, piece.len(), !(is_whole && rest.is_empty()));
             self.engine.append_payload(piece);
             left = rest;
             if left.is_empty() {

@@ -61,7 +61,8 @@ impl Connection {
                 ours
             }
             None => {
-                self.free_channel().ok_or_else(|| violation("amqp:resource-limit-exceeded", "too many sessions"))?
+                let free = self.free_channel().filter(|channel| *channel <= self.peer_channel_max);
+                free.ok_or_else(|| violation("amqp:resource-limit-exceeded", "too many sessions"))?
             }
         };
         self.by_remote_channel.insert(channel, local);
@@ -160,9 +161,6 @@ impl Connection {
     }
 
     fn recv_transfer<'a>(&mut self, channel: u16, transfer: Transfer) -> Result<Progress<'a>, Error> {
-        if self.unsettled() >= MAX_UNSETTLED {
-            return Err(violation("amqp:resource-limit-exceeded", "too many unsettled deliveries"));
-        }
         let octets = self.frames.payload_left();
         let session = session_mut(&mut self.sessions, channel);
         if !session.count_incoming() {
@@ -199,10 +197,14 @@ impl Connection {
         };
         let is_new = link.current.replace(current).is_none();
         let is_restored = link.replenish(goes_on && !self.is_peer_alike);
+        let needs_flow = is_restored || session.needs_flow();
         if is_new && !current.settled {
             session.begin_unsettled(Role::Receiver, current.number, key, Token::default());
+            if self.unsettled() > MAX_UNSETTLED {
+                return Err(violation("amqp:resource-limit-exceeded", "too many unsettled deliveries"));
+            }
         }
-        if is_restored || session.needs_flow() {
+        if needs_flow {
             self.send_link_flow(id);
         }
         if self.is_peer_alike {
