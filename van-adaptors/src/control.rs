@@ -32,7 +32,7 @@ use crate::dial;
 use crate::entities::{Board, ConsumerState, EntityError, LinkOctets, States};
 use crate::flow::SiteInfo;
 use crate::messages::{self, Messages, Subscriber};
-use crate::shard::{Adopted, Message, Shards};
+use crate::shard::{Adopted, Message, Shards, Stats};
 
 /// What the control plane's task is told.
 enum Command {
@@ -731,7 +731,9 @@ struct Stopping {
 
 impl Stopping {
     fn is_over(&self, shards: &Shards) -> bool {
-        Instant::now() >= self.end || shards.stats.iter().all(|stats| stats.read().directions == 0)
+        // Clients who have come, and have no direction yet, are among the streams.
+        let is_idle = |stats: &Stats| stats.streams() == 0 && stats.read().directions == 0;
+        Instant::now() >= self.end || shards.stats.iter().all(is_idle)
     }
 }
 

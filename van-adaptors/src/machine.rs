@@ -5,6 +5,8 @@ pub(crate) mod heap;
 use std::fs;
 use std::path::Path;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 /// What Linux gives a connection's writer and its reader at most, unless told otherwise.
 const STOCK_SEND_BUFFER: u64 = 4 * 1024 * 1024;
 const STOCK_RECEIVE_BUFFER: u64 = 6 * 1024 * 1024;
@@ -25,6 +27,13 @@ pub(crate) fn send_buffer() -> u64 {
 /// Octets that the system lets a TCP connection's peer send before they are read, as far as it can be told.
 pub(crate) fn receive_buffer() -> u64 {
     third("/proc/sys/net/ipv4/tcp_rmem").unwrap_or(STOCK_RECEIVE_BUFFER)
+}
+
+/// Lets this process have as many descriptors as it may: each connection of a client takes one at either end. For programs
+/// that do nothing but carry connections; the usual limit of 1024 is for those who use `select`.
+pub fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// The third number in a file.

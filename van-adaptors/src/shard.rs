@@ -139,6 +139,9 @@ struct Seed {
 
 impl Shards {
     /// Starts the threads.
+    ///
+    /// # Errors
+    /// If the system gives no more threads or descriptors. Those that were started have ended then.
     pub(crate) fn start(
         (count, flow_id): (u16, &str),
         memory: Memory,
@@ -147,6 +150,7 @@ impl Shards {
         seed: u64,
     ) -> std::io::Result<Self> {
         heap::keep_some();
+        let (started, outcomes) = std::sync::mpsc::channel();
         let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         let inboxes: Arc<[_]> = inboxes.into();
         let memory = Arc::new(memory);
@@ -157,10 +161,23 @@ impl Shards {
             let (reports, routes) = (reports.clone(), Arc::clone(routes));
             let (ledger, seed) = (Ledger::new(flow_id, shard.0), seed.wrapping_add(number as u64));
             let seed = Seed { shard, inbox, inboxes, stats, memory, reports, routes, ledger, seed };
-            std::thread::Builder::new().name(format!("van-shard-{number}")).spawn(move || runtime::run(seed))
+            let started = started.clone();
+            std::thread::Builder::new().name(format!("van-shard-{number}")).spawn(move || runtime::run(seed, &started))
         };
-        let threads = receivers.into_iter().enumerate().map(spawn).collect::<Result<_, _>>()?;
-        Ok(Self { inboxes, stats, memory, threads: Mutex::new(threads) })
+        let shards = Self {
+            inboxes: Arc::clone(&inboxes),
+            stats: Arc::clone(&stats),
+            memory: Arc::clone(&memory),
+            threads: Mutex::default(),
+        };
+        for receiver in receivers.into_iter().enumerate() {
+            let thread = spawn(receiver)?;
+            shards.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        }
+        for _ in 0..count {
+            outcomes.recv().map_err(std::io::Error::other)??;
+        }
+        Ok(shards)
     }
 
     /// Tells one shard. A shard that has ended is not missed: it ends only with the router.

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::watch;
 use van_core::management::config::Observer;
 use van_tls::ServiceStream;
@@ -28,8 +28,14 @@ pub(crate) const EXHAUSTED_REST: Duration = Duration::from_millis(50);
 /// How long a peer may take to end its half of a closed connection.
 pub(crate) const LINGER_TIME: Duration = Duration::from_secs(1);
 
-/// A workload that does not answer for this long is not there.
+/// A workload that does not answer for this long is not there; if its name has several addresses, they share the time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an address has at least.
+const LEAST_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long looking up a workload's name may take. The system waits 5 s for one name server, then asks the next.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// How long a workload may take for its part of a TLS handshake.
 const WORKLOAD_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -104,13 +110,13 @@ impl Target {
     ///
     /// Dropping the future gives the attempt up.
     pub(crate) async fn connect(&self, alpn: Option<&str>) -> io::Result<Socket> {
-        let dialling = async {
-            match self.address {
-                Some(address) => TcpStream::connect(address).await,
-                None => TcpStream::connect((self.host.as_str(), self.port)).await,
+        let socket = match self.address {
+            Some(address) => dial(&[address]).await?,
+            None => {
+                let looking = async { Ok(lookup_host((self.host.as_str(), self.port)).await?.collect::<Vec<_>>()) };
+                dial(&within(LOOKUP_TIMEOUT, "no name server answers", looking).await?).await?
             }
         };
-        let socket = within(CONNECT_TIMEOUT, "the workload does not answer", dialling).await?;
         // As clients': see `listener::bind`.
         SockRef::from(&socket).set_keepalive(true)?;
         socket.set_nodelay(true)?;
@@ -130,6 +136,19 @@ impl Target {
         let stalled = "the workload does not answer by TLS; does it speak it at this port?";
         Ok(within(WORKLOAD_HANDSHAKE_TIMEOUT, stalled, shaking).await?.into())
     }
+}
+
+/// Connects to the first of some addresses that answers.
+async fn dial(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let time = (CONNECT_TIMEOUT / addresses.len().max(1) as u32).max(LEAST_CONNECT_TIMEOUT);
+    let mut outcome = Err(io::Error::other("the workload's name has no address"));
+    for address in addresses {
+        outcome = within(time, "the workload does not answer", TcpStream::connect(address)).await;
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
 }
 
 /// Closes a socket once the peer has ended, or took too long. Linux resets a socket that is closed before all that came is

@@ -1,7 +1,7 @@
 //! The certificates of a site: made when they are missing, and anew when what they say is no longer wanted.
 //!
-//! What the user provides under a name is used as it is, and never written over. A certificate of ours is replaced when
-//! its names or its CA changed, or two thirds of its life are over. CAs are never replaced: who trusts them would not be
+//! What the user provides under a name is used as it is, and never written over. A certificate of ours is replaced when it
+//! lacks a name or its CA changed, or two thirds of its life are over; it goes on naming what it named. CAs are never replaced: who trusts them would not be
 //! told.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +12,9 @@ use van_tls::{Authority, AuthorityRequest, Credentials, KeyKind, LeafRequest, SK
 
 use crate::resource::certificate::{CertificateSpec, SITE_CA};
 use crate::store::{Shelf, Store, StoreError};
+
+/// Hosts that a certificate goes on naming when it is made anew, though nobody asks for them any more.
+const MOST_KEPT_HOSTS: usize = 32;
 
 /// Why a certificate that is wanted is not there.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +104,12 @@ fn ensure_leaf(
         (Err(_), Some(known)) if known.credentials.check(now).is_ok() => return Ok(known.credentials.clone()),
         (Err(error), _) => return Err(error),
     };
-    let made = issue(&issuer, spec, now)?;
+    // Links were made for the hosts that it named, and dial them.
+    let kept = known.iter().flat_map(|known| names(known.credentials.identity.certificate()));
+    let mut spec = spec.clone();
+    let wanted: BTreeSet<_> = spec.hosts.iter().map(|host| canonical(host)).collect();
+    spec.hosts.extend(kept.filter(|host| !wanted.contains(host)).take(MOST_KEPT_HOSTS));
+    let made = issue(&issuer, &spec, now)?;
     store.put_credentials(Shelf::Certificates, name, &made)?;
     Ok(made)
 }
@@ -141,7 +149,7 @@ pub fn issue(issuer: &Credentials, spec: &CertificateSpec, now: SystemTime) -> R
 fn is_current(held: &Credentials, spec: &CertificateSpec, issuer: &Credentials, now: SystemTime) -> bool {
     let certificate = held.identity.certificate();
     certificate.common_name.as_deref() == Some(&spec.subject)
-        && names(certificate) == spec.hosts.iter().map(|host| canonical(host)).collect()
+        && names(certificate).is_superset(&spec.hosts.iter().map(|host| canonical(host)).collect())
         && held.trust.pem() == issuer.identity.chain_pem()
         && certificate.validity(now) == Validity::Current
         && now < certificate.renew_at()
@@ -174,5 +182,23 @@ mod tests {
         let error = ensure(by("theirs")).expect_err("nobody can renew it");
         assert!(matches!(&error, CertificateError::NoIssuer { name } if name == "theirs"), "{error}");
         assert!(ensure(by("ours")).is_ok());
+    }
+
+    #[test]
+    fn a_certificate_goes_on_naming_the_hosts_that_links_were_made_for() {
+        let (store, now) = (Store::memory(), SystemTime::now());
+        let authority = CertificateSpec { subject: "ours".into(), signing: true, ..CertificateSpec::default() };
+        let with = |hosts: &[&str]| {
+            let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+            let access =
+                CertificateSpec { subject: "a".into(), ca: "ours".into(), hosts, ..CertificateSpec::default() };
+            let wanted = BTreeMap::from([("ours".to_owned(), authority.clone()), ("a".to_owned(), access)]);
+            ensure(&wanted, &store, now).remove("a").expect("it is wanted").expect("it can be made").identity
+        };
+        let first = with(&["a.example", "10.0.0.1"]);
+        assert_eq!(with(&["10.0.0.1"]).chain_pem(), first.chain_pem(), "a grant is gone");
+        let second = with(&["10.0.0.1", "b.example"]);
+        let hosts = ["10.0.0.1", "a.example", "b.example"].map(str::to_owned);
+        assert_eq!(names(second.certificate()), BTreeSet::from(hosts));
     }
 }

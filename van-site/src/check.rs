@@ -100,6 +100,17 @@ pub enum Fault {
     Window(#[from] DurationError),
 }
 
+impl Fault {
+    /// Whether it lies in what the document says of itself, and not in what there is beside it: a slip of whoever changed it.
+    pub(crate) fn is_slip(&self) -> bool {
+        let is_beside = matches!(
+            self,
+            Self::OtherNamespace { .. } | Self::SecondSite(_) | Self::SecretNotFound(_) | Self::ProxyNotFound
+        );
+        !is_beside
+    }
+}
+
 /// Looks at one document.
 ///
 /// # Errors

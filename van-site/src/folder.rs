@@ -133,6 +133,11 @@ impl Namespace {
         self.root.join("internal")
     }
 
+    /// Whether Skupper set it up, and no site of ours ever ran in it.
+    pub fn is_of_skupper(&self) -> bool {
+        self.internal().join("platform.yaml").exists() && !self.controller_lock().exists()
+    }
+
     /// Reads and checks the user's documents. Where they contradict each other, those count that a controller carries out.
     pub fn load_input(&self) -> Documents {
         let is_failed = |document: &Document| document.status().is_some_and(|it| it.state == Some(State::Error));

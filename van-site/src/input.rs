@@ -28,6 +28,9 @@ pub struct Input {
     files: BTreeMap<Key, PathBuf>,
 }
 
+/// Behind what is wrong with a document that was in use.
+const STAYS: &str = "; what it said before stays in effect";
+
 /// Something wrong with a file, or with a place in it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Complaint {
@@ -54,9 +57,15 @@ impl Input {
         for entry in loaded.entries() {
             let key = entry.document.key();
             input.files.insert(key.clone(), entry.file.clone());
-            match entry.configured() {
-                Ok(()) => drop(input.documents.insert(key, entry.document.clone())),
-                Err(fault) => drop(input.faulty.insert(key, (entry.document.clone(), fault))),
+            match &entry.fault {
+                None => drop(input.documents.insert(key, entry.document.clone())),
+                Some(fault) => match before.documents.get(&key).filter(|_| fault.is_slip()) {
+                    Some(known) => {
+                        input.documents.insert(key.clone(), known.clone());
+                        input.outdated.insert(key, format!("{fault}{STAYS}"));
+                    }
+                    None => drop(input.faulty.insert(key, (entry.document.clone(), fault.to_string()))),
+                },
             }
         }
         let lacks_secret = |fault: &Fault| matches!(fault, Fault::SecretNotFound(_) | Fault::ProxyNotFound);
@@ -104,7 +113,7 @@ impl Input {
             }
             self.documents.insert(key.clone(), document.clone());
             self.files.insert(key.clone(), file.clone());
-            self.outdated.insert(key.clone(), format!("{problem}; what it said before stays in effect"));
+            self.outdated.insert(key.clone(), format!("{problem}{STAYS}"));
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -45,13 +46,18 @@ const STOP_TIME: Duration = Duration::from_secs(2);
 /// Octets read from a connection at once: 8 full records, behind one that is incomplete.
 const RECEIVE_OCTETS: usize = 9 * (van_tls::MAX_RECORD_PAYLOAD + van_tls::RECORD_OVERHEAD);
 
-/// Runs a shard until it is told to stop.
-pub(super) fn run(seed: Seed) {
+/// Runs a shard until it is told to stop. Tells whether it could start.
+pub(super) fn run(seed: Seed, started: &std::sync::mpsc::Sender<io::Result<()>>) {
     // `event_interval(1)`: sockets are looked at after every turn, however busy the task keeps itself.
     let runtime = Builder::new_current_thread().enable_all().event_interval(1).build_local(LocalOptions::default());
     match runtime {
-        Ok(runtime) => runtime.block_on(async move { tokio::task::unconstrained(Shard::new(seed)).await }),
-        Err(error) => error!(%error, "cannot start the runtime of a shard"),
+        Ok(runtime) => {
+            let _ = started.send(Ok(()));
+            runtime.block_on(async move { tokio::task::unconstrained(Shard::new(seed)).await });
+            // Names may still be looked up, and that nobody can end.
+            runtime.shutdown_background();
+        }
+        Err(error) => drop(started.send(Err(error))),
     }
 }
 

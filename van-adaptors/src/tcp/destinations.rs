@@ -86,7 +86,8 @@ impl Destinations {
                 })
             }
         };
-        chosen.or(self.list.first())
+        // Weights may all be 0.
+        chosen.or_else(|| self.list.iter().find(|it| it.is_reachable)).or(self.list.first())
     }
 }
 
@@ -147,5 +148,7 @@ mod tests {
         }
         let weightless = destinations(Strategy::Weighted, &[("a", 0), ("b", 0)]);
         assert_eq!(choices(&weightless, 10), [("a", 10)].into());
+        let standby = destinations(Strategy::Weighted, &[("GONE", 10), ("standby", 0)]);
+        assert_eq!(choices(&standby, 10), [("standby", 10)].into());
     }
 }

@@ -71,7 +71,8 @@ pub(crate) fn bind(address: SocketAddr, backlog: Option<u32>) -> io::Result<TcpL
 /// Attempts to find a port that is free at all addresses.
 const PORT_ATTEMPTS: usize = 16;
 
-/// Opens all addresses of a listener, which have one port; if that is 0, one of the system's choice that is free at all.
+/// Opens all addresses of a listener, which have one port; if that is 0, one of the system's choice that is free at all. Of
+/// several, those that this machine has not are passed over: a name may be one for IPv6 too.
 pub(crate) fn bind_all(addresses: &[SocketAddr], backlog: Option<u32>) -> io::Result<Vec<(SocketAddr, TcpListener)>> {
     let mut attempt = 1;
     loop {
@@ -90,12 +91,19 @@ pub(crate) fn bind_all(addresses: &[SocketAddr], backlog: Option<u32>) -> io::Re
 
 fn try_bind_all(addresses: &[SocketAddr], backlog: Option<u32>) -> io::Result<Vec<(SocketAddr, TcpListener)>> {
     let mut sockets: Vec<(SocketAddr, TcpListener)> = Vec::with_capacity(addresses.len());
+    let mut absent = None;
     for address in addresses {
         let port = sockets.first().map_or(address.port(), |(first, _)| first.port());
-        let socket = bind(SocketAddr::new(address.ip(), port), backlog)?;
-        sockets.push((socket.local_addr()?, socket));
+        match bind(SocketAddr::new(address.ip(), port), backlog) {
+            Ok(socket) => sockets.push((socket.local_addr()?, socket)),
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => absent = Some(error),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(sockets)
+    match absent {
+        Some(error) if sockets.is_empty() => Err(error),
+        _ => Ok(sockets),
+    }
 }
 
 /// Accepts clients for as long as it is not dropped, and hands each to the shard with the fewest streams; of equals to the
@@ -108,9 +116,11 @@ pub(crate) async fn serve(
     here: usize,
     mut random: Random,
 ) {
+    let mut is_exhausted = false;
     loop {
         match socket.async_io(Interest::READABLE, accept).await {
             Ok((socket, peer)) => {
+                is_exhausted = false;
                 let entrance = Arc::clone(&entrance.borrow());
                 let Some(destination) = entrance.destinations.choose(random.next_u64()) else { continue };
                 destination.chosen.add_one();
@@ -122,8 +132,10 @@ pub(crate) async fn serve(
             }
             Err(error) if is_transient(&error) => {}
             Err(error) => {
-                let listener = entrance.borrow().name.clone();
-                warn!(listener, %error, "cannot accept a client; trying again");
+                if !std::mem::replace(&mut is_exhausted, true) {
+                    let listener = entrance.borrow().name.clone();
+                    warn!(listener, %error, "cannot accept a client; trying again until it goes");
+                }
                 tokio::time::sleep(EXHAUSTED_REST).await;
             }
         }
@@ -157,6 +169,18 @@ mod tests {
     use van_core::plane::Counters;
 
     use super::*;
+
+    #[test]
+    fn of_several_addresses_those_that_are_not_of_this_machine_are_passed_over() {
+        let [here, elsewhere] =
+            ["127.0.0.1:0", "192.0.2.1:0"].map(|text| text.parse::<SocketAddr>().expect("an address"));
+        let hosts = |addresses: &[SocketAddr]| {
+            let sockets = bind_all(addresses, None)?;
+            io::Result::Ok(sockets.iter().map(|(address, _)| address.ip()).collect::<Vec<_>>())
+        };
+        assert_eq!(hosts(&[elsewhere, here]).expect("one is here"), [here.ip()]);
+        assert_eq!(hosts(&[elsewhere]).map_err(|error| error.kind()), Err(io::ErrorKind::AddrNotAvailable));
+    }
 
     #[test]
     fn clients_that_vanish_are_noticed() {

@@ -8,7 +8,6 @@
 //! | a link or connection on the way is lost | aborted; modified | reset |
 //! | the far end turns a delivery down that nobody has answered | – | the next consumer is tried, else reset |
 
-
 use super::attachment::{Attachment, Ending, Flow, Inlet, Lane, Outlet, Tried};
 use super::crossing::{Crossing, Destination};
 use super::routes::{ConnectionRef, ShardId};

@@ -10,7 +10,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use van_site::document::Document;
 use van_site::duration;
 use van_site::folder::Namespace;
@@ -30,6 +30,11 @@ const DEATH: Duration = Duration::from_millis(500);
 /// Starts the site of a namespace and waits for what it says first.
 pub(super) fn run(namespace: &Namespace, timeout: Duration) -> anyhow::Result<()> {
     let name = namespace.name();
+    ensure!(
+        !namespace.is_of_skupper(),
+        "namespace {name:?} is one of Skupper's, whose files a site of ours would replace: name another with -n, or set \
+         XDG_DATA_HOME"
+    );
     let site = check_input(namespace)?;
     if let Some(controller) = namespace.controller()?
         && receive(&end_of_controller(namespace)?, Instant::now() + DEATH).is_err()
@@ -85,6 +90,8 @@ fn spawn(namespace: &Namespace, log: &Log) -> anyhow::Result<Child> {
     let program = std::env::current_exe().context("this program's file is unknown")?;
     let mut command = Command::new(&program);
     command.args(["-n", namespace.name(), "controller"]).process_group(0);
+    // What was said with -p counts for it too.
+    command.env("SKUPPER_PLATFORM", "linux");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.file.try_clone()?);
     command.spawn().with_context(|| format!("{} cannot be started", program.display()))
 }

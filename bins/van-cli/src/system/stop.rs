@@ -27,6 +27,10 @@ pub(super) fn run(namespace: &Namespace, purge: bool, timeout: Duration) -> anyh
     let (name, root) = (namespace.name(), namespace.root());
     let is_there = root.try_exists().with_context(|| format!("{} cannot be read", root.display()))?;
     ensure!(is_there, "there is no namespace {name:?}: {} does not exist", root.display());
+    ensure!(
+        !namespace.is_of_skupper(),
+        "namespace {name:?} is one of Skupper's: end it with \"skupper system stop -n {name}\", or name another with -n"
+    );
     match namespace.controller()? {
         Some(controller) => end(namespace, controller, timeout)?,
         None => say(format_args!("The site of namespace {name:?} is not running"))?,

@@ -202,6 +202,23 @@ fn stop_removes_everything_when_the_site_is_deleted_or_it_is_told_to() {
 
 /// A half-written file may be the site.
 #[test]
+fn a_namespace_of_skuppers_is_left_alone() {
+    let world = World::new();
+    world.van("-n west site create west");
+    leave_results(&world);
+    let namespace = world.namespace("west");
+    fs::create_dir_all(namespace.internal()).expect("it can be made");
+    fs::write(namespace.internal().join("platform.yaml"), "platform: podman\n").expect("it can be written");
+    assert_eq!([world.van("-n west system start").code, world.van("-n west system stop --purge").code], [Some(1); 2]);
+    world.fails(
+        "-n west system stop",
+        1,
+        "van: namespace \"west\" is one of Skupper's: end it with \"skupper system stop -n west\", or name another with -n\n",
+    );
+    assert!(namespace.router_config().exists() || namespace.runtime_issuers().exists(), "nothing is removed");
+}
+
+#[test]
 fn stop_never_removes_documents_that_cannot_be_read() {
     let world = World::new();
     world.drop_file("west", "site.yaml", "apiVersion: skupper.io/v2alpha1\nkind: Si");

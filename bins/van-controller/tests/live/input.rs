@@ -82,6 +82,35 @@ fn a_missing_name_is_told() {
 }
 
 #[test]
+fn a_value_that_cannot_be_takes_nothing_away() {
+    check(
+        &document("Listener", "extra", "routingKey: backend, host: 127.0.0.1, port: 1, type: tpc"),
+        &[],
+        "Error: spec.type \"tpc\" is not supported, only tcp; what it said before stays in effect",
+    );
+}
+
+#[test]
+fn a_slip_in_the_site_takes_nothing_away() {
+    let machine = Machine::new();
+    let place = machine.namespace("west");
+    let port = rig::free_port();
+    place.put("site.yaml", &site("west"));
+    place.put("rest.yaml", &(listener("backend", "backend", port) + &rig::connector("backend", "backend", echo())));
+    let _controller = place.start();
+    let conversation = Conversation::start(port);
+    place.put("site.yaml", &document("Site", "west", "settings: {link-hosts: \"a b\"}"));
+    rig::wait_until(
+        || place.status(Kind::Site, "west"),
+        || place.status(Kind::Site, "west").ends_with("; what it said before stays in effect"),
+    );
+    rig::wait_until_answered(port);
+    place.put("site.yaml", &site("west"));
+    place.wait_for(Kind::Site, "west", "Ready: OK");
+    conversation.finish();
+}
+
+#[test]
 fn the_first_of_two_documents_counts() {
     let machine = Machine::new();
     let place = machine.namespace("west");
