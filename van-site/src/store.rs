@@ -350,7 +350,9 @@ impl Store {
         };
         for (folder, is_provided) in [(provided, true), (made, false)] {
             let folder = folder.join(name);
-            if folder.join(directory::CERTIFICATE_FILE).exists() {
+            // Of the user's own, a CA alone is not passed over: its absence would go unnoticed.
+            let is_there = |file| folder.join(file).exists();
+            if is_there(directory::CERTIFICATE_FILE) || is_provided && is_there(directory::CA_FILE) {
                 return match directory::read(&folder) {
                     Ok(credentials) => Ok(Some(Held { credentials, is_provided })),
                     // A leaf of ours that a crash left half is made anew.
