@@ -84,6 +84,8 @@ pub(crate) enum Message {
     Lingered,
     /// A connection has had long enough to say its last words.
     Overdue { key: Key },
+    /// It is time to look for streams whose client or workload has gone unnoticed.
+    FindGone,
     /// The thread is to end: in order, or at once when it is told again.
     Stop,
 }

@@ -606,6 +606,11 @@ impl Plane {
         self.streams.len()
     }
 
+    /// Those of which the client or the workload says nothing more, and may yet be told something: nobody reads their sockets.
+    pub fn half_closed(&self) -> Vec<Key> {
+        self.streams.iter().filter(|(_, stream)| stream.is_read_done).map(|(key, _)| key).collect()
+    }
+
     /// Connections to other routers.
     pub fn connections(&self) -> usize {
         self.connections.len()

@@ -40,6 +40,9 @@ const READS_PER_TURN: usize = 4;
 /// Times a connection is refilled in one turn, 256 KiB each.
 const REFILLS_PER_TURN: usize = 2;
 
+/// How often it is looked for ends of streams that have gone and that nobody reads.
+const FIND_GONE_EVERY: Duration = Duration::from_secs(30);
+
 /// How long connections may take to close at the end.
 const STOP_TIME: Duration = Duration::from_secs(2);
 
@@ -53,7 +56,15 @@ pub(super) fn run(seed: Seed, started: &std::sync::mpsc::Sender<io::Result<()>>)
     match runtime {
         Ok(runtime) => {
             let _ = started.send(Ok(()));
-            runtime.block_on(async move { tokio::task::unconstrained(Shard::new(seed)).await });
+            let inbox = seed.inboxes[usize::from(seed.shard.0)].clone();
+            runtime.block_on(async move {
+                tokio::task::spawn_local(async move {
+                    while inbox.send(Message::FindGone).is_ok() {
+                        tokio::time::sleep(FIND_GONE_EVERY).await;
+                    }
+                });
+                tokio::task::unconstrained(Shard::new(seed)).await
+            });
             // Names may still be looked up, and that nobody can end.
             runtime.shutdown_background();
         }
@@ -208,6 +219,10 @@ impl Shard {
             Message::Shares(shares) => shares.iter().for_each(|share| world.ledger.recv_share(share)),
             Message::ListStreams { reply } => drop(reply.send(world.show_streams())),
             Message::Crossing { from, crossing } => plane.crossed(world, from, crossing),
+            Message::FindGone => {
+                let gone = plane.half_closed().into_iter().filter(|stream| world.has_failed(*stream));
+                gone.collect::<Vec<_>>().into_iter().for_each(|stream| plane.drop_stream(world, stream));
+            }
             Message::Lingered => world.lingered(),
             Message::Overdue { key } => world.give_up(key),
         }

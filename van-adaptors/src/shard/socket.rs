@@ -6,13 +6,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use van_tls::ServiceStream;
 
 use crate::dial::End;
+
+/// After so long a half-closed connection is asked for. Linux forgets the other end of one that was closed altogether after 60 s
+/// (tcp_fin_timeout), and answers with a reset then.
+const HALF_CLOSED_KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// A client's or a workload's connection.
 #[derive(Debug)]
@@ -97,6 +101,18 @@ impl Socket {
         }
     }
 
+    /// Of one that nobody reads any more: whether its other end has gone for good. From now on the system asks the other end
+    /// whether it is there, if nothing goes over it for a while.
+    pub(super) fn has_failed(&self) -> bool {
+        let socket = match self {
+            Self::Tcp(socket) => SockRef::from(socket),
+            Self::Tls { stream, .. } => SockRef::from(stream.get_ref()),
+            Self::InProcess { .. } => return false,
+        };
+        let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(HALF_CLOSED_KEEPALIVE));
+        socket.take_error().is_ok_and(|error| error.is_some())
+    }
+
     /// Whether what goes over it is encrypted.
     pub(super) fn is_encrypted(&self) -> bool {
         matches!(self, Self::Tls { .. })
@@ -136,5 +152,29 @@ impl From<ServiceStream<TcpStream>> for Socket {
 impl From<End> for Socket {
     fn from(end: End) -> Self {
         Self::InProcess { end, established: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_end_that_has_gone_after_its_last_word_is_told_from_one_that_listens() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let client = std::net::TcpStream::connect(address).expect("it listens");
+        let (mut server, _) = listener.accept().await.expect("it was connected");
+        client.shutdown(Shutdown::Write).expect("it is open");
+        assert_eq!(server.read(&mut [0]).await.expect("an end"), 0);
+        let server = Socket::Tcp(server);
+        assert!(!server.has_failed());
+        SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("it is open");
+        drop(client);
+        // On loopback the reset is there when the client is gone.
+        assert!(server.has_failed());
     }
 }

@@ -312,6 +312,13 @@ impl World {
         }
     }
 
+    /// Whether the other end of a stream's socket, which nobody reads any more, has gone.
+    pub(super) fn has_failed(&self, key: Key) -> bool {
+        let stream =
+            self.streams.get(key.index() as usize).and_then(Option::as_deref).filter(|stream| stream.key == key);
+        stream.and_then(|stream| stream.socket.as_ref()).is_some_and(Socket::has_failed)
+    }
+
     /// Gets rid of what waits in a stream's socket.
     pub(super) fn flush(&mut self, key: Key) {
         if let Some(Stream { socket: Some(socket), waker, .. }) = get(&mut self.streams, key, |it| it.key) {
