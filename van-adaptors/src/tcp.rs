@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, lookup_host};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 use van_core::management::config::Observer;
 use van_tls::ServiceStream;
 
@@ -36,6 +37,9 @@ const LEAST_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long looking up a workload's name may take. The system waits 5 s for one name server, then asks the next.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// How long what was found counts.
+const FOUND_TIME: Duration = Duration::from_secs(2);
 
 /// How long a workload may take for its part of a TLS handshake.
 const WORKLOAD_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -83,10 +87,17 @@ pub(crate) struct Target {
     pub(crate) port: u16,
     /// Its address if the host is one: no name to look up.
     pub(crate) address: Option<SocketAddr>,
+    /// Its addresses, if the host is a name.
+    pub(crate) found: Found,
     pub(crate) key: Arc<str>,
     pub(crate) tls: Option<WorkloadTls>,
     pub(crate) traffic: Traffic,
 }
+
+/// What a name was found to be. It is looked up once for all who ask at the same time, and for a moment after: a lookup takes a
+/// thread, and cannot be given up.
+#[derive(Debug, Default)]
+pub(crate) struct Found(Mutex<Option<(Instant, Arc<[SocketAddr]>)>>);
 
 /// How a workload is met by TLS.
 #[derive(Debug, Clone)]
@@ -105,6 +116,20 @@ impl Entrance {
     }
 }
 
+impl Found {
+    async fn get(&self, look: impl AsyncFnOnce() -> io::Result<Arc<[SocketAddr]>>) -> io::Result<Arc<[SocketAddr]>> {
+        let mut found = self.0.lock().await;
+        if let Some((at, addresses)) = &*found
+            && at.elapsed() < FOUND_TIME
+        {
+            return Ok(Arc::clone(addresses));
+        }
+        let addresses = look().await?;
+        *found = Some((Instant::now(), Arc::clone(&addresses)));
+        Ok(addresses)
+    }
+}
+
 impl Target {
     /// Connects to the workload: the addresses of its name in turn; with TLS, `alpn` is what it is offered.
     ///
@@ -113,8 +138,8 @@ impl Target {
         let socket = match self.address {
             Some(address) => dial(&[address]).await?,
             None => {
-                let looking = async { Ok(lookup_host((self.host.as_str(), self.port)).await?.collect::<Vec<_>>()) };
-                dial(&within(LOOKUP_TIMEOUT, "no name server answers", looking).await?).await?
+                let look = async || Ok(lookup_host((self.host.as_str(), self.port)).await?.collect());
+                dial(&within(LOOKUP_TIMEOUT, "no name server answers", self.found.get(look)).await?).await?
             }
         };
         // As clients': see `listener::bind`.
@@ -168,4 +193,35 @@ async fn within<T>(time: Duration, otherwise: &str, doing: impl Future<Output = 
 
 fn tls_error(error: &van_tls::TlsError) -> io::Error {
     io::Error::other(format!("TLS: {}", with_causes(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_is_looked_up_once_for_all_who_ask_at_once_and_again_later() {
+        let (found, looked) = (Found::default(), Cell::new(0));
+        let look = async || {
+            looked.set(looked.get() + 1);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok(Arc::from([SocketAddr::from(([127, 0, 0, 1], looked.get()))]))
+        };
+        let (first, second) = tokio::join!(found.get(look), found.get(look));
+        assert_eq!((first.expect("found"), looked.get()), (second.expect("found"), 1));
+        tokio::time::advance(FOUND_TIME).await;
+        let third = found.get(look).await.expect("found");
+        assert_eq!((third[0].port(), looked.get()), (2, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_a_lookup_that_was_given_up_looks_itself() {
+        let found = Found::default();
+        let never = within(Duration::from_secs(1), "no", found.get(async || std::future::pending().await));
+        let second = found.get(async || Ok(Arc::from([])));
+        let (first, second) = tokio::join!(never, second);
+        assert_eq!((first.map_err(|error| error.kind()), second.is_ok()), (Err(io::ErrorKind::TimedOut), true));
+    }
 }

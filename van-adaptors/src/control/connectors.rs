@@ -11,7 +11,7 @@ use super::Task;
 use crate::amqp::Usage;
 use crate::entities::{EntityError, EntityKind, TcpConnectorState, Traffic};
 use crate::shard::Message;
-use crate::tcp::{Target, WorkloadTls};
+use crate::tcp::{Found, Target, WorkloadTls};
 
 /// A TCP connector.
 pub(super) struct RunningConnector {
@@ -93,6 +93,7 @@ impl Task {
     fn tell_target(&self, connector: &RunningConnector, tls: Option<WorkloadTls>) {
         let TcpConnector { host, port, .. } = &connector.entity;
         let target = Arc::new(Target {
+            found: Found::default(),
             identity: connector.identity.as_str().into(),
             host: host.clone(),
             port: *port,
