@@ -176,6 +176,7 @@ impl Shards {
             let thread = spawn(receiver)?;
             shards.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
+        drop(started);
         for _ in 0..count {
             outcomes.recv().map_err(std::io::Error::other)??;
         }

@@ -3,8 +3,8 @@
 //!
 //! Every entry point does all there is to do and then sends what became ready; nothing waits inside.
 //!
-//! * `connection` the links of a connection to another router, `pool` those that carry one delivery at a time · `attachment` one direction of traffic · `stream` a socket's
-//!   two directions
+//! * `connection` the links of a connection to another router, `pool` those that carry one delivery at a time · `attachment`
+//!   one direction of traffic · `stream` a socket's two directions
 //! * `inbound` what arrives · `way` where it goes · `forward` going there · `outbound` what leaves, and when · `ending`
 //!   reports, outcomes and ends · `flux` who waits while ways change
 //! * `endpoint` links with addresses · `crossing` between shards · `routes` the picture of the network
