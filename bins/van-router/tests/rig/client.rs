@@ -155,9 +155,14 @@ impl Speaker {
     /// Takes what the router does until it is what is waited for.
     ///
     /// # Panics
-    /// When the router leaves, or says nothing for long.
+    /// When the router leaves, or says nothing for long but that it lives.
     pub(crate) fn wait_for<T>(&mut self, mut is_it: impl FnMut(Heard) -> Option<T>) -> T {
+        let (mut end, mut known) = (Instant::now() + PATIENCE, 0);
         loop {
+            if std::mem::replace(&mut known, self.message.len()) != self.message.len() || !self.heard.is_empty() {
+                end = Instant::now() + PATIENCE;
+            }
+            assert!(Instant::now() < end, "the router says nothing but that it lives");
             while let Some(heard) = self.heard.pop_front() {
                 if let Some(found) = is_it(heard) {
                     return found;
