@@ -276,6 +276,23 @@ fn one_of_ours_is_told_what_came_of_many_sessions_though_little_came_of_each() {
 }
 
 #[test]
+fn deliveries_of_a_session_that_ends_are_told_in_their_order() {
+    let mut pair = Pair::open();
+    let link = pair.attach(sender("one"));
+    let servers = pair.server_grants(50);
+    for number in 0..50 {
+        assert!(pair.client.start_delivery(link, Token(0), false));
+        pair.client_sends(link, b"x", false);
+        let delivery = pair.server_seen.delivery().expect("it came");
+        pair.server.set_delivery_token(delivery, servers, Token(number));
+    }
+    pair.client.end(link.channel(), None);
+    pair.run();
+    let told = |seen: &Seen| if let Seen::Disposition { token, .. } = seen { Some(token.0) } else { None };
+    assert_eq!(pair.server_seen.0.iter().filter_map(told).collect::<Vec<_>>(), (0..50).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_link_that_was_detached_says_nothing_more_when_there_is_window_again() {
     let (mut pair, link) = given_up_without_window();
     pair.client.detach(link, None);

@@ -300,9 +300,8 @@ impl Connection {
             self.receiving = None;
         }
         let links: Vec<_> = session.links.iter().map(|(key, link)| (key, link.token, link.is_used())).collect();
-        let unsettled: Vec<_> = session.deliveries(Role::Receiver).iter().map(|(n, it)| (*n, it.token)).collect();
         self.burst = Some(Burst::Ended {
-            unsettled: unsettled.into_iter(),
+            unsettled: session.unsettled(Role::Receiver, 0, u32::MAX).into_iter(),
             links: links.into_iter(),
             channel: local,
             condition: end.error,
