@@ -99,7 +99,7 @@ impl Server {
         command.stdout(output.try_clone().expect("descriptors are left")).stderr(output).stdin(Stdio::null());
         let process = site.within(|| command.spawn()).unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
         let server = Self { address, process, log };
-        super::wait_until(&format!("{:?} listens", command.get_program()), || site.connect(address).is_ok());
+        super::wait_until(&format!("{:?} listens", command.get_program()), || site.has_listener(address.port()));
         server
     }
 

@@ -1,6 +1,6 @@
 //! Where processes run and sockets are made: this machine's own network, or network namespaces of the test's own.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -65,6 +65,20 @@ impl Site {
                 return listener;
             }
         }
+    }
+
+    /// Whether something here listens on the port. Nothing connects to find out: a server that takes one client at a
+    /// time would be busy with it.
+    pub(crate) fn has_listener(&self, port: u16) -> bool {
+        // Source: Linux, Documentation/networking/proc_net_tcp.rst; state 0A is LISTEN.
+        let tables = self.within(|| {
+            ["tcp", "tcp6"].map(|name| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default())
+        });
+        let local = format!(":{port:04X}");
+        tables.iter().flat_map(|table| table.lines()).any(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            fields.next().is_some_and(|address| address.ends_with(&local)) && fields.nth(1) == Some("0A")
+        })
     }
 
     /// Connects from here.
