@@ -19,7 +19,7 @@ use van_tls::ServiceStream;
 
 use self::destinations::Destinations;
 use crate::amqp::Profile;
-use crate::entities::Traffic;
+use crate::entities::{Board, Traffic};
 use crate::shard::Socket;
 use crate::with_causes;
 
@@ -58,6 +58,8 @@ pub(crate) struct Entrance {
     pub(crate) destinations: Destinations,
     pub(crate) tls: Option<ClientTls>,
     pub(crate) traffic: Traffic,
+    /// Where it is told that clients cannot be accepted.
+    pub(crate) board: Board,
 }
 
 /// How a client came in, for VanFlow to tell.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use van_adaptors::{EntityKind, States};
+use van_adaptors::{AccessState, EntityKind, States};
 use van_core::flow::NetworkView;
 use van_core::plane::Routes;
 use van_grant::Grant;
@@ -184,10 +184,18 @@ impl Facts<'_> {
 
     fn access(&self, key: &Key, access: &RouterAccess) -> RouterAccess {
         let mut access = access.clone();
-        let configured = self.configured_at_site(key, listeners(&access.metadata.name));
+        let mut configured = self.configured_at_site(key, listeners(&access.metadata.name));
+        let states = LINK_ROLES.into_iter().chain([NORMAL]).filter_map(|role| self.access_state(&access, role));
+        if let Some(error) = states.filter_map(|state| state.error.clone()).next() {
+            configured = configured.and(Err(error));
+        }
         let endpoints = self.endpoints(&access);
         access.status = status::router_access_status(&access.status, configured, endpoints, self.now);
         access
+    }
+
+    fn access_state(&self, access: &RouterAccess, role: &str) -> Option<&AccessState> {
+        self.states.accesses.get(&derive::listener_name(&access.metadata.name, role))
     }
 
     /// Where an access can be reached, once it is open.
@@ -196,7 +204,7 @@ impl Facts<'_> {
             return Vec::new();
         };
         let endpoint = |role: &str| {
-            let state = self.states.accesses.get(&derive::listener_name(&access.metadata.name, role))?;
+            let state = self.access_state(access, role)?;
             let (name, port) = (role.to_owned(), state.port.to_string());
             Some(Endpoint { name, host: host.clone(), port, group: Some(GROUP.into()) })
         };

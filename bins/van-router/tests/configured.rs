@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
+use rustix::process::{Resource, Rlimit, getrlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use van_core::amqp;
@@ -370,5 +371,25 @@ fn a_standalone_router_serves_clients_and_workloads() {
     let entrance = rig.site.free_address();
     create(&mut client, "tcpListener", "work", "work", entrance);
     rig::wait_until("the key is consumed", || rig.site.connect(entrance).is_ok());
+    Exchange::new(1_000, 1_000).run(&rig.site, entrance).expect("it passes");
+}
+
+#[test]
+fn a_listener_that_cannot_accept_for_want_of_descriptors_says_so_until_it_can() {
+    let rig = Rig::new();
+    let workload = Exchanges::start(&rig.site);
+    let (router, at) = with_listener(&rig, json!({"id": "a"}), json!({}));
+    let mut client = Client::anonymous(&rig.site, at);
+    consume(&mut client, "work", workload.address());
+    let entrance = rig.site.free_address();
+    create(&mut client, "tcpListener", "work", "work", entrance);
+    rig::wait_until("the port is open", || rig.site.has_listener(entrance.port()));
+    let mut message = || shown(client.query("tcpListener").column("connectionMsg")[0]);
+    let before = router.limit_descriptors(Rlimit { current: Some(0), ..getrlimit(Resource::Nofile) });
+    let waiting = rig.site.connect(entrance).expect("the kernel takes it in");
+    rig::wait_until("it says so", || message().starts_with("cannot accept connections: Too many open files"));
+    router.limit_descriptors(before);
+    rig::wait_until("it says nothing", || message().is_empty());
+    drop(waiting);
     Exchange::new(1_000, 1_000).run(&rig.site, entrance).expect("it passes");
 }

@@ -18,6 +18,7 @@ use super::{EstablishError, Opened, Profile, Users, establish, path, reason_text
 use crate::control::{Closed, Control, Hold, Owner};
 use crate::entities::Board;
 use crate::tcp::EXHAUSTED_REST;
+use crate::tcp::listener::cannot_accept;
 use crate::tcp::newcomers::{GiveWay, Newcomers};
 
 /// Connections that may be on their way to an open at the same time.
@@ -113,9 +114,10 @@ pub(crate) async fn serve(access: Access, socket: TcpListener, control: Control)
                     establishing.spawn(|give_way| accept(access, socket, peer, control, Some(give_way)));
                 }
                 Err(error) => {
-                    warn!(listener = %access.name, %error, "cannot accept a link; trying again");
                     if !std::mem::replace(&mut is_exhausted, true) {
-                        access.board.access(&access.name, |state| state.error = Some(error.to_string()));
+                        let error = cannot_accept(&error);
+                        warn!(listener = access.name, error, "trying again until it goes");
+                        access.board.access(&access.name, |state| state.error = Some(error));
                     }
                     tokio::time::sleep(EXHAUSTED_REST).await;
                 }

@@ -244,7 +244,8 @@ impl Task {
         let shard = ShardId((self.running.tcp_listeners.len() % self.shards.inboxes.len()) as u16);
         let place = (ListenerId(self.new_number()), shard);
         let (observer, destinations) = (entity.observer, self.destinations(&entity));
-        let entrance = Entrance { name: name.clone(), identity: identity.into(), observer, destinations, tls, traffic };
+        let (board, identity) = (self.board.clone(), identity.into());
+        let entrance = Entrance { name: name.clone(), identity, observer, destinations, tls, traffic, board };
         let mut listener = ClientListener::new(entity, addresses, place, entrance, self.board.clone());
         if listener.is_wanted() {
             listener.open_with(sockets, &self.shards);

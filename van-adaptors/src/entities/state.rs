@@ -136,7 +136,7 @@ pub struct TcpListenerState {
     pub port: u16,
     /// Whether it is open: while the routing key has a consumer.
     pub is_open: bool,
-    /// Why it is not open although it should be; tried again every second.
+    /// Why it is not open although it should be, or is and cannot accept anybody; tried again all the time.
     pub error: Option<String>,
     /// What is to be looked for in the octets of new streams.
     pub observer: Observer,
@@ -145,7 +145,7 @@ pub struct TcpListenerState {
 }
 
 impl TcpListenerState {
-    /// What is wrong, if something is: that it cannot be opened, or with the client that came last.
+    /// What is wrong, if something is: that it cannot be opened or accept anybody, or with the client that came last.
     pub fn message(&self) -> Option<String> {
         self.error.clone().or_else(|| self.traffic.last_error())
     }
@@ -236,5 +236,10 @@ impl Board {
     /// Changes the state of a listener for links, if it still exists.
     pub(crate) fn access(&self, name: &str, change: impl FnOnce(&mut AccessState)) {
         self.write(|states| states.accesses.get_mut(name).map_or((), change));
+    }
+
+    /// Changes the state of a tcpListener, if it still exists.
+    pub(crate) fn tcp_listener(&self, name: &str, change: impl FnOnce(&mut TcpListenerState)) {
+        self.write(|states| states.tcp_listeners.get_mut(name).map_or((), change));
     }
 }

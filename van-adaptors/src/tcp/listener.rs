@@ -120,8 +120,10 @@ pub(crate) async fn serve(
     loop {
         match socket.async_io(Interest::READABLE, accept).await {
             Ok((socket, peer)) => {
-                is_exhausted = false;
                 let entrance = Arc::clone(&entrance.borrow());
+                if std::mem::take(&mut is_exhausted) {
+                    entrance.board.tcp_listener(&entrance.name, |state| state.error = None);
+                }
                 let Some(destination) = entrance.destinations.choose(random.next_u64()) else { continue };
                 destination.chosen.add_one();
                 let key = Arc::clone(&destination.key);
@@ -133,8 +135,10 @@ pub(crate) async fn serve(
             Err(error) if is_transient(&error) => {}
             Err(error) => {
                 if !std::mem::replace(&mut is_exhausted, true) {
-                    let listener = entrance.borrow().name.clone();
-                    warn!(listener, %error, "cannot accept a client; trying again until it goes");
+                    let entrance = Arc::clone(&entrance.borrow());
+                    let error = cannot_accept(&error);
+                    warn!(listener = entrance.name, error, "trying again until it goes");
+                    entrance.board.tcp_listener(&entrance.name, |state| state.error = Some(error));
                 }
                 tokio::time::sleep(EXHAUSTED_REST).await;
             }
@@ -155,6 +159,17 @@ pub(crate) fn least_loaded(stats: &[Stats], from: usize) -> usize {
     let shard = (0..count).map(|n| (n + from) % count).min_by_key(|shard| stats[*shard].streams()).unwrap_or(0);
     stats[shard].give();
     shard
+}
+
+/// Why a listener accepts nobody.
+pub(crate) fn cannot_accept(error: &io::Error) -> String {
+    use rustix::io::Errno;
+    let remedy = match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => "; raise the limit of open files of this process, or close connections",
+        Some(Errno::NFILE) => "; raise the limit of open files of this machine (fs.file-max)",
+        _ => "",
+    };
+    format!("cannot accept connections: {error}{remedy}")
 }
 
 /// Errors of the client's connection, not of ours.
