@@ -58,7 +58,7 @@ pub use entities::{
     Totals, Traffic,
 };
 pub use flow::{ImageInfo, LogLines, SiteInfo};
-pub use machine::raise_descriptor_limit;
+pub use machine::{abort_on_panic, raise_descriptor_limit};
 pub use management::{LogLine, Logs};
 pub use messages::{Messages, Reachability, SendError, Subscription};
 pub use router::{Options, Router, StartError};

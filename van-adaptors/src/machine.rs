@@ -1,4 +1,5 @@
-//! How much memory there is: of the machine, or less where a cgroup says so; and for a TCP connection.
+//! The process and its machine: how much memory there is (less where a cgroup says so), also for a TCP connection; how many
+//! descriptors; what becomes of a panic.
 
 pub(crate) mod heap;
 
@@ -34,6 +35,16 @@ pub(crate) fn receive_buffer() -> u64 {
 pub fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
+/// Ends this process by a panic in whichever of its threads, once the panic was told as before. For programs that others
+/// start again: a router that has lost a thread looks whole, and holds the streams of that thread without carrying them.
+pub fn abort_on_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::abort();
+    }));
 }
 
 /// The third number in a file.

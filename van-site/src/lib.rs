@@ -56,7 +56,7 @@ pub use folder::Namespace;
 pub use resource::{AccessToken, Kind};
 pub use site::{Builder, Site, SiteError, TokenRequest, token};
 pub use token_file::TokenFileError;
-pub use van_adaptors::{AcceptError, DialError, Incoming, Stream, raise_descriptor_limit, with_causes};
+pub use van_adaptors::{AcceptError, DialError, Incoming, Stream, abort_on_panic, raise_descriptor_limit, with_causes};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

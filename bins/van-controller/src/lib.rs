@@ -64,6 +64,7 @@ pub fn namespace(name: &str) -> anyhow::Result<Namespace> {
 /// Why the site cannot be run: one message that names the thing and the next step.
 pub fn run(namespace: Namespace, arguments: &Arguments) -> anyhow::Result<()> {
     start_log(arguments.log_format)?;
+    van_site::abort_on_panic();
     van_site::raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(serve(namespace, arguments))

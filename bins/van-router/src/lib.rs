@@ -96,6 +96,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {path}"))?;
     let configuration = Configuration::parse(&text, |name| std::env::var(name).ok())
         .with_context(|| format!("{path} cannot be used"))?;
+    van_adaptors::abort_on_panic();
     van_adaptors::raise_descriptor_limit();
     let lines = LogLines::default();
     let logging = logging::start(&configuration.logs, arguments.log_format, lines.clone())?;
