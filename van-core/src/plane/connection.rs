@@ -301,7 +301,7 @@ impl Connection {
 
     /// What has become of the deliveries of a link.
     pub(super) fn tally(&self, link: LinkId) -> LinkTally {
-        self.tallies.get(&link).map(|tally| **tally).unwrap_or_default()
+        self.tallies.get(&link).map(|tally| LinkTally::clone(tally)).unwrap_or_default()
     }
 
     /// Counts a delivery that begins on a link.
@@ -320,15 +320,14 @@ impl Connection {
     /// Counts a settled delivery that nobody gets.
     pub(super) fn count_dropped(&mut self, link: LinkId) {
         if self.engine.token(link).is_some() {
-            self.tallies.entry(link).or_default().ends.dropped_presettled += 1;
+            self.tallies.entry(link).or_default().count_dropped();
         }
     }
 
     /// Notes since when a link that we send on has had no credit.
     pub(super) fn note_credit(&mut self, link: LinkId, now: Duration) {
         let has_credit = self.engine.credit(link) > 0;
-        let tally = self.tallies.entry(link).or_default();
-        tally.without_credit = if has_credit { None } else { tally.without_credit.or(Some(now)) };
+        self.tallies.entry(link).or_default().note_credit(has_credit, now);
     }
 
     /// Forgets what was counted of a link that is gone.

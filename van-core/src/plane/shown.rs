@@ -159,11 +159,11 @@ impl Plane {
                 capacity: connection.engine.link_capacity(),
                 waiting,
                 deliveries: tally.deliveries,
-                ends: tally.ends,
+                ends: tally.ends(),
                 unsettled,
                 stuck,
                 settle_rate: tally.settle_rate(self.now),
-                without_credit: tally.without_credit.map(|since| self.now.saturating_sub(since)),
+                without_credit: tally.without_credit().map(|since| self.now.saturating_sub(since)),
                 credit,
                 is_up: is_attached,
             })

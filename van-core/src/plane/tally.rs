@@ -1,5 +1,6 @@
 //! What has become of deliveries, by link and by address: counted once per delivery, never per octet.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use crate::amqp::DeliveryState;
 
 /// Seconds over which the rate of settlement is a mean. Source: skupper-router, `QDR_LINK_RATE_DEPTH`.
-const RATE_SECONDS: u64 = 5;
+const RATE_SECONDS: u32 = 5;
 
 /// Beyond this a delivery counts as delayed. Source: skupper-router.
 const DELAYED: Duration = Duration::from_secs(1);
@@ -65,28 +66,57 @@ impl Tally {
 }
 
 /// What has become of the deliveries of one link.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct LinkTally {
     /// Deliveries so far.
     pub(super) deliveries: u64,
-    pub(super) ends: Tally,
-    /// As sender: since when there has been no credit.
-    pub(super) without_credit: Option<Duration>,
+    /// As sender: since when there has been no credit, in nanoseconds, and one more: half as large as a [`Duration`].
+    without_credit: Option<NonZero<u64>>,
+    /// Of those that are over; absent while there are none, as on the link of a stream that has just begun.
+    over: Option<Box<Over>>,
+}
+
+/// What has become of deliveries that are over.
+#[derive(Debug, Clone, Copy, Default)]
+struct Over {
+    ends: Tally,
     rate: Rate,
 }
 
 impl LinkTally {
     pub(super) fn count(&mut self, now: Duration, end: End<'_>, took: Option<Duration>) {
-        self.ends.count(end, took);
+        let over = self.over.get_or_insert_default();
+        over.ends.count(end, took);
         // What nobody took says nothing of how fast the peer is.
         if !matches!(end, End::Outcome(DeliveryState::Released | DeliveryState::Modified { .. })) {
-            self.rate.count(now);
+            over.rate.count(now);
         }
+    }
+
+    /// Counts a settled delivery that nobody gets.
+    pub(super) fn count_dropped(&mut self) {
+        self.over.get_or_insert_default().ends.dropped_presettled += 1;
+    }
+
+    /// Notes whether there is credit for more.
+    pub(super) fn note_credit(&mut self, has_credit: bool, now: Duration) {
+        let since = || Some(NonZero::<u64>::MIN.saturating_add(now.as_nanos() as u64));
+        self.without_credit = if has_credit { None } else { self.without_credit.or_else(since) };
+    }
+
+    /// As sender: since when there has been no credit.
+    pub(super) fn without_credit(&self) -> Option<Duration> {
+        self.without_credit.map(|since| Duration::from_nanos(since.get() - 1))
+    }
+
+    /// How the deliveries ended.
+    pub(super) fn ends(&self) -> Tally {
+        self.over.as_ref().map(|over| over.ends).unwrap_or_default()
     }
 
     /// Deliveries settled per second of late.
     pub(super) fn settle_rate(&self, now: Duration) -> u32 {
-        self.rate.per_second(now)
+        self.over.as_ref().map_or(0, |over| over.rate.per_second(now))
     }
 }
 
@@ -95,13 +125,13 @@ impl LinkTally {
 struct Rate {
     /// By second, modulo their number.
     counts: [u32; RATE_SECONDS as usize],
-    /// The second counted last.
-    second: u64,
+    /// The second counted last; 32 bits are 136 years.
+    second: u32,
 }
 
 impl Rate {
     fn count(&mut self, now: Duration) {
-        let second = now.as_secs();
+        let second = now.as_secs() as u32;
         for passed in (self.second + 1..=second).take(RATE_SECONDS as usize) {
             self.counts[(passed % RATE_SECONDS) as usize] = 0;
         }
@@ -113,10 +143,10 @@ impl Rate {
     }
 
     fn per_second(&self, now: Duration) -> u32 {
-        let oldest = (now.as_secs() + 1).saturating_sub(RATE_SECONDS);
+        let oldest = (now.as_secs() as u32 + 1).saturating_sub(RATE_SECONDS);
         let seconds = oldest.max((self.second + 1).saturating_sub(RATE_SECONDS))..=self.second;
         let total: u64 = seconds.map(|second| u64::from(self.counts[(second % RATE_SECONDS) as usize])).sum();
-        (total / RATE_SECONDS) as u32
+        (total / u64::from(RATE_SECONDS)) as u32
     }
 }
 
