@@ -273,9 +273,9 @@ impl Plane {
             }
             Event::Window { channel } => {
                 connection.recv_received(channel, self.now);
-                for attachment in std::mem::take(&mut connection.blocked) {
-                    connection.scheduler.enter(attachment);
-                }
+                connection.unblock(channel);
+                connection.attach_for_line(&mut self.random);
+                self.serve(io, key, Lane::LongMessage);
             }
             Event::Delivery { link, token, delivery, settled, goes_on, .. } => {
                 let needs_credit = goes_on && !connection.engine.is_peer_alike();

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use van_core::amqp::LinkId;
 
 use rig::PATIENCE;
-use rig::certificates::Certificates;
+use rig::certificates::{Certificates, PROFILE};
 use rig::chain::Chain;
 use rig::client::{Heard, Speaker};
 use rig::exchange::{Exchange, Exchanges, Tally};
@@ -568,6 +568,9 @@ fn clients_that_wait_for_the_server_to_speak_never_stall() {
 
 // === who is slow ===
 
+/// What a router takes if it is not told otherwise.
+const MOST_SESSIONS: u32 = 1024;
+
 /// Two routers, and all that goes from one to the other takes the same connection.
 struct Couple {
     site: Site,
@@ -584,6 +587,11 @@ struct Couple {
 
 impl Couple {
     fn start(mode: &str) -> Self {
+        Self::start_with(mode, MOST_SESSIONS)
+    }
+
+    /// With so many sessions on a connection between them.
+    fn start_with(mode: &str, sessions: u32) -> Self {
         let (site, folder) = (Site::here(), tempfile::tempdir().expect("a folder can be made"));
         let exchanges = Exchanges::start(&site);
         let certificates = Certificates::new(folder.path());
@@ -593,7 +601,11 @@ impl Couple {
         // Whoever has stopped does not say that it lives either.
         let for_clients = |at: SocketAddr| json!({"host": at.ip(), "port": at.port(), "idleTimeoutSeconds": 600});
         let near = near.listening("exchanges", entrance).with("listener", for_clients(at_near));
-        let far = Plan::new("far", &json!({"workerThreads": 1})).accepting(&[access]).serving_edges(edges);
+        let access = json!({
+            "role": "inter-router", "host": access.ip(), "port": access.port(), "sslProfile": PROFILE,
+            "saslMechanisms": "EXTERNAL", "authenticatePeer": true, "maxSessions": sessions,
+        });
+        let far = Plan::new("far", &json!({"workerThreads": 1})).with("listener", access).serving_edges(edges);
         let far = far.connecting("exchanges", exchanges.address()).with("listener", for_clients(at_far));
         let start = |plan| Router::start(&site, folder.path(), &certificates, plan);
         let (far, near) = (start(far), start(near));
@@ -699,4 +711,31 @@ fn long_messages_that_wait_for_a_consumer_or_are_given_up_hold_back_no_other_con
     (0..50).for_each(|_| passes());
     (0..MESSAGES).for_each(|_| take_sevens(&mut stopped, OCTETS));
     sending.join().expect("all of them were sent");
+}
+
+#[test]
+fn long_messages_wait_while_every_session_is_held_back_and_go_on_with_it() {
+    const OCTETS: usize = 24 << 20;
+    // Of these no more than five are for long messages.
+    let couple = Couple::start_with("interior", 24);
+    let mut stopped = couple.consumer("queue");
+    let mut other = couple.consumer("other");
+    let producers: Vec<_> = (0..6)
+        .map(|_| {
+            let (mut producer, link) = couple.producer("queue");
+            thread::spawn(move || {
+                producer.offer(link, &sevens(OCTETS), true);
+                producer.flush();
+                producer
+            })
+        })
+        .collect();
+    // At either router what its neighbour, or its client, may leave there: all sessions are held back.
+    rig::wait_until("much waits at both", || couple.kept() > 80 << 20);
+    let (mut for_other, to_other) = couple.producer("other");
+    (0..3).for_each(|_| for_other.offer(to_other, &sevens(500_000), true));
+    for_other.flush();
+    (0..producers.len()).for_each(|_| take_sevens(&mut stopped, OCTETS));
+    (0..3).for_each(|_| take_sevens(&mut other, 500_000));
+    producers.into_iter().for_each(|producer| drop(producer.join().expect("all of it was sent")));
 }

@@ -72,8 +72,16 @@ pub(super) enum Class {
     Endpoint(Key),
 }
 
-/// Sessions that are begun for long messages, if the peer takes so many. More messages share them.
+/// Sessions that are begun for long messages, if the peer takes so many. More messages wait for one.
 const MESSAGE_SESSIONS: usize = 256;
+
+/// As [`MESSAGE_SESSIONS`], to a router of another kind, whose messages share them. Source: a skupper-router lets each take 128 MiB, and hands no more than
+/// 256 KiB of a message on to a consumer that has stopped.
+const FOREIGN_MESSAGE_SESSIONS: usize = 4;
+
+/// Sessions for what is no long message, of both ends together: one for control and each priority, and one for streams at
+/// either end.
+const OTHER_SESSIONS: usize = 14;
 
 /// Octets of a stream that was idle that may leave although as much is under way as should be.
 const LITTLE_OCTETS: usize = 4096;
@@ -110,7 +118,7 @@ pub(super) struct Connection {
     priority_lines: Vec<VecDeque<(Key, bool)>>,
     pub(super) scheduler: Scheduler<Key>,
     /// Attachments that found the session's window closed.
-    pub(super) blocked: Vec<Key>,
+    pub(super) blocked: Vec<(u16, Key)>,
     control_queue: VecDeque<Bytes>,
     /// What is left of the control message that is leaving.
     control_leaving: Bytes,
@@ -375,7 +383,11 @@ impl Connection {
     ) -> bool {
         let needs_link = match lane {
             Lane::Stream => self.streams.queue((attachment, is_settled), &self.engine, now),
-            Lane::LongMessage => self.messages.queue((attachment, is_settled), &self.engine, now),
+            Lane::LongMessage => {
+                self.messages.queue((attachment, is_settled), &self.engine, now);
+                self.attach_for_line(random);
+                false
+            }
             _ => {
                 let Some(line) = self.line(lane) else { return false };
                 line.push_back((attachment, is_settled));
@@ -406,7 +418,9 @@ impl Connection {
 
     /// Takes a delivery out of line for which the peer has refused or taken back the link.
     pub(super) fn take_stranded(&mut self) -> Option<Key> {
-        self.streams.take_stranded(&self.engine).or_else(|| self.messages.take_stranded(&self.engine))
+        // Those in line for a session have it when another message is over.
+        let will_be_free = !self.shares_message_sessions() && self.message_sessions.iter().any(|(_, links)| *links > 0);
+        self.streams.take_stranded().or_else(|| if will_be_free { None } else { self.messages.take_stranded() })
     }
 
     fn line(&mut self, lane: Lane) -> Option<&mut VecDeque<(Key, bool)>> {
@@ -487,6 +501,15 @@ impl Connection {
         }
     }
 
+    /// Lets those go on that wait for window of a session, if there is any.
+    pub(super) fn unblock(&mut self, channel: u16) {
+        if self.engine.has_window_on(channel) {
+            for (_, attachment) in self.blocked.extract_if(.., |(of, _)| *of == channel) {
+                self.scheduler.enter(attachment);
+            }
+        }
+    }
+
     /// Counts a frame of a stream that has just left.
     #[inline]
     pub(super) fn count_sent(&mut self, channel: u16, octets: usize, now: Duration) {
@@ -511,16 +534,25 @@ impl Connection {
     pub(super) fn count_waiting(&mut self, channel: u16, before: usize, now: usize) {
         let waiting = self.waiting.entry(channel).or_default();
         *waiting = *waiting + now - before;
+        let waiting = *waiting;
+        let was_too_much = self.all_waiting > HELD_ROUTER_OCTETS;
         self.all_waiting = self.all_waiting + now - before;
+        let is_too_much = self.all_waiting > HELD_ROUTER_OCTETS;
         let most = match (self.purpose, self.engine.is_peer_alike()) {
-            (_, true) if self.all_waiting > HELD_ROUTER_OCTETS => HELD_LEAST_OCTETS,
+            (_, true) if is_too_much => HELD_LEAST_OCTETS,
             (Purpose::Links(_), _) | (_, true) => HELD_OCTETS,
             _ => HELD_ROUTER_OCTETS,
         };
-        if *waiting > most {
+        if waiting > most {
             self.engine.hold_window(channel, true);
-        } else if *waiting <= most / 2 {
+        } else if waiting <= most / 2 {
             self.engine.hold_window(channel, false);
+        }
+        // Sessions of which less waits than may again: nothing need move on them to say so.
+        if was_too_much && !is_too_much && most == HELD_OCTETS {
+            for (channel, _) in self.waiting.iter().filter(|(_, waiting)| **waiting <= most / 2) {
+                self.engine.hold_window(*channel, false);
+            }
         }
     }
 
@@ -529,30 +561,43 @@ impl Connection {
         self.all_waiting > 0
     }
 
-    fn attach_own_link(&mut self, lane: Lane, random: &mut Random) {
+    /// Whether there is one more.
+    fn attach_own_link(&mut self, lane: Lane, random: &mut Random) -> bool {
         let is_stream = lane == Lane::Stream;
         let channel = if is_stream { self.channel_for_links() } else { self.channel_for_message() };
         let link = channel.and_then(|channel| self.attach(channel, Class::Stream, Role::Sender, random));
         let pool = if is_stream { &mut self.streams } else { &mut self.messages };
-        link.into_iter().for_each(|link| pool.add(link));
+        link.map(|link| pool.add(link)).is_some()
+    }
+
+    /// Attaches links for the long messages in line, as many as they want and there are sessions for.
+    pub(super) fn attach_for_line(&mut self, random: &mut Random) {
+        if self.messages.is_short(&self.engine) {
+            self.message_sessions.retain(|(channel, _)| self.engine.frames(*channel).is_some());
+        }
+        while self.messages.is_short(&self.engine)
+            && self.has_session_for_message()
+            && self.attach_own_link(Lane::LongMessage, random)
+        {}
     }
 
     /// A session for the link of a long message: one that has none and is not held back, if it can be had.
     fn channel_for_message(&mut self) -> Option<u16> {
         // Streams have theirs in any case.
         let for_streams = self.channel_for_links();
-        self.message_sessions.retain(|(channel, _)| self.engine.frames(*channel).is_some());
-        let engine = &self.engine;
-        let is_held = |channel: u16| !engine.has_window_on(channel);
-        let is_taken = self.message_sessions.iter().all(|(channel, links)| *links > 0 || is_held(*channel));
-        // The peer begins as many.
-        let most = MESSAGE_SESSIONS.min(self.engine.max_sessions() / 4);
-        if is_taken
-            && self.message_sessions.len() < most
+        let is_free = |(channel, links): &&mut (u16, usize)| *links == 0 && self.engine.has_window_on(*channel);
+        if let Some((channel, links)) = self.message_sessions.iter_mut().find(is_free) {
+            *links += 1;
+            return Some(*channel);
+        }
+        if self.message_sessions.len() < self.most_message_sessions()
             && let Some(new) = self.engine.begin()
         {
             self.message_sessions.push((new, 1));
             return Some(new);
+        }
+        if !self.shares_message_sessions() {
+            return None;
         }
         let engine = &self.engine;
         let burden = |(channel, links): &&mut (u16, usize)| (!engine.has_window_on(*channel), *links);
@@ -563,6 +608,29 @@ impl Connection {
             }
             None => for_streams,
         }
+    }
+
+    /// Whether a long message could have a session: if they share them, one that is not held back.
+    fn has_session_for_message(&self) -> bool {
+        let is_shared = self.shares_message_sessions();
+        let is_free =
+            |(channel, links): &(u16, usize)| (is_shared || *links == 0) && self.engine.has_window_on(*channel);
+        self.message_sessions.len() < self.most_message_sessions()
+            || self.message_sessions.iter().any(is_free)
+            || is_shared && self.messages.lacks_links()
+    }
+
+    /// Whether several long messages share a session. One of ours holds a session back for what waits of it: of two for the
+    /// same consumer the first would wait for the session, and the second for the first. A router of another kind keeps what
+    /// waits.
+    fn shares_message_sessions(&self) -> bool {
+        !self.engine.is_peer_alike() || self.most_message_sessions() == 0
+    }
+
+    fn most_message_sessions(&self) -> usize {
+        let most = if self.engine.is_peer_alike() { MESSAGE_SESSIONS } else { FOREIGN_MESSAGE_SESSIONS };
+        // The peer begins as many, besides those for all else.
+        most.min(self.engine.max_sessions().saturating_sub(OTHER_SESSIONS) / 2)
     }
 
     /// Gives up the delivery under way on a link, and takes the link back.

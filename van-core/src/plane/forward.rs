@@ -324,6 +324,9 @@ impl Plane {
 
     /// Streams wait for links of a connection that will not come: they find another way.
     pub(super) fn thin_out(&mut self, io: &mut impl Io, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.attach_for_line(&mut self.random);
+        }
         while let Some(waiting) = self.connections.get_mut(key).and_then(Connection::take_stranded) {
             let outlet = self.attachments.get(waiting).map(|attachment| attachment.outlet);
             if matches!(outlet, Some(Outlet::Queued { connection, .. }) if connection == key) {

@@ -32,7 +32,7 @@ enum Turn {
     /// It is not this connection's any more.
     Gone,
     /// The peer takes no more frames on this session.
-    Blocked,
+    Blocked(u16),
     /// So many octets were sent, and there may be more.
     Sent(usize),
 }
@@ -75,7 +75,7 @@ impl Plane {
             match turn {
                 Turn::Sent(sent) if is_full => connection.put_back_little(attachment, allowance, sent),
                 Turn::Sent(sent) => connection.scheduler.put_back(attachment, allowance, sent),
-                Turn::Blocked => connection.blocked.push(attachment),
+                Turn::Blocked(channel) => connection.blocked.push((channel, attachment)),
                 Turn::Gone => {}
                 Turn::Idle => {
                     if let Some(attachment) = self.attachments.get_mut(attachment) {
@@ -115,7 +115,7 @@ impl Plane {
             return Turn::Idle;
         };
         if !connection.engine.has_window(link) {
-            return Turn::Blocked;
+            return Turn::Blocked(link.channel());
         }
         let most = connection.engine.max_payload(link).min(allowance);
         if !attachment.parked.is_empty() {
@@ -197,10 +197,11 @@ impl Plane {
         let Outlet::Link { connection: at, link, delivery, .. } = &mut attachment.outlet else { return };
         let Some(connection) = self.connections.get_mut(*at) else { return };
         let length = pieces.iter().map(|piece| piece.len()).sum();
-        let sent = connection.engine.transfer(*link, length, more);
+        // The peer may have detached the link, and is not to be sent a payload without its frame.
+        let Some(sent) = connection.engine.transfer(*link, length, more) else { return };
         connection.count_sent(link.channel(), length, self.now);
-        if delivery.is_none() && sent.is_some() {
-            *delivery = sent;
+        if delivery.is_none() {
+            *delivery = Some(sent);
             connection.count_begun(*link, self.now);
             connection.note_credit(*link, self.now);
         }

@@ -50,13 +50,18 @@ impl Pool {
         &mut self.line
     }
 
-    /// Puts a delivery in line. Whether another link is needed for it.
+    /// Puts a delivery in line. Whether there is no link that it could leave by now.
     pub(super) fn queue(&mut self, delivery: (Key, bool), engine: &amqp::Connection, now: Duration) -> bool {
-        if self.idle.is_empty() {
+        if self.usable(engine) == 0 {
             self.reclaim(engine, now);
         }
         self.line.push_back(delivery);
         self.is_short(engine)
+    }
+
+    /// Whether more deliveries wait than could leave by the links there are.
+    pub(super) fn is_short(&self, engine: &amqp::Connection) -> bool {
+        self.line.len() > self.starving.len() && self.line.len() > self.usable(engine) + self.starving.len()
     }
 
     /// Adds a link that has just been attached.
@@ -68,24 +73,30 @@ impl Pool {
     pub(super) fn take(&mut self, engine: &amqp::Connection) -> Option<LinkId> {
         match self.needs_window {
             false => self.idle.pop(),
+            // The one that has rested longest: what it brought last may still wait at the other end.
             true => {
-                let place = self.idle.iter().rposition(|link| engine.has_window(*link))?;
-                Some(self.idle.swap_remove(place))
+                let place = self.idle.iter().position(|link| engine.has_window(*link))?;
+                Some(self.idle.remove(place))
             }
         }
     }
 
     /// Takes a delivery out of line for which there will be no link.
-    pub(super) fn take_stranded(&mut self, engine: &amqp::Connection) -> Option<Key> {
-        if self.is_short(engine) { self.line.pop_back().map(|(attachment, _)| attachment) } else { None }
+    pub(super) fn take_stranded(&mut self) -> Option<Key> {
+        if self.lacks_links() { self.line.pop_back().map(|(attachment, _)| attachment) } else { None }
     }
 
-    fn is_short(&self, engine: &amqp::Connection) -> bool {
-        let usable = match self.needs_window {
+    /// Whether more deliveries wait than there are links for, be it that their sessions are held back for now.
+    pub(super) fn lacks_links(&self) -> bool {
+        self.line.len() > self.idle.len() + self.starving.len()
+    }
+
+    /// How many links could carry a delivery now.
+    fn usable(&self, engine: &amqp::Connection) -> usize {
+        match self.needs_window {
             false => self.idle.len(),
             true => self.idle.iter().filter(|link| engine.has_window(**link)).count(),
-        };
-        self.line.len() > usable + self.starving.len()
+        }
     }
 
     /// Takes back a link whose delivery has left completely.
