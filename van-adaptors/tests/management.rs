@@ -324,6 +324,12 @@ async fn what_the_configuration_refuses_is_refused() {
             500,
             "256.0.0.1",
         ),
+        (
+            "tcpListener",
+            map(&[("port", text("1")), ("address", text("x")), ("multiAddressStrategy", text("priority"))]),
+            400,
+            "`address` or `multiAddressStrategy`",
+        ),
         ("router.config.address", map(&[("prefix", text("a")), ("pattern", text("b"))]), 400, "`prefix` or `pattern`"),
     ] {
         let refused = pair.ask(&[("operation", "CREATE"), ("type", kind), ("name", "new")], body).await;
@@ -331,6 +337,14 @@ async fn what_the_configuration_refuses_is_refused() {
         let description = refused.description.as_text().unwrap_or_default();
         assert!(description.contains(why), "{kind}: {description}");
     }
+    let profile = [("operation", "CREATE"), ("type", "sslProfile"), ("name", "generations")];
+    assert_eq!(
+        pair.ask(&profile, map(&[("ordinal", text("2")), ("oldestValidOrdinal", text("2"))])).await.status,
+        Value::Int(201)
+    );
+    let outdate = [("operation", "UPDATE"), ("type", "sslProfile"), ("name", "generations")];
+    let refused = pair.ask(&outdate, map(&[("oldestValidOrdinal", text("9"))])).await;
+    assert_eq!(refused.status, Value::Int(400), "its links would never come back: {:?}", refused.description);
     let connection = [("operation", "UPDATE"), ("type", "connection"), ("identity", "1")];
     let refused = pair.ask(&connection, map(&[("adminStatus", text("deleted"))])).await;
     assert_eq!(refused.status, Value::Int(403), "a link between routers");

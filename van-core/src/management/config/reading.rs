@@ -135,6 +135,16 @@ impl Reading {
                 self.fault(&entity.place, format!("there is no sslProfile named `{profile}`{hint}"));
             }
         }
+        for entity in entities.iter().filter(|entity| entity.kind.name == "sslProfile") {
+            let Some(TlsProfile { ordinal, oldest_valid_ordinal: oldest, .. }) = profiles.get(&entity.name) else {
+                continue;
+            };
+            if oldest > ordinal {
+                let fault =
+                    format!("`oldestValidOrdinal` is {oldest}, above `ordinal` {ordinal}: no connection could be made");
+                self.fault(&entity.place, fault);
+            }
+        }
     }
 
     fn router_id(&mut self, router: &Entity) -> Option<RouterId> {
@@ -422,6 +432,10 @@ mod tests {
                 "sslProfile \"p\": the name is used twice",
                 "listener \"x\": there is no sslProfile named `q` (did you mean `p`?)",
             ],
+        );
+        check_faults(
+            r#"["sslProfile", {"name": "p", "ordinal": 2, "oldestValidOrdinal": 3}], ["sslProfile", {"name": "q", "ordinal": 2, "oldestValidOrdinal": 2}]"#,
+            &["sslProfile \"p\": `oldestValidOrdinal` is 3, above `ordinal` 2: no connection could be made"],
         );
         check_faults(
             r#"["listener", {"name": "x", "role": "inter-router", "port": 1, "requireSsl": true}]"#,

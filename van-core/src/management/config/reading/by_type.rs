@@ -186,15 +186,20 @@ impl Reading {
             _ => None,
         };
         let requires_authentication = entity.truth("authenticatePeer", false);
-        if !entity.has("address") && strategy.is_none() {
-            self.fault(&entity.place, "`address` is missing: the routing key");
+        match (entity.has("address"), strategy) {
+            (false, None) => self.fault(&entity.place, "`address` is missing: the routing key"),
+            (true, Some(_)) => self.fault(
+                &entity.place,
+                "either `address` or `multiAddressStrategy` is needed, not both: its listenerAddress entities have the routing keys",
+            ),
+            _ => {}
         }
         let backlog = self.within(entity, "backlog", 0..=MAX_BACKLOG).filter(|backlog| *backlog > 0);
         Some(TcpListener {
             name: entity.name.clone(),
             host: entity.text("host").unwrap_or_default(),
             port: port_of(entity)?,
-            address: entity.text("address").filter(|_| strategy.is_none()).unwrap_or_default(),
+            address: entity.text("address").unwrap_or_default(),
             strategy,
             backlog,
             tls_profile: entity.text("sslProfile"),
