@@ -287,7 +287,7 @@ impl Routes {
     ///
     /// The lowest of cost and (if balanced) open deliveries wins, a fresh one of equals each time; links that carry as much as
     /// they can come last. An owner counts only if its shortest path from the origin leads through here: what keeps deliveries
-    /// from going in circles.
+    /// from going in circles. If there is none such, the nearest one by a router where the delivery has not been.
     pub(crate) fn choose(
         &self,
         consumers: &Consumers,
@@ -308,8 +308,11 @@ impl Routes {
         let subscribers = subscribers.map(|(subscriber, load)| (0, load, Place::Subscriber(*subscriber)));
         let links = consumers.links.iter().filter(|link| link.may_have(from) && !excluded.links.contains(&link.id));
         let links = links.map(|link| (link.peer.cost(), &link.load, Place::Link(link.id, link.peer)));
-        let remote = consumers.owners.iter().filter_map(|(owner, load)| {
-            let link = self.table.unicast(owner, &origin)?;
+        let ways: Vec<_> =
+            consumers.owners.iter().map(|(owner, load)| (owner, load, self.table.unicast(owner, &origin))).collect();
+        let is_astray = ways.iter().all(|(.., link)| link.is_none());
+        let remote = ways.into_iter().filter_map(|(owner, load, link)| {
+            let link = if is_astray { self.detour(owner, from)? } else { link? };
             let route = self.table.route(owner)?;
             let place = Place::NextHop { link, is_neighbor: route.hops == 1 };
             (!excluded.next_hops.contains(&link)).then_some((route.cost, load, place))
@@ -357,8 +360,18 @@ impl Routes {
     }
 
     /// The link towards a router named by its id.
-    pub(crate) fn way_to_id(&self, id: &str, origin: Option<&str>) -> Option<LinkId> {
-        self.table.unicast(&RouterId::new(id).ok()?, &self.origin(origin))
+    pub(crate) fn way_to_id(&self, id: &str, from: &From<'_>) -> Option<LinkId> {
+        let id = RouterId::new(id).ok()?;
+        self.table.unicast(&id, &self.origin(from.origin)).or_else(|| self.detour(&id, from))
+    }
+
+    /// The link towards a router for what should not have come here by the paths from where it entered: routers do not agree
+    /// on the paths for a while after each change, one of skupper-router for up to a second. It goes on unless it would be
+    /// where it has been.
+    fn detour(&self, destination: &RouterId, from: &From<'_>) -> Option<LinkId> {
+        let route = self.table.route(destination)?;
+        let has_been_at = |router: &RouterId| from.trace.ids().any(|id| id == router.as_str());
+        (!has_been_at(&self.id) && !has_been_at(&route.next_hop)).then_some(route.link)
     }
 
     /// The connection for a stream to a neighbour: one of the same shard if there is one, in turn. `is_gone` tells of those
@@ -464,6 +477,47 @@ impl PeerKind {
             Self::Client | Self::Edge => 0,
             Self::Mesh => 1,
             Self::Interior => 2,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use van_routing::{Cost, Peers, Topology};
+
+    use super::*;
+    use crate::amqp::{Decode, Encode, Reader};
+
+    /// What the fourth of a ring of four knows: of two ways from r2 to r0 all take the one by r1.
+    fn beside_the_way() -> Routes {
+        let id = |n: usize| RouterId::new(&format!("r{}", n % 4)).expect("valid");
+        let states: BTreeMap<_, _> =
+            (0..4).map(|n| (id(n), Peers::from([n + 1, n + 3].map(|peer| (id(peer), Cost::ONE))))).collect();
+        let links = BTreeMap::from([(id(0), LinkId(0)), (id(2), LinkId(2))]);
+        Routes::alone(Arc::new(Table::new(id(3), Topology::new(&states), links)), 1)
+    }
+
+    #[test]
+    fn what_came_by_a_path_of_old_goes_on_unless_in_a_circle() {
+        let routes = beside_the_way();
+        let owners = vec![(RouterId::new("r0").expect("valid"), Load::default())];
+        let consumers = Consumers::new(Treatment::AnycastBalanced, Vec::new(), Vec::new(), Vec::new(), owners);
+        for (passed, expected) in [
+            (&["r2"][..], Some(LinkId(0))),
+            (&["r1", "r2"], Some(LinkId(0))),
+            (&["r2", "r3", "r2"], None),
+            (&["r2", "r0", "r1"], None),
+        ] {
+            let mut octets = Vec::new();
+            crate::amqp::put_list(&mut octets, passed.len(), |out| passed.iter().for_each(|id| id.encode(out)));
+            let trace = Trace::decode(&mut Reader::new(&octets)).expect("valid");
+            let from = From { origin: Some("r2"), trace, ..From::default() };
+            assert_eq!(routes.way_to_id("r0", &from), expected, "{passed:?}");
+            let link = match routes.choose(&consumers, true, &from, &Excluded::default()) {
+                Some(Choice::NextHop { link, is_neighbor: true, .. }) => Some(link),
+                _ => None,
+            };
+            assert_eq!(link, expected, "{passed:?}");
         }
     }
 }

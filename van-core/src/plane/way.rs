@@ -131,7 +131,7 @@ impl Plane {
             },
             Address::Router(_) | Address::Foreign if self.routes.edge.is_some() => self.way_up(offer),
             Address::Router(id) => {
-                let link = self.routes.way_to_id(id, annotations.origin());
+                let link = self.routes.way_to_id(id, &offer.from(&annotations));
                 let way = link.map(|link| Way::NextHop {
                     link,
                     lane: offer.lane(head.priority),
