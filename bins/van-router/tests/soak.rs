@@ -713,11 +713,27 @@ fn long_messages_that_wait_for_a_consumer_or_are_given_up_hold_back_no_other_con
     sending.join().expect("all of them were sent");
 }
 
+/// Sessions of a data connection: two are for streams, and either end begins half of what is left.
+const FIVE_FOR_LONG_MESSAGES: u32 = 12;
+
+#[test]
+fn who_settles_late_holds_up_no_long_message() {
+    let couple = Couple::start_with("interior", FIVE_FOR_LONG_MESSAGES);
+    // It never takes what is at its socket, and so settles nothing.
+    let _silent = couple.consumer("queue");
+    let mut other = couple.consumer("other");
+    let (mut producer, to_silent) = couple.producer("queue");
+    let to_other = producer.sender(Some("other"));
+    (0..8).for_each(|_| producer.offer(to_silent, &sevens(500_000), true));
+    producer.offer(to_other, &sevens(500_000), true);
+    producer.flush();
+    take_sevens(&mut other, 500_000);
+}
+
 #[test]
 fn long_messages_wait_while_every_session_is_held_back_and_go_on_with_it() {
     const OCTETS: usize = 24 << 20;
-    // Of these no more than five are for long messages.
-    let couple = Couple::start_with("interior", 24);
+    let couple = Couple::start_with("interior", FIVE_FOR_LONG_MESSAGES);
     let mut stopped = couple.consumer("queue");
     let mut other = couple.consumer("other");
     let producers: Vec<_> = (0..6)

@@ -79,9 +79,11 @@ const MESSAGE_SESSIONS: usize = 256;
 /// 256 KiB of a message on to a consumer that has stopped.
 const FOREIGN_MESSAGE_SESSIONS: usize = 4;
 
-/// Sessions for what is no long message, of both ends together: one for control and each priority, and one for streams at
-/// either end.
-const OTHER_SESSIONS: usize = 14;
+/// Sessions of both ends together for streams.
+const STREAM_SESSIONS: usize = 2;
+
+/// Sessions for messages of the router protocol, and of each priority.
+const CONTROL_SESSIONS: usize = 11;
 
 /// Octets of a stream that was idle that may leave although as much is under way as should be.
 const LITTLE_OCTETS: usize = 4096;
@@ -629,8 +631,9 @@ impl Connection {
 
     fn most_message_sessions(&self) -> usize {
         let most = if self.engine.is_peer_alike() { MESSAGE_SESSIONS } else { FOREIGN_MESSAGE_SESSIONS };
+        let others = STREAM_SESSIONS + if self.purpose == Purpose::Control { CONTROL_SESSIONS } else { 0 };
         // The peer begins as many, besides those for all else.
-        most.min(self.engine.max_sessions().saturating_sub(OTHER_SESSIONS) / 2)
+        most.min(self.engine.max_sessions().saturating_sub(others) / 2)
     }
 
     /// Gives up the delivery under way on a link, and takes the link back.

@@ -94,7 +94,10 @@ impl Plane {
     fn send_control_messages(&mut self, io: &mut impl Io, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         while let Some((payload, link, more)) = connection.next_control() {
-            connection.engine.transfer(link, payload.len(), more);
+            // The peer may have detached the link.
+            if connection.engine.transfer(link, payload.len(), more).is_none() {
+                return;
+            }
             if !more {
                 connection.count_begun(link, self.now);
                 connection.count_end(link, self.now, End::Presettled, None);

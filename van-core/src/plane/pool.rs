@@ -74,11 +74,22 @@ impl Pool {
         match self.needs_window {
             false => self.idle.pop(),
             // The one that has rested longest: what it brought last may still wait at the other end.
-            true => {
-                let place = self.idle.iter().position(|link| engine.has_window(*link))?;
-                Some(self.idle.remove(place))
-            }
+            true => match self.idle.iter().position(|link| engine.has_window(*link)) {
+                Some(place) => Some(self.idle.remove(place)),
+                None => self.take_unsettled(engine),
+            },
         }
+    }
+
+    /// A link of which the last delivery has left and is not settled, for one that no other link will come for. Whoever
+    /// settles late does not hold up others: they may be those for whom it waits.
+    fn take_unsettled(&mut self, engine: &amqp::Connection) -> Option<LinkId> {
+        let is_open = |(link, until): &(LinkId, Duration)| {
+            until.is_zero() && engine.has_window(*link) && engine.credit(*link) > 0
+        };
+        let is_wanted = engine.is_peer_alike() && self.line.len() > self.starving.len();
+        let place = self.draining.iter().position(|draining| is_wanted && is_open(draining))?;
+        Some(self.draining.remove(place).0)
     }
 
     /// Takes a delivery out of line for which there will be no link.
@@ -133,7 +144,7 @@ impl Pool {
         if let Some(place) = self.draining.iter().position(|(other, until)| *other == link && *until <= now)
             && !engine.has_unsettled(link)
         {
-            self.draining.swap_remove(place);
+            self.draining.remove(place);
             self.put(link, engine);
         }
         if self.idle.len() > IDLE_LINKS
