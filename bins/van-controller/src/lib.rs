@@ -141,7 +141,8 @@ fn start_log(format: Format) -> anyhow::Result<()> {
     let wanted = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|wanted| !wanted.trim().is_empty());
     let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or("info"));
     let filter = filter.with_context(|| format!("{} is not understood", EnvFilter::DEFAULT_ENV))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // What cannot be written is lost: to say so would panic, where standard error is the file on the full disk.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     // Somebody who embeds this may log already.
     let _ = match format {
         Format::Text => log.with_ansi(std::io::stderr().is_terminal()).try_init(),

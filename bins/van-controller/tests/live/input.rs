@@ -104,6 +104,7 @@ fn a_slip_in_the_site_takes_nothing_away() {
         || place.status(Kind::Site, "west"),
         || place.status(Kind::Site, "west").ends_with("; what it said before stays in effect"),
     );
+    assert_eq!(place.status(Kind::Listener, "backend"), "Ready: OK");
     rig::wait_until_answered(port);
     place.put("site.yaml", &site("west"));
     place.wait_for(Kind::Site, "west", "Ready: OK");

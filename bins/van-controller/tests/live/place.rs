@@ -188,6 +188,22 @@ fn a_folder_that_cannot_be_written_is_told() {
 }
 
 #[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    let machine = Machine::new();
+    let place = machine.namespace("west");
+    let port = rig::free_port();
+    place.put(
+        "west.yaml",
+        &(site("west") + &listener("backend", "backend", port) + &connector("backend", "backend", echo())),
+    );
+    let logs = tempfile::tempdir().expect("a folder can be made");
+    std::os::unix::fs::symlink("/dev/full", logs.path().join("log")).expect("nothing is there");
+    let _controller = Controller::spawn(place.command(), logs.path());
+    place.wait_for(Kind::Listener, "backend", "Ready: OK");
+    rig::wait_until_answered(port);
+}
+
+#[test]
 #[ignore = "needs user namespaces and unshare"]
 fn a_full_disk_is_told_and_nothing_is_lost() {
     let machine = Machine::new();
