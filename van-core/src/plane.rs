@@ -34,6 +34,7 @@ mod tally;
 mod way;
 mod window;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -607,8 +608,15 @@ impl Plane {
     }
 
     /// Those of which the client or the workload says nothing more, and may yet be told something: nobody reads their sockets.
+    /// Not those whose last words are still on their way: whoever has said everything may be gone.
     pub fn half_closed(&self) -> Vec<Key> {
-        self.streams.iter().filter(|(_, stream)| stream.is_read_done).map(|(key, _)| key).collect()
+        let speaker = |attachment: &Attachment| match attachment.inlet {
+            Inlet::Socket(stream) => Some(stream),
+            _ => None,
+        };
+        let heard: HashSet<_> = self.attachments.iter().filter_map(|(_, attachment)| speaker(attachment)).collect();
+        let streams = self.streams.iter().filter(|(key, stream)| stream.is_read_done && !heard.contains(key));
+        streams.map(|(key, _)| key).collect()
     }
 
     /// Connections to other routers.

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -110,7 +111,9 @@ impl Socket {
             Self::InProcess { .. } => return false,
         };
         let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(HALF_CLOSED_KEEPALIVE));
-        socket.take_error().is_ok_and(|error| error.is_some())
+        // SO_ERROR would also tell of what TCP gets over, as a router that was away for a moment.
+        let mut polled = [PollFd::new(&*socket, PollFlags::empty())];
+        poll(&mut polled, Some(&Timespec::default())).is_ok() && polled[0].revents().contains(PollFlags::ERR)
     }
 
     /// Whether what goes over it is encrypted.

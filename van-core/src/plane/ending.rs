@@ -489,7 +489,8 @@ impl Plane {
     /// A stream is over before its end: the socket is reset, and the far end learns of it as well as it can.
     pub(super) fn break_stream(&mut self, io: &mut impl Io, key: Key) {
         let Some(stream) = self.remove_stream(key) else { return };
-        io.close(key, true);
+        // What it has been told up to its end it may still read.
+        io.close(key, !stream.is_write_done);
         if let Some(up) = stream.up {
             self.break_up(io, up, stream.features.errors);
         }

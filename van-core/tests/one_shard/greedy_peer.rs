@@ -372,6 +372,21 @@ fn a_link_to_another_kind_of_router_carries_the_next_stream_once_the_last_is_set
 }
 
 #[test]
+fn a_workload_that_may_be_gone_is_not_asked_for_while_its_last_words_are_on_their_way() {
+    let mut pair = Pair::between(Purpose::Data, &[], true);
+    pair.world.workload = Workload::Reads;
+    let stream = pair.client(Features::default());
+    pair.world.talk.insert(stream, 1000);
+    pair.world.has_ended = true;
+    pair.plane.readable(&mut pair.world, stream);
+    pair.exchange();
+    assert!(pair.plane.half_closed().is_empty(), "its client has not had all of it");
+    pair.peer.dispose(pair.deliveries[0].0, Some(DeliveryState::Accepted), true);
+    pair.exchange();
+    assert_eq!(pair.plane.half_closed(), [stream]);
+}
+
+#[test]
 fn a_link_to_another_kind_of_router_rests_when_its_stream_has_broken() {
     let mut pair = Pair::between(Purpose::Data, &[], false);
     pair.world.workload = Workload::Broken;
