@@ -5,7 +5,9 @@
 //! told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::identity;
 use std::net::IpAddr;
+use std::thread::{Builder, ScopedJoinHandle};
 use std::time::SystemTime;
 
 use van_tls::{Authority, AuthorityRequest, Credentials, KeyKind, LeafRequest, SKUPPER_LIFE, Usage, Validity};
@@ -47,15 +49,20 @@ pub enum CertificateError {
 /// Certificates by name, or why they are missing.
 pub type Certificates = BTreeMap<String, Result<Credentials, CertificateError>>;
 
-/// Sees to it that a site has the certificates it wants. CAs are made side by side, the rest after them.
+/// Sees to it that a site has the certificates it wants. CAs are made side by side if there are threads for it, the rest after
+/// them.
 pub fn ensure(wanted: &BTreeMap<String, CertificateSpec>, store: &Store, now: SystemTime) -> Certificates {
     let (authorities, leaves): (Vec<_>, Vec<_>) = wanted.iter().partition(|(_, spec)| spec.signing);
     let mut held: Certificates = std::thread::scope(|scope| {
-        let making: Vec<_> = authorities
-            .into_iter()
-            .map(|(name, spec)| (name.clone(), scope.spawn(|| ensure_authority(name, spec, store, now))))
-            .collect();
-        making.into_iter().map(|(name, made)| (name, made.join().expect("making a CA does not panic"))).collect()
+        let making = authorities.into_iter().map(|(name, spec)| {
+            let make = || ensure_authority(name, spec, store, now);
+            (name.clone(), Builder::new().spawn_scoped(scope, make).map_err(|_| make()))
+        });
+        let making: Vec<_> = making.collect();
+        let made = |made: Result<ScopedJoinHandle<'_, _>, _>| {
+            made.map_or_else(identity, |thread| thread.join().expect("making a CA does not panic"))
+        };
+        making.into_iter().map(|(name, making)| (name, made(making))).collect()
     });
     for (name, spec) in leaves {
         let credentials = ensure_leaf(name, spec, &held, store, now);

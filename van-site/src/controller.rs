@@ -517,6 +517,7 @@ impl Controller {
             documents: &documents,
             sound: &self.documents,
             faults: &faults,
+            rendering: &self.rendered.faults,
             failures: &failures,
             certificates: &self.certificates,
             running,

@@ -29,6 +29,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) sound: &'a DocumentMap,
     /// Why documents cannot be carried out.
     pub(crate) faults: &'a BTreeMap<Key, String>,
+    /// Of these, what came of the rendering: the others may be as they were before.
+    pub(crate) rendering: &'a BTreeMap<Key, String>,
     /// Why entities are not as they are wanted, for people.
     pub(crate) failures: &'a BTreeMap<EntityId, String>,
     pub(crate) certificates: &'a Certificates,
@@ -86,7 +88,7 @@ impl Facts<'_> {
     /// As [`Facts::configured`], for what needs a site.
     fn configured_at_site(&self, key: &Key, entities: impl IntoIterator<Item = EntityId>) -> Result<(), String> {
         match derive::site(self.sound) {
-            Some(site) if !self.faults.contains_key(&Key::new(Kind::Site, &*site.metadata.name)) => {
+            Some(site) if !self.rendering.contains_key(&Key::new(Kind::Site, &*site.metadata.name)) => {
                 self.configured(key, entities)
             }
             _ => Err(NO_ACTIVE_SITE.into()),
