@@ -245,6 +245,11 @@ impl Consumers {
         Self { treatment, priority: None, connectors, subscribers, links, owners, rotor, passages }
     }
 
+    /// Whether one of them is at this router, or beyond an AMQP link of its.
+    fn are_at_links(&self) -> bool {
+        self.are_here() || !self.links.is_empty()
+    }
+
     /// Whether one of them is at this router, or an edge router of its.
     fn are_here(&self) -> bool {
         let has_links = self.links.iter().any(|link| !link.peer.is_beyond());
@@ -287,7 +292,7 @@ impl Routes {
     ///
     /// The lowest of cost and (if balanced) open deliveries wins, a fresh one of equals each time; links that carry as much as
     /// they can come last. An owner counts only if its shortest path from the origin leads through here: what keeps deliveries
-    /// from going in circles. If there is none such, the nearest one by a router where the delivery has not been.
+    /// from going in circles. If there is none such, and nobody here, the nearest one by a router where the delivery has not been.
     pub(crate) fn choose(
         &self,
         consumers: &Consumers,
@@ -310,7 +315,7 @@ impl Routes {
         let links = links.map(|link| (link.peer.cost(), &link.load, Place::Link(link.id, link.peer)));
         let ways: Vec<_> =
             consumers.owners.iter().map(|(owner, load)| (owner, load, self.table.unicast(owner, &origin))).collect();
-        let is_astray = ways.iter().all(|(.., link)| link.is_none());
+        let is_astray = !consumers.are_at_links() && ways.iter().all(|(.., link)| link.is_none());
         let remote = ways.into_iter().filter_map(|(owner, load, link)| {
             let link = if is_astray { self.detour(owner, from)? } else { link? };
             let route = self.table.route(owner)?;
@@ -519,5 +524,16 @@ mod tests {
             };
             assert_eq!(link, expected, "{passed:?}");
         }
+    }
+
+    #[test]
+    fn what_came_to_a_consumer_here_does_not_go_on_however_busy_that_is() {
+        let owners = vec![(RouterId::new("r0").expect("valid"), Load::default())];
+        let here = vec![(ConnectorId(1), Load::default())];
+        let consumers = Consumers::new(Treatment::AnycastBalanced, here, Vec::new(), Vec::new(), owners);
+        let from = From { origin: Some("r2"), ..From::default() };
+        let choose = || beside_the_way().choose(&consumers, true, &from, &Excluded::default());
+        let chosen: Vec<_> = (0..5).map(|_| choose()).collect();
+        assert!(chosen.iter().all(|choice| matches!(choice, Some(Choice::Connector(..)))), "{chosen:?}");
     }
 }
