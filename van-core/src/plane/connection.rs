@@ -83,7 +83,7 @@ const FOREIGN_MESSAGE_SESSIONS: usize = 4;
 const STREAM_SESSIONS: usize = 2;
 
 /// Sessions for messages of the router protocol, and of each priority.
-const CONTROL_SESSIONS: usize = 11;
+const CONTROL_SESSIONS: usize = 1 + PRIORITIES as usize;
 
 /// Octets of a stream that was idle that may leave although as much is under way as should be.
 const LITTLE_OCTETS: usize = 4096;

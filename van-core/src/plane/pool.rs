@@ -17,8 +17,8 @@ pub(super) struct Pool {
     idle: Vec<LinkId>,
     /// Wait for credit.
     starving: Vec<LinkId>,
-    /// Their last delivery has left and must be settled before there is another, and not before some time: see
-    /// [`Pool::release`].
+    /// Their last delivery has left and should be settled before there is another, and not before some time: see
+    /// [`Pool::release`] and [`Pool::take_unsettled`].
     draining: Vec<(LinkId, Duration)>,
     /// Deliveries in line, and whether they are settled.
     line: VecDeque<(Key, bool)>,

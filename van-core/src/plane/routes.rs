@@ -313,20 +313,25 @@ impl Routes {
         let subscribers = subscribers.map(|(subscriber, load)| (0, load, Place::Subscriber(*subscriber)));
         let links = consumers.links.iter().filter(|link| link.may_have(from) && !excluded.links.contains(&link.id));
         let links = links.map(|link| (link.peer.cost(), &link.load, Place::Link(link.id, link.peer)));
-        let ways: Vec<_> =
-            consumers.owners.iter().map(|(owner, load)| (owner, load, self.table.unicast(owner, &origin))).collect();
-        let is_astray = !consumers.are_at_links() && ways.iter().all(|(.., link)| link.is_none());
-        let remote = ways.into_iter().filter_map(|(owner, load, link)| {
-            let link = if is_astray { self.detour(owner, from)? } else { link? };
-            let route = self.table.route(owner)?;
+        let beyond = |(owner, load, link): (_, _, Option<LinkId>)| {
+            let (link, route) = (link?, self.table.route(owner)?);
             let place = Place::NextHop { link, is_neighbor: route.hops == 1 };
             (!excluded.next_hops.contains(&link)).then_some((route.cost, load, place))
-        });
+        };
+        let way = |owner: &RouterId| self.table.unicast(owner, &origin);
+        let remote = consumers.owners.iter().filter_map(|(owner, load)| beyond((owner, load, way(owner))));
         let value = |(cost, load, place): &(u64, &Load, Place)| {
             let carried = if is_balanced { load.carried() } else { 0 };
             (matches!(place, Place::Link(..)) && carried >= LINK_CAPACITY, cost + u64::from(carried))
         };
-        let candidates: Vec<_> = local.chain(subscribers).chain(links).chain(remote).collect();
+        let mut candidates: Vec<_> = local.chain(subscribers).chain(links).chain(remote).collect();
+        if candidates.is_empty()
+            && !consumers.are_at_links()
+            && consumers.owners.iter().all(|(owner, _)| way(owner).is_none())
+        {
+            let detours = consumers.owners.iter().map(|(owner, load)| (owner, load, self.detour(owner, from)));
+            candidates.extend(detours.filter_map(beyond));
+        }
         let start = consumers.rotor.fetch_add(1, Ordering::Relaxed) % candidates.len().max(1);
         let turned = candidates[start..].iter().chain(&candidates[..start]);
         let (_, load, destination) = turned.min_by_key(|candidate| value(candidate))?;

@@ -7,6 +7,7 @@ tcpListeners, the last (in a ring, the third) the tcpConnectors. Prints a line f
 import argparse
 import collections
 import os
+import queue
 import random
 import re
 import resource
@@ -335,6 +336,27 @@ class Told:
             print("FAIL" if failure else "ok", network, name, f"{seconds:.1f}s", failure or "", flush=True)
 
 
+def in_lanes(count, jobs, run):
+    """Runs jobs, so many at a time, each with the number of its lane."""
+    waiting = queue.Queue()
+    for job in jobs:
+        waiting.put(job)
+
+    def lane(number):
+        while True:
+            try:
+                job = waiting.get_nowait()
+            except queue.Empty:
+                return
+            run(number, job)
+
+    lanes = [threading.Thread(target=lane, args=(number,)) for number in range(count)]
+    for thread in lanes:
+        thread.start()
+    for thread in lanes:
+        thread.join()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
@@ -352,7 +374,7 @@ def main():
     told = Told()
     run = lambda lane, job: Network(*job, arguments.mib, port(lane) + 100, port(lane), told).run()
     try:
-        rig.in_lanes(arguments.lanes, jobs, run)
+        in_lanes(arguments.lanes, jobs, run)
     finally:
         for workload in workloads:
             os.kill(workload, 9)

@@ -3,7 +3,6 @@
 VAN_ROUTER and SKROUTERD name the programs."""
 import json
 import os
-import queue
 import signal
 import socket
 import struct
@@ -180,24 +179,3 @@ def make_certificate(folder, name, file=None):
             "-out", f"{file}.csr", "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
     openssl("x509", "-req", "-in", f"{file}.csr", "-CA", f"{folder}/ca.crt", "-CAkey", f"{folder}/ca.key",
             "-out", f"{file}.crt", "-days", "30", "-copy_extensions", "copy")
-
-
-def in_lanes(count, jobs, run):
-    """Runs jobs, so many at a time, each with the number of its lane."""
-    waiting = queue.Queue()
-    for job in jobs:
-        waiting.put(job)
-
-    def lane(number):
-        while True:
-            try:
-                job = waiting.get_nowait()
-            except queue.Empty:
-                return
-            run(number, job)
-
-    lanes = [threading.Thread(target=lane, args=(number,)) for number in range(count)]
-    for thread in lanes:
-        thread.start()
-    for thread in lanes:
-        thread.join()
